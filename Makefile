@@ -1,0 +1,76 @@
+# `make` is the door: every command works from a fresh clone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+
+ifeq ($(UV),)
+CREATE := $(PYTHON) -m venv $(VENV)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+else
+CREATE := $(UV) venv --quiet --allow-existing --python ">=3.11" $(VENV)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test unit integration demo lint format types check bench lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+setup: $(STAMP) ## create .venv with every dependency pinned by hash
+
+# The lock holds the build tools too. They go in first, so that what is built
+# from source (one data package, and the project itself) fetches nothing else.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "streamflow needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
+	@$(CREATE)
+	@awk '/^[a-z]/ { on = /^setuptools==/ } on' requirements.lock > $(VENV)/build.lock
+	@$(INSTALL) --require-hashes --no-deps -r $(VENV)/build.lock
+	@$(INSTALL) --require-hashes --no-build-isolation -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: setup ## unit tests, then the tests against a real Kafka
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory integration
+
+unit: setup
+	$(BIN)/pytest $(wildcard tests/unit tests/topologies tests/laws)
+
+integration: setup
+	$(BIN)/pytest tests/integration
+
+demo: setup ## flights through a real Kafka into Parquet
+	@$(BIN)/streamflow demo
+
+lint: setup ## rules and layout of the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## write the layout that lint asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## pyright, strict
+	$(BIN)/pyright
+
+check: ## exactly what CI runs
+	@.ci/run
+
+bench: setup ## measure throughput and latency
+	$(BIN)/python bench/run.py
+
+lock: ## resolve the dependencies anew (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv" >&2; exit 1; }
+	uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
+		--all-extras --group dev --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

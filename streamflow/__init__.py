@@ -1,0 +1,1 @@
+"""streamflow: Kafka topics in, trustworthy Parquet and topics out."""

@@ -1,0 +1,79 @@
+"""The `streamflow` command.
+
+Each subcommand lives in a module of its own, which is imported only when it is called for: the
+help comes from the table below, so that it needs neither pyarrow nor faust. Each of these modules
+exposes its click command under the name `command`.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "demo": "Send real flights through Kafka into Parquet, and look at the result.",
+    "broker": "Run a real single-node Kafka on this machine, without Docker.",
+    "check": "Check a topology, and create the topics it needs.",
+    "worker": "Run a topology against Kafka.",
+    "run": "Run a topology over files, in one process, without Kafka.",
+    "produce": "Send records from files to a topic.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name, and says known errors in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"streamflow.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run the command line.
+
+        An error that carries a `streamflow_exit_code` is one that the person at the terminal can
+        act on: its message is printed without a traceback. Every other error is a bug and keeps
+        its traceback.
+        """
+        try:
+            return super().main(args, *more, **options)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except Exception as error:
+            exit_code = getattr(error, "streamflow_exit_code", None)
+            if exit_code is None:
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(exit_code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # click would print "Aborted!" and exit 1.
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            sys.exit(130)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("streamflow"), prog_name="streamflow")
+def main() -> None:
+    """Kafka topics in, trustworthy Parquet and topics out, at columnar speed."""
+
+
+if __name__ == "__main__":
+    main()

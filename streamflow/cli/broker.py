@@ -1,0 +1,62 @@
+"""`streamflow broker`: a real Kafka in the foreground."""
+
+import json
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from streamflow.broker import BrokerError, running_broker
+
+
+@click.command("broker")
+@click.option("--port", default=9092, show_default=True, help="Where to listen on 127.0.0.1.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the topics in this folder; without it they go when the broker goes.",
+)
+@click.option("--install", is_flag=True, help="Install Java and Maven with apt-get if missing.")
+@click.option("--json", "as_json", is_flag=True, help="Say where it listens as a line of JSON.")
+def command(*, port: int, data_dir: Path | None, install: bool, as_json: bool) -> None:
+    """Run a real single-node Kafka on this machine, without Docker.
+
+    It listens on 127.0.0.1 only, and runs until Ctrl-C or SIGTERM. It needs Java 17 and, the
+    first time, Maven to fetch Kafka; or set KAFKA_HOME to an unpacked Kafka.
+
+    \b
+    Example:
+        streamflow broker --port 9092 --data-dir ./kafka-data
+    """  # noqa: D301
+    with (
+        _ended_by_sigterm(),
+        running_broker(port=port, data_dir=data_dir, install=install, say=_say) as broker,
+    ):
+        if as_json:
+            click.echo(json.dumps({"bootstrap": broker.bootstrap, "pid": broker.pid}))
+        else:
+            click.echo(f"{broker.bootstrap} (Ctrl-C to stop)")
+        exit_code = broker.wait()
+        raise BrokerError(f"Kafka ended by itself with exit code {exit_code}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that the broker is stopped on the way."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,42 @@
+"""What every test may ask for: a real Kafka, and names that no other test uses."""
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from streamflow.broker import Broker, BrokerError, running_broker
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("laptop", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "laptop")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    """One broker for the whole run; tests share it and keep apart by the names of `fresh`.
+
+    Without Java or Maven a test that needs it is skipped with the reason, but fails where
+    everything is said to be there: in CI.
+    """
+    broker = running_broker()
+    try:
+        started = broker.__enter__()
+    except BrokerError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"no Kafka: {error}", pytrace=False)
+        pytest.skip(f"no Kafka: {error}")
+    try:
+        yield started
+    finally:
+        broker.__exit__(None, None, None)
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest) -> str:
+    """A prefix for topics, groups and transactional ids that is unique to this test and run."""
+    name = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name)[:60].strip("-")
+    return f"{name}-{uuid.uuid4().hex[:8]}"
