@@ -41,7 +41,7 @@ def running_broker(
     the thread that started it.
 
     Args:
-        port: where to listen on 127.0.0.1; any free port if left out.
+        port: where to listen on 127.0.0.1; any free port if left out or 0.
         data_dir: kept for the next start; a temporary folder, deleted at the end, if left out.
         cpus: the cores it may use (Linux), for benchmarks.
         heap_mb: the JVM's largest heap.

@@ -88,13 +88,13 @@ def start(
     Raises:
         BrokerError: the port is taken, the folder cannot be formatted, or Kafka gave up.
     """
-    if port is not None and is_taken(port):
+    if port and is_taken(port):
         raise BrokerError(
             f"port {port} on {LOOPBACK} is taken; give another one, or stop what listens there"
         )
     jvm = [str(java), f"-Xms{min(heap_mb, 256)}m", f"-Xmx{heap_mb}m", *_JVM, "-cp", f"{jars}/*"]
     free, controller_port = free_ports()
-    chosen = free if port is None else port
+    chosen = port or free
     folder.properties.write_text(
         server_properties(port=chosen, controller_port=controller_port, logs=folder.data)
     )

@@ -29,6 +29,10 @@ share.coordinator.state.topic.min.isr=1
 log.retention.ms=-1
 log.roll.ms=9223372036854775807
 
+# A killed broker that comes back waits for the end of its own old session.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+
 # A group forms at once, and a test may notice a lost member within a second.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500

@@ -73,7 +73,3 @@ class LazyGroup(click.Group):
 @click.version_option(version("streamflow"), prog_name="streamflow")
 def main() -> None:
     """Kafka topics in, trustworthy Parquet and topics out, at columnar speed."""
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,9 @@ from streamflow.broker import BrokerError, running_broker
 
 
 @click.command("broker")
-@click.option("--port", default=9092, show_default=True, help="Where to listen on 127.0.0.1.")
+@click.option(
+    "--port", default=9092, show_default=True, help="Where to listen on 127.0.0.1; 0 for any."
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
