@@ -10,7 +10,7 @@ ifeq ($(UV),)
 CREATE := $(PYTHON) -m venv $(VENV)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 else
-CREATE := $(UV) venv --quiet --allow-existing --python ">=3.11" $(VENV)
+CREATE := $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 endif
 

@@ -17,7 +17,7 @@ from streamflow.broker.folder import kept_folder, temporary_folder
 from streamflow.broker.jars import broker_jars
 from streamflow.broker.process import Broker, start
 
-__all__ = ["Broker", "BrokerError", "running_broker"]
+__all__ = ["Broker", "BrokerError", "equip", "running_broker"]
 
 
 def say_to_stderr(line: str) -> None:
@@ -51,10 +51,7 @@ def running_broker(
     Raises:
         BrokerError: it cannot be had here; one sentence says why and what to do.
     """
-    if install:
-        _install_what_is_missing(say)
-    jvm = java.find_java()
-    jars = broker_jars(say)
+    jvm, jars = equip(install=install, say=say)
     with temporary_folder() if data_dir is None else kept_folder(data_dir) as folder:
         broker = start(folder, java=jvm, jars=jars, port=port, cpus=cpus, heap_mb=heap_mb, say=say)
         try:
@@ -63,9 +60,16 @@ def running_broker(
             broker.stop()
 
 
-def _install_what_is_missing(say: Callable[[str], None]) -> None:
-    try:
-        java.find_java()
-        java.find_maven()
-    except BrokerError:
-        java.install(say)
+def equip(*, install: bool, say: Callable[[str], None]) -> tuple[Path, Path]:
+    """What a broker needs on this machine: a Java and the folder of its jars.
+
+    Raises:
+        BrokerError: as `running_broker`.
+    """
+    if install:
+        try:
+            java.find_java()
+            java.find_maven()
+        except BrokerError:
+            java.install(say)
+    return java.find_java(), broker_jars(say)

@@ -1,8 +1,4 @@
-"""Find Java and Maven on this machine, or install them where that takes one known command.
-
-`python -m streamflow.broker.java` says what is found and exits 1 if something is missing;
-with `--install` it installs what is missing first.
-"""
+"""Find Java and Maven on this machine, or install them where that takes one known command."""
 
 import os
 import re
@@ -112,21 +108,3 @@ def _advice() -> str:
     if shutil.which("dnf"):
         return "run `sudo dnf install java-17-openjdk-headless maven`"
     return f"install Java {OLDEST_JAVA} (a JRE is enough) and Maven 3.6 or newer"
-
-
-def _main(arguments: list[str]) -> int:
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-    try:
-        if arguments == ["--install"]:
-            install(say)
-        say(f"java: {find_java()}, mvn: {find_maven()}")
-    except BrokerError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
