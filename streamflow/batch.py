@@ -1,0 +1,76 @@
+"""A micro-batch: one fetched chunk of one partition, as raw columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic; equal to any other client's (topic, partition) tuple."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
+class Record(NamedTuple):
+    """One record to be produced. `timestamp` is milliseconds since the epoch, None for now."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int | None = None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """Records of one partition that were fetched together.
+
+    `start` is the position before the fetch and `stop` the position after it, so consecutive
+    batches of a partition meet (`stop` of one is `start` of the next) even over offsets that no
+    record carries: holes left by compaction, and control records of transactions. A batch may
+    hold no record at all. `timestamps` are Kafka's, in milliseconds since the epoch.
+    """
+
+    tp: TopicPartition
+    start: int
+    stop: int
+    offsets: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    timestamps: Sequence[int]
+    headers: Sequence[Headers]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __str__(self) -> str:
+        return f"{self.tp}@{self.start}..{self.stop}"
+
+    @property
+    def nbytes(self) -> int:
+        """Size of keys and values in bytes."""
+        keys = sum(len(key) for key in self.keys if key is not None)
+        return keys + sum(len(value) for value in self.values if value is not None)
+
+    def cut(self, start: int, stop: int) -> MicroBatch:
+        """The part of this batch whose offsets lie in `[start, stop)`."""
+        first = next((i for i, offset in enumerate(self.offsets) if offset >= start), len(self))
+        last = next((i for i, offset in enumerate(self.offsets) if offset >= stop), len(self))
+        rows = slice(first, last)
+        return MicroBatch(
+            self.tp,
+            max(start, self.start),
+            min(stop, self.stop),
+            self.offsets[rows],
+            self.keys[rows],
+            self.values[rows],
+            self.timestamps[rows],
+            self.headers[rows],
+        )

@@ -1,0 +1,1 @@
+"""The pure core: no client, event loop, clock, logging or randomness."""

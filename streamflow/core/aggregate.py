@@ -1,0 +1,102 @@
+"""Partial aggregates: rows reduced per window and group, merged in any order, finished once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.batch import TopicPartition
+from streamflow.core.plan import PartColumn, WindowPlan
+from streamflow.schema import TIMESTAMP
+
+START = "__start"
+#: Kept of every group besides its aggregates: how `first` and merging reduce each.
+KEPT = (("__latest", "max"), ("__first", "min"), ("__next", "max"))
+
+
+def partial(plan: WindowPlan, rows: pa.RecordBatch, starts: pa.Array, times: pa.Array) -> pa.Table:
+    """Reduce rows to one partial per window and group."""
+    columns: dict[str, Any] = {START: starts}
+    for name in plan.by:
+        columns[name] = rows.column(name)
+    for part in plan.parts:
+        column = rows.column(part.field) if part.field is not None else starts
+        columns[part.column] = part.part.prepare(column) if part.part.prepare else column
+    offsets = rows.column("_offset")
+    columns |= {"__latest": times, "__first": offsets, "__next": pc.add(offsets, 1)}
+    steps = [(part.column, part.part.first) for part in plan.parts] + list(KEPT)
+    return _reduce(plan, pa.table(columns), steps)
+
+
+def merge(plan: WindowPlan, partials: Sequence[pa.Table]) -> pa.Table:
+    """One partial per window and group, sorted by window, then group."""
+    table = pa.concat_tables(partials)
+    steps = [(p.column, p.part.merge) for p in plan.parts if p.part.merge != "union"] + list(KEPT)
+    order = [(START, "ascending"), *((name, "ascending") for name in plan.by)]
+    merged = _reduce(plan, table, steps).sort_by(order)
+    for part in plan.parts:
+        if part.part.merge == "union":
+            values = _union(plan, table, part).sort_by(order).column(part.column)
+            merged = merged.append_column(part.column, values)
+    return merged.select(_columns(plan))
+
+
+def finish(plan: WindowPlan, merged: pa.Table, tp: TopicPartition) -> pa.RecordBatch:
+    """The final rows of merged partials, in the schema of the results.
+
+    The batch's column `__latest` (event time, microseconds) follows the schema's columns.
+    """
+    n = merged.num_rows
+    made: dict[str, Any] = {name: merged.column(name) for name in plan.by}
+    made["window_start"] = pc.cast(merged.column(START), TIMESTAMP)
+    made["window_end"] = pc.cast(pc.add(merged.column(START), plan.size), TIMESTAMP)
+    made["revision"] = pa.repeat(pa.scalar(0, pa.int32()), n)
+    made["final"] = pa.repeat(pa.scalar(True), n)
+    made["_topic"] = pa.repeat(pa.scalar(tp.topic, pa.string()), n)
+    made["_partition"] = pa.repeat(pa.scalar(tp.partition, pa.int32()), n)
+    made["_offset_first"], made["_offset_next"] = merged.column("__first"), merged.column("__next")
+    for output, aggregate in plan.aggregates:
+        mine = [part for part in plan.parts if part.output == output]
+        parts = {part.part.name: merged.column(part.column) for part in mine}
+        made[output] = pc.cast(aggregate.result(parts), plan.schema.field(output).type)
+    arrays = [_flat(made[field.name]) for field in plan.schema] + [_flat(merged.column("__latest"))]
+    schema = pa.schema([*plan.schema, pa.field("__latest", pa.int64())])
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _columns(plan: WindowPlan) -> list[str]:
+    return [START, *plan.by, *(part.column for part in plan.parts), *(name for name, _ in KEPT)]
+
+
+def _reduce(plan: WindowPlan, table: pa.Table, steps: list[tuple[str, str]]) -> pa.Table:
+    groups = [START, *plan.by]
+    reduced = table.group_by(groups, use_threads=False).aggregate(steps)
+    names = {f"{column}_{function}": column for column, function in steps}
+    return reduced.rename_columns([names.get(name, name) for name in reduced.column_names])
+
+
+def _union(plan: WindowPlan, table: pa.Table, part: PartColumn) -> pa.Table:
+    """Distinct values of each group over all its lists.
+
+    A null row per partial is added, which `distinct` does not count: so a group of empty lists
+    keeps its row and the result has the same groups as every other reduction.
+    """
+    groups = table.select([START, *plan.by])
+    lists = table.column(part.column).combine_chunks()
+    values = groups.take(pc.list_parent_indices(lists))
+    values = values.append_column(part.column, pc.list_flatten(lists))
+    nulls = pa.nulls(groups.num_rows, lists.type.value_type)
+    with_all_groups = pa.concat_tables([values, groups.append_column(part.column, nulls)])
+    reduced = _reduce(plan, with_all_groups, [(part.column, "distinct")])
+    return reduced.set_column(
+        reduced.column_names.index(part.column),
+        part.column,
+        reduced.column(part.column).cast(part.part.type),
+    )
+
+
+def _flat(column: Any) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,159 @@
+"""First stage: raw records to rows that keep to the contract, with key, event time and lineage.
+
+Whatever does not make it leaves as a `Reject` that names field and reason; the records around it
+are untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.batch import MicroBatch
+from streamflow.core.plan import TaskPlan
+from streamflow.core.step import Raw, Reject
+from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, Contract
+
+#: Rows validated and turned into columns at a time: few enough that they stay in the cache and
+#: out of the garbage collector's old generation.
+CHUNK = 2_000
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Rows and, for each, its place in the micro-batch; and what was refused."""
+
+    rows: pa.RecordBatch
+    places: pa.Array
+    rejects: list[Reject]
+
+
+def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
+    """Validate a micro-batch and add what streamflow keeps of each record."""
+    contract = plan.source.contract
+    rejects: list[Reject] = []
+    parts: list[pa.RecordBatch] = []
+    places: list[int] = []
+    for start in range(0, len(batch), CHUNK):
+        values = batch.values[start : start + CHUNK]
+        parsed, kept, refused = contract.parse(values)
+        columns, stored, unstorable = _columns(contract, parsed)
+        parts.append(columns)
+        places += [start + kept[i] for i in stored]
+        for bad in refused:
+            raw = Raw.of(batch, start + bad.index)
+            rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
+        for index, message in unstorable:
+            raw = Raw.of(batch, start + kept[index])
+            rejects.append(Reject(raw, "decode", "unstorable", message))
+    rows = pa.concat_batches(parts) if parts else contract.columns([])
+    decoded = Decoded(rows, pa.array(places, pa.int64()), rejects)
+    return _with_lineage(batch, _with_event_time(plan, batch, _check_key(plan, batch, decoded)))
+
+
+def _columns(
+    contract: Contract, rows: list[dict[str, Any]]
+) -> tuple[pa.RecordBatch, list[int], list[tuple[int, str]]]:
+    """The rows as columns, which of them these are, and those that fit no column."""
+    try:
+        return contract.columns(rows), list(range(len(rows))), []
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        pass
+    stored: list[int] = []
+    refused: list[tuple[int, str]] = []
+    for index, row in enumerate(rows):
+        try:
+            contract.columns([row])
+            stored.append(index)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            refused.append((index, str(error)))
+    return contract.columns([rows[i] for i in stored]), stored, refused
+
+
+def _keep(
+    decoded: Decoded,
+    batch: MicroBatch,
+    good: pa.Array,
+    why: Callable[[int, Raw], Reject],
+) -> Decoded:
+    """Only the rows where `good` is true; `why` makes the reject of any other."""
+    if good.false_count == 0 and good.null_count == 0:
+        return decoded
+    good = pc.fill_null(good, False)
+    rejects = list(decoded.rejects)
+    for row in pc.indices_nonzero(pc.invert(good)).to_pylist():
+        rejects.append(why(row, Raw.of(batch, decoded.places[row].as_py())))
+    return Decoded(decoded.rows.filter(good), decoded.places.filter(good), rejects)
+
+
+def _check_key(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
+    """Refuse rows whose record key is not the declared field as UTF-8 text."""
+    name = plan.source.key
+    if name is None:
+        return decoded
+    field = pc.cast(pc.cast(decoded.rows.column(name), pa.string()), pa.binary())
+    keys = pa.array(batch.keys, pa.binary()).take(decoded.places)
+
+    def why(row: int, raw: Raw) -> Reject:
+        text = "the record has no key" if raw.key is None else f"the record's key is {raw.key[:80]!r}"
+        wanted = field[row].as_py()
+        message = f"{text}, but the topic is keyed by {name}, here {wanted!r}"
+        return Reject(raw, "decode", "wrong-key", message, name)
+
+    return _keep(decoded, batch, pc.equal(field, keys), why)
+
+
+def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
+    """Add the event time; refuse rows that have none."""
+    named = plan.source.event_time
+
+    def of(rows: pa.RecordBatch) -> Any:
+        column = rows.column(named) if isinstance(named, str) else named(rows)
+        return pc.cast(column, TIMESTAMP)
+
+    times = row_by_row(of, decoded.rows, TIMESTAMP)
+    rows = decoded.rows.append_column(pa.field(EVENT_TIME.name, TIMESTAMP), times)
+
+    def why(row: int, raw: Raw) -> Reject:
+        return Reject(raw, "decode", "event-time", "the record has no event time")
+
+    return _keep(
+        Decoded(rows, decoded.places, decoded.rejects), batch, pc.is_valid(times), why
+    )
+
+
+def row_by_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, kind: Any) -> Any:
+    """`function(rows)`; if it raises on some rows, null for those and its value for the others."""
+    try:
+        return function(rows)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ZeroDivisionError):
+        pass
+    values: list[Any] = []
+    for row in range(rows.num_rows):
+        try:
+            values += function(rows.slice(row, 1)).to_pylist()
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ZeroDivisionError):
+            values.append(None)
+    return pa.array(values, kind)
+
+
+def _with_lineage(batch: MicroBatch, decoded: Decoded) -> Decoded:
+    """Put the columns of `LINEAGE` before the event time, as sinks expect them."""
+    n = decoded.rows.num_rows
+    millis = pa.array(batch.timestamps, pa.timestamp("ms", tz="UTC")).take(decoded.places)
+    lineage = [
+        pa.repeat(pa.scalar(batch.tp.topic, pa.string()), n),
+        pa.repeat(pa.scalar(batch.tp.partition, pa.int32()), n),
+        pa.array(batch.offsets, pa.int64()).take(decoded.places),
+        pa.repeat(pa.scalar(0, pa.int32()), n),
+        pc.cast(millis, TIMESTAMP),
+    ]
+    columns = decoded.rows.columns
+    fields = [decoded.rows.schema.field(i) for i in range(len(columns) - 1)]
+    schema = pa.schema([*fields, *LINEAGE, EVENT_TIME])
+    rows = pa.RecordBatch.from_arrays([*columns[:-1], *lineage, columns[-1]], schema=schema)
+    return Decoded(rows, decoded.places, decoded.rejects)

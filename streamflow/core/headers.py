@@ -1,0 +1,115 @@
+"""Headers that streamflow adds to what it sends: lineage, trace, dead-letter and late context.
+
+The lineage header has a constant size, so it is one object per batch: where the record comes from
+as (hash of the topic, partition, first and next offset) and the commit that sent it. `traceparent`
+is W3C Trace Context: the trace of the incoming record goes on, else one is made from the origin.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from streamflow.batch import Headers, TopicPartition
+from streamflow.core.step import Late, Raw, Reject
+
+LINEAGE_HEADER = "streamflow.lineage"
+TRACEPARENT = "traceparent"
+_LINEAGE = struct.Struct(">B8siqqQ")
+_TRACE = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an output record comes from: a half-open range of one source partition."""
+
+    tp: TopicPartition
+    first: int
+    next: int
+    commit: int
+
+    def header(self) -> tuple[str, bytes]:
+        """The lineage header."""
+        return LINEAGE_HEADER, _LINEAGE.pack(
+            1, topic_hash(self.tp.topic), self.tp.partition, self.first, self.next, self.commit
+        )
+
+
+def topic_hash(topic: str) -> bytes:
+    """The eight bytes that stand for a topic in a lineage header."""
+    return blake2b(topic.encode(), digest_size=8).digest()
+
+
+def read_lineage(value: bytes, topics: list[str]) -> Origin:
+    """The origin in a lineage header, its topic found among `topics`.
+
+    Raises:
+        ValueError: not such a header, or of a topic that is not among them.
+    """
+    version, digest, partition, first, stop, commit = _LINEAGE.unpack(value)
+    names = [topic for topic in topics if topic_hash(topic) == digest]
+    if version != 1 or not names:
+        raise ValueError(f"a lineage header of version {version} and an unknown topic")
+    return Origin(TopicPartition(names[0], partition), first, stop, commit)
+
+
+def traceparent(origin: Origin, incoming: Headers = ()) -> tuple[str, bytes]:
+    """The trace header of an output: the incoming trace with a new span, or a new trace."""
+    seed = f"{origin.tp}@{origin.first}..{origin.next}#{origin.commit}".encode()
+    made = blake2b(seed, digest_size=24).hexdigest().encode()
+    trace, span, flags = made[:32], made[32:], b"00"
+    for name, value in incoming:
+        match = _TRACE.fullmatch(value or b"") if name == TRACEPARENT else None
+        if match:
+            trace, flags = match[1], match[3]
+    return TRACEPARENT, b"00-" + trace + b"-" + span + b"-" + flags
+
+
+def forwarded(raw: Raw, commit: int) -> Headers:
+    """The record's own headers, its trace continued, and its lineage."""
+    origin = Origin(raw.tp, raw.offset, raw.offset + 1, commit)
+    kept = tuple(header for header in raw.headers if header[0] not in (TRACEPARENT, LINEAGE_HEADER))
+    return (*kept, traceparent(origin, raw.headers), origin.header())
+
+
+def dead_letter(reject: Reject, topology: str, commit: int) -> Headers:
+    """The record's own headers first, byte for byte, then Kafka Connect's context and ours."""
+    raw = reject.raw
+    origin = Origin(raw.tp, raw.offset, raw.offset + 1, commit)
+    stage = "VALUE_CONVERTER" if reject.stage == "decode" else "TRANSFORMATION"
+    context = {
+        "__connect.errors.topic": raw.tp.topic,
+        "__connect.errors.partition": raw.tp.partition,
+        "__connect.errors.offset": raw.offset,
+        "__connect.errors.connector.name": topology,
+        "__connect.errors.task.id": raw.tp.partition,
+        "__connect.errors.stage": stage,
+        "__connect.errors.class.name": "streamflow",
+        "__connect.errors.exception.class.name": f"streamflow.Reject:{reject.reason}",
+        "__connect.errors.exception.message": reject.message,
+        "streamflow.stage": reject.stage,
+        "streamflow.reason": reject.reason,
+        "streamflow.rule": reject.rule,
+        "streamflow.severity": reject.severity,
+        "streamflow.field": reject.field,
+        "streamflow.timestamp": raw.timestamp,
+    }
+    added = tuple((name, str(value).encode()) for name, value in context.items())
+    return (*raw.headers, *added, origin.header())
+
+
+def late_record(late: Late, commit: int) -> Headers:
+    """The record's own headers, then which window it missed and by how much."""
+    raw = late.raw
+    origin = Origin(raw.tp, raw.offset, raw.offset + 1, commit)
+    context = {
+        "streamflow.late.window": late.window,
+        "streamflow.late.window_start_us": late.window_start,
+        "streamflow.late.window_end_us": late.window_end,
+        "streamflow.late.watermark_us": late.watermark,
+        "streamflow.late.lateness_us": late.lateness,
+    }
+    added = tuple((name, str(value).encode()) for name, value in context.items())
+    return (*forwarded(raw, commit)[:-1], *added, origin.header())

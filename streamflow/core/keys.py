@@ -1,0 +1,101 @@
+"""The keys of a task's state and changelog, and the values under them.
+
+One meta record, whose presence makes everything before it count; and per window operator, window
+and commit one partial: `w | operator | 0 | window start | commit | chunk`, big endian with the sign
+flipped, so that the windows that close together lie together.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import orjson
+import pyarrow as pa
+
+from streamflow.core.step import TaskState
+from streamflow.errors import StateDamaged
+
+META = b"meta"
+FORMAT = 1
+_FLIP = 2**63
+_TAIL = struct.Struct(">QQI")
+
+
+def partial_key(operator: str, start: int, commit: int, chunk: int) -> bytes:
+    """The key of one partial."""
+    return b"w" + operator.encode() + b"\0" + _TAIL.pack(start + _FLIP, commit, chunk)
+
+
+def window_range(operator: str, start: int, stop: int) -> tuple[bytes, bytes]:
+    """Keys of all partials of windows that start in `[start, stop)`."""
+    prefix = b"w" + operator.encode() + b"\0"
+    low, high = max(start, -_FLIP), min(stop, _FLIP - 1)
+    return prefix + struct.pack(">Q", low + _FLIP), prefix + struct.pack(">Q", high + _FLIP)
+
+
+def encode_partials(
+    operator: str, start: int, commit: int, partial: pa.Table, limit: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """The partial of one window as entries, each below `limit` bytes (or one group)."""
+    pending, chunk = [partial], 0
+    while pending:
+        table = pending.pop()
+        data = _to_ipc(table)
+        if len(data) > limit and table.num_rows > 1:
+            half = table.num_rows // 2
+            pending += [table.slice(half), table.slice(0, half)]
+            continue
+        yield partial_key(operator, start, commit, chunk), data
+        chunk += 1
+
+
+def decode_partial(data: bytes) -> pa.Table:
+    """The partial back from its entry."""
+    return pa.ipc.open_stream(data).read_all()
+
+
+def _to_ipc(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return sink.getvalue().to_pybytes()
+
+
+def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: int) -> bytes:
+    """The meta record: what a task has to know besides its partials."""
+    ended = [{"decision": "end_of_input", "offset": state.ended}] if state.ended is not None else []
+    return orjson.dumps(
+        {
+            "format": FORMAT,
+            "commit": state.commit,
+            "position": state.position,
+            "seen": state.seen,
+            "totals": dict(state.totals),
+            "rules": dict(state.rules),
+            "decisions": ended,
+            "state_id": state_id,
+            "version": version,
+            "partitions": partitions,
+        }
+    )
+
+
+def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
+    """`(state, state id, number of source partitions)`. Raises `StateDamaged`."""
+    try:
+        meta = orjson.loads(data)
+        if meta["format"] != FORMAT:
+            raise StateDamaged(f"state has format {meta['format']}, this version reads {FORMAT}")
+        ended = [d["offset"] for d in meta["decisions"] if d["decision"] == "end_of_input"]
+        state = TaskState(
+            commit=meta["commit"],
+            position=meta["position"],
+            seen=meta["seen"],
+            ended=ended[-1] if ended else None,
+            totals=meta["totals"],
+            rules=meta["rules"],
+        )
+        return state, meta["state_id"], meta["partitions"]
+    except (KeyError, TypeError, orjson.JSONDecodeError) as error:
+        raise StateDamaged(f"the meta record cannot be read: {error}") from error

@@ -1,0 +1,213 @@
+"""The last stage: steps since the last commit become the contents of the next one.
+
+Everything a commit writes is decided here, before a transaction is opened: output records, dead
+letters, late records, rows and trailers for the sinks, the changelog, and the changes to local state
+that the changelog repeats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.batch import Record, TopicPartition
+from streamflow.core.aggregate import START, merge
+from streamflow.core.headers import Origin, dead_letter, forwarded, late_record, traceparent
+from streamflow.core.keys import (
+    META,
+    decode_partial,
+    encode_meta,
+    encode_partials,
+    window_range,
+)
+from streamflow.core.names import Names
+from streamflow.core.plan import TaskPlan, WindowPlan
+from streamflow.core.rows import Trailer, encode_rows, encode_trailer
+from streamflow.core.step import INFINITY, StateView, Step, TaskState
+
+#: Changelog and rows records stay below this; Kafka's default limit is 1 MiB.
+RECORD_BYTES = 900_000
+#: Partials of one window beyond this number are folded into one.
+FOLD_AFTER = 64
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """One commit, complete. `outputs` are in order per topic; `changes` go to changelog and store."""
+
+    state: TaskState
+    outputs: tuple[tuple[TopicPartition | str, Sequence[Record]], ...]
+    changes: tuple[tuple[bytes, bytes | None], ...]
+
+    def changelog(self) -> list[Record]:
+        """The changes as changelog records."""
+        return [Record(key, value) for key, value in self.changes]
+
+
+def seal(
+    plan: TaskPlan,
+    names: Names,
+    tp: TopicPartition,
+    steps: Sequence[Step],
+    view: StateView,
+    *,
+    now_ms: int,
+    version: str,
+    partitions: int,
+) -> Sealed:
+    """Make the commit that follows these steps; `steps[-1]` holds the state they lead to."""
+    last = steps[-1].state
+    commit = last.commit + 1
+    totals, rules = Counter(last.totals), Counter(last.rules)
+    for step in steps:
+        totals.update(step.counts)
+        rules.update(step.rules)
+    state = replace(last, commit=commit, totals=dict(totals), rules=dict(rules), open={})
+    changes: dict[bytes, bytes | None] = dict.fromkeys(
+        key for step in steps for key in step.erased
+    )
+    for window in plan.windows:
+        changes |= _store(window, last, view, commit)
+    meta = encode_meta(state, state_id=plan.state_id, version=version, partitions=partitions)
+    changes[META] = meta
+    outputs = [
+        *_topics(plan, names, tp, steps, commit, now_ms),
+        *_sinks(plan, names, tp, steps, state),
+    ]
+    return Sealed(state, tuple(o for o in outputs if o[1]), tuple(changes.items()))
+
+
+def _store(
+    window: WindowPlan, state: TaskState, view: StateView, commit: int
+) -> dict[bytes, bytes | None]:
+    """Entries for the windows that are still open, one per window and commit; folded beyond 64."""
+    held = state.open.get(window.name)
+    if held is None or held.num_rows == 0:
+        return {}
+    changes: dict[bytes, bytes | None] = {}
+    merged = merge(window, [held])
+    starts = merged.column(START)
+    for start in pc.unique(starts).to_pylist():
+        table = merged.filter(pc.equal(starts, start))
+        stored = view.scan(*window_range(window.name, start, start + 1))
+        if len(stored) >= FOLD_AFTER:
+            table = merge(window, [*(decode_partial(data) for _, data in stored), table])
+            changes |= dict.fromkeys(key for key, _ in stored)
+        changes |= dict(encode_partials(window.name, start, commit, table, RECORD_BYTES))
+    return changes
+
+
+def _topics(
+    plan: TaskPlan,
+    names: Names,
+    tp: TopicPartition,
+    steps: Sequence[Step],
+    commit: int,
+    now_ms: int,
+) -> Iterator[tuple[str, list[Record]]]:
+    def at(micros: int) -> int:
+        return min(micros // 1000, now_ms)
+
+    for topic in plan.topics:
+        rows = [row for step in steps for row in step.forwarded]
+        yield (
+            names.topic(topic),
+            [Record(r.key, r.value, at(time), forwarded(r, commit)) for r, time in rows],
+        )
+    if plan.rejected_topic is not None:
+        rejects = [reject for step in steps for reject in step.rejects]
+        letters = [
+            Record(r.raw.key, r.raw.value, now_ms, dead_letter(r, plan.topology, commit))
+            for r in rejects
+        ]
+        yield names.topic(plan.rejected_topic), letters
+    for window in plan.windows:
+        if window.late_topic is not None:
+            late = [row for step in steps for row in step.late.get(window.name, ())]
+            yield (
+                names.topic(window.late_topic),
+                [
+                    Record(r.raw.key, r.raw.value, at(r.event_time), late_record(r, commit))
+                    for r in late
+                ],
+            )
+        if window.topics:
+            batches = [b for step in steps for b in step.results.get(window.name, ())]
+            records = [r for b in batches for r in _result_records(window, b, tp, commit, now_ms)]
+            for topic in window.topics:
+                yield names.topic(topic), records
+
+
+def _result_records(
+    window: WindowPlan, batch: pa.RecordBatch, tp: TopicPartition, commit: int, now_ms: int
+) -> Iterator[Record]:
+    """Results as JSON, keyed by group and window start so that compaction keeps the last."""
+    for row in batch.to_pylist():
+        value = {name: item for name, item in row.items() if not name.startswith("_")}
+        key = [*(row[name] for name in window.by), row["window_start"]]
+        origin = Origin(tp, row["_offset_first"], row["_offset_next"], commit)
+        yield Record(
+            to_json(key),
+            to_json(value),
+            min(row["__latest"] // 1000, now_ms),
+            (traceparent(origin), origin.header()),
+        )
+
+
+def to_json(value: Any) -> bytes:
+    """JSON as streamflow writes it: times in UTC with a Z, decimals as text, so none loses digits."""
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=str)
+
+
+def _sinks(
+    plan: TaskPlan, names: Names, tp: TopicPartition, steps: Sequence[Step], state: TaskState
+) -> Iterator[tuple[TopicPartition, list[Record]]]:
+    """Per table its rows and the commit's trailer, which is there also when no row is."""
+    rows = [batch for step in steps for batch in step.rows]
+    for sink in plan.sinks:
+        yield _sink(plan, names, tp, steps, state, sink.name, [sink.rows(b) for b in rows])
+    for window in plan.windows:
+        results = [b for step in steps for b in step.results.get(window.name, ())]
+        for sink in window.sinks:
+            yield _sink(plan, names, tp, steps, state, sink.name, [sink.rows(b) for b in results])
+
+
+def _sink(
+    plan: TaskPlan,
+    names: Names,
+    tp: TopicPartition,
+    steps: Sequence[Step],
+    state: TaskState,
+    sink: str,
+    batches: list[pa.RecordBatch],
+) -> tuple[TopicPartition, list[Record]]:
+    counts, rules = Counter[str](), Counter[str]()
+    for step in steps:
+        counts.update(step.counts)
+        rules.update(step.rules)
+    chunks = encode_rows(batches, state.commit, chunk_bytes=RECORD_BYTES)
+    watermark = state.watermark(plan.out_of_orderness)
+    trailer = Trailer(
+        commit=state.commit,
+        previous=state.commit - 1 or None,
+        watermark=None if watermark == INFINITY else watermark,
+        end_of_input=state.ended is not None,
+        sources={tp.topic: (tp.partition, steps[0].start, steps[-1].stop)},
+        counts=dict(counts),
+        gates=dict(rules),
+        chunks=len(chunks),
+    )
+    return TopicPartition(names.rows(sink), tp.partition), [*chunks, encode_trailer(trailer)]
+
+
+def from_micros(micros: int) -> datetime:
+    """A time of day from microseconds since the epoch."""
+    return EPOCH + timedelta(microseconds=micros)

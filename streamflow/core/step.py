@@ -1,0 +1,136 @@
+"""What comes out of one step of a task: values only, nothing has happened yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from streamflow.batch import Headers, MicroBatch, TopicPartition
+
+#: Event time is held as microseconds since the epoch; this one is after all others.
+INFINITY = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A record as it came, byte for byte."""
+
+    tp: TopicPartition
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @staticmethod
+    def of(batch: MicroBatch, row: int) -> Raw:
+        """The record in this row of a batch."""
+        return Raw(
+            batch.tp,
+            batch.offsets[row],
+            batch.timestamps[row],
+            batch.keys[row],
+            batch.values[row],
+            batch.headers[row],
+        )
+
+    def __str__(self) -> str:
+        return f"{self.tp}@{self.offset}"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that cannot go on: where it stopped, and why.
+
+    `reason` is one of `no-value, not-json, invalid, unstorable, wrong-key, event-time, rule`.
+    """
+
+    raw: Raw
+    stage: str
+    reason: str
+    message: str
+    field: str = ""
+    rule: str = ""
+    severity: str = "critical"
+
+
+@dataclass(frozen=True)
+class Late:
+    """A record that came when its window was final already. Times in microseconds.
+
+    `watermark` is the one before the record in its partition.
+    """
+
+    raw: Raw
+    window: str
+    window_start: int
+    window_end: int
+    event_time: int
+    watermark: int
+
+    @property
+    def lateness(self) -> int:
+        """How far the record's event time lies behind the watermark before it."""
+        return self.watermark - self.event_time
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """All that a task remembers, besides what its store holds.
+
+    Attributes:
+        commit: Number of the last commit; 0 before the first.
+        position: The next offset of the source partition.
+        seen: The largest event time so far, None before the first row.
+        ended: The offset at which the end of a bounded input was declared.
+        totals: Records per exit over all commits: the conservation line.
+        rules: How many records broke each rule, over all commits.
+        open: Per window operator, partials that no commit has stored yet.
+    """
+
+    commit: int = 0
+    position: int = 0
+    seen: int | None = None
+    ended: int | None = None
+    totals: Mapping[str, int] = field(default_factory=dict)
+    rules: Mapping[str, int] = field(default_factory=dict)
+    open: Mapping[str, pa.Table] = field(default_factory=dict)
+
+    def watermark(self, out_of_orderness: int) -> int | None:
+        """The watermark after everything so far; None before the first row."""
+        if self.ended is not None:
+            return INFINITY
+        return None if self.seen is None else self.seen - out_of_orderness
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state after a micro-batch, and all that it sends out.
+
+    `forwarded` has each record's event time (microseconds) beside it; `results` are in the schema of
+    the window's results, followed by a column `__latest`, the largest event time in each.
+    """
+
+    state: TaskState
+    start: int
+    stop: int
+    rows: tuple[pa.RecordBatch, ...] = ()
+    forwarded: tuple[tuple[Raw, int], ...] = ()
+    rejects: tuple[Reject, ...] = ()
+    late: Mapping[str, tuple[Late, ...]] = field(default_factory=dict)
+    results: Mapping[str, tuple[pa.RecordBatch, ...]] = field(default_factory=dict)
+    erased: tuple[bytes, ...] = ()
+    counts: Counter[str] = field(default_factory=Counter[str])
+    rules: Counter[str] = field(default_factory=Counter[str])
+
+
+class StateView(Protocol):
+    """What the core may ask of a task's committed state."""
+
+    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        """All entries with `start <= key < stop`, in key order."""
+        ...

@@ -1,0 +1,107 @@
+"""Where records come from and go to: topics, Parquet tables, and the named drop."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.errors import TopologyError
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A Kafka topic by name."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _TOPIC.fullmatch(self.name):
+            raise TopologyError(f"topic({self.name!r}): a name has letters, digits and . _ - only")
+
+
+@dataclass(frozen=True)
+class PartitionBy:
+    """A partition value of a table: the column `name`, made from `column` by a time pattern."""
+
+    name: str
+    column: str
+    pattern: str | None = None
+
+    def of(self, rows: pa.RecordBatch) -> Any:
+        """The partition value of each row, as strings; null stays null."""
+        column = rows.column(self.column)
+        if self.pattern is None:
+            return pc.cast(column, pa.string())
+        return pc.strftime(column, format=self.pattern)
+
+
+def day(column: str) -> PartitionBy:
+    """Partition by the UTC day of a timestamp: `date=2013-01-31`."""
+    return PartitionBy("date", column, "%Y-%m-%d")
+
+
+def month(column: str) -> PartitionBy:
+    """Partition by the UTC month of a timestamp: `month=2013-01`."""
+    return PartitionBy("month", column, "%Y-%m")
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A table of Parquet files in a folder below the lake.
+
+    Attributes:
+        path: The folder, relative to the lake.
+        partition_by: Hive-style partitions: columns, or `day(...)` and `month(...)` of one.
+        target_bytes: The file size that a roll aims at.
+        roll_interval: A committed row is in a visible file after this time at the latest.
+    """
+
+    path: str
+    partition_by: tuple[PartitionBy, ...] = ()
+    target_bytes: int = 128 * 1024 * 1024
+    roll_interval: timedelta | None = timedelta(minutes=5)
+
+    def __post_init__(self) -> None:
+        if not _FOLDER.fullmatch(self.path):
+            raise TopologyError(f"parquet({self.path!r}): a table is a plain relative folder")
+        if self.target_bytes <= 0:
+            raise TopologyError(f"parquet({self.path!r}): target_bytes must be above zero")
+
+    @property
+    def name(self) -> str:
+        """The sink's name, used for its rows topic."""
+        return self.path.replace("/", "-")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The named, counted way to lose records on purpose."""
+
+
+def topic(name: str) -> Topic:
+    """A Kafka topic."""
+    return Topic(name)
+
+
+def parquet(
+    path: str,
+    *,
+    partition_by: str | PartitionBy | tuple[str | PartitionBy, ...] = (),
+    target_bytes: int = 128 * 1024 * 1024,
+    roll_interval: timedelta | None = timedelta(minutes=5),
+) -> Parquet:
+    """A table of Parquet files; see `Parquet`."""
+    given = partition_by if isinstance(partition_by, tuple) else (partition_by,)
+    parts = tuple(PartitionBy(p, p) if isinstance(p, str) else p for p in given)
+    return Parquet(path, parts, target_bytes, roll_interval)
+
+
+Destination = Topic | Parquet | Drop

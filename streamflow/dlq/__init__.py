@@ -1,0 +1,1 @@
+"""Dead letters: what could not go on, byte for byte, with its reason."""

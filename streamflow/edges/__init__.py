@@ -1,0 +1,1 @@
+"""The real world behind the ports: Kafka, RocksDB, Parquet, file systems, and memory."""

@@ -1,0 +1,129 @@
+"""Topics on Kafka: which there are, making those a topology needs, and trimming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaTopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.errors import for_code
+
+from streamflow.batch import TopicPartition
+from streamflow.errors import SettingsError
+
+_EXISTS = 36
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic to be made: name, partitions, and Kafka's own topic settings."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+class KafkaAdmin:
+    """A short-lived administrative connection; use it as `async with`.
+
+    Raises:
+        SettingsError: no broker answers.
+    """
+
+    def __init__(self, connection: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self._admin: Any = None
+
+    async def __aenter__(self) -> KafkaAdmin:
+        admin = AIOKafkaAdminClient(**self._connection)
+        try:
+            await admin.start()
+        except Exception as error:
+            with suppress(Exception):
+                await admin.close()
+            servers = self._connection.get("bootstrap_servers")
+            raise SettingsError(
+                f"no Kafka broker answers at {servers}; start one with `streamflow broker` or set "
+                "STREAMFLOW_BROKER"
+            ) from error
+        self._admin = admin
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._admin.close()
+
+    async def partitions(self, topics: Sequence[str]) -> dict[str, int]:
+        """Partition counts of those topics that exist."""
+        if not topics:
+            return {}
+        found = await self._admin.describe_topics(list(topics))
+        return {t["topic"]: len(t["partitions"]) for t in found if not t["error_code"]}
+
+    async def config(self, topic: str) -> dict[str, str]:
+        """The settings of a topic, the broker's defaults included."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        responses = await self._admin.describe_configs([resource])
+        entries = responses[0].resources[0][4]
+        return {entry[0]: entry[1] for entry in entries}
+
+    async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Make the topics that do not exist yet; returns the names of those that were made."""
+        if not specs:
+            return []
+        topics = [
+            NewTopic(s.name, s.partitions, replication_factor=-1, topic_configs=dict(s.config))
+            for s in specs
+        ]
+        response = await self._admin.create_topics(topics)
+        made: list[str] = []
+        for name, code, *rest in response.topic_errors:
+            if code == 0:
+                made.append(name)
+            elif code != _EXISTS:
+                detail = f": {rest[0]}" if rest and rest[0] else ""
+                raise SettingsError(f"topic {name}: {for_code(code).__name__}{detail}")
+        return made
+
+    async def group_offset(self, group: str, tp: TopicPartition) -> int | None:
+        """The next offset that a consumer group has committed, None for none."""
+        wanted = KafkaTopicPartition(*tp)
+        found = await self._admin.list_consumer_group_offsets(group, partitions=[wanted])
+        return found[wanted].offset if wanted in found and found[wanted].offset >= 0 else None
+
+    async def trim(self, tp: TopicPartition, before: int) -> None:
+        """Delete records below an offset."""
+        await self._admin.delete_records({KafkaTopicPartition(*tp): RecordsToDelete(before)})
+
+
+class KafkaOffsets:
+    """Looks up offsets without joining a group, between `start` and `stop`."""
+
+    def __init__(self, connection: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self._consumer: Any = None
+
+    async def start(self) -> None:
+        """Connect."""
+        self._consumer = AIOKafkaConsumer(
+            **self._connection, isolation_level="read_committed", enable_auto_commit=False
+        )
+        await self._consumer.start()
+
+    async def stop(self) -> None:
+        """Give up the connection."""
+        await self._consumer.stop()
+
+    async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """`(first, stop)` of each partition; stop is the last stable offset."""
+        if not tps:
+            return {}
+        wanted = [KafkaTopicPartition(*tp) for tp in tps]
+        first = await self._consumer.beginning_offsets(wanted)
+        stop = await self._consumer.end_offsets(wanted)
+        return {tp: (first[k], stop[k]) for tp, k in zip(tps, wanted, strict=True)}

@@ -1,0 +1,66 @@
+"""Reading one changelog partition on Kafka, outside any consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaTopicPartition
+
+from streamflow.batch import TopicPartition
+
+FETCH_BYTES = 8 * 1024 * 1024
+
+
+class KafkaChangelog:
+    """A `Changelog` on Kafka."""
+
+    def __init__(self, connection: Mapping[str, Any], tp: TopicPartition) -> None:
+        self._connection = connection
+        self._tp = KafkaTopicPartition(*tp)
+        self._consumer: Any = None
+
+    async def bounds(self) -> tuple[int, int]:
+        """See `Changelog.bounds`."""
+        consumer = await self._started()
+        first = await consumer.beginning_offsets([self._tp])
+        stop = await consumer.end_offsets([self._tp])
+        return first[self._tp], stop[self._tp]
+
+    async def read(self, start: int, stop: int) -> Sequence[tuple[bytes, bytes | None]]:
+        """See `Changelog.read`."""
+        consumer = await self._started()
+        consumer.seek(self._tp, start)
+        records: list[tuple[bytes, bytes | None]] = []
+        while await consumer.position(self._tp) < stop:
+            fetched = await consumer.getmany(self._tp, timeout_ms=200)
+            records += [
+                (record.key or b"", record.value)
+                for record in fetched.get(self._tp, ())
+                if record.offset < stop
+            ]
+        return records
+
+    async def close(self) -> None:
+        """See `Changelog.close`."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with suppress(Exception):
+                await consumer.stop()
+
+    async def _started(self) -> Any:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **self._connection,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_partition_fetch_bytes=FETCH_BYTES,
+                fetch_max_wait_ms=100,
+            )
+            await consumer.start()
+            consumer.assign([self._tp])
+            self._consumer = consumer
+        return self._consumer

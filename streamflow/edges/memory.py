@@ -1,0 +1,220 @@
+"""A Kafka and a state store in memory, for tests and for the embedded mode.
+
+They keep what the engine relies on: transactions are all or nothing, a commit leaves a control
+record (an offset that no record carries) in each partition it wrote, a later owner of a
+transactional id fences the earlier one, and nothing uncommitted is ever read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from streamflow.batch import MicroBatch, Record, TopicPartition
+from streamflow.edges.partitioner import default_partition
+from streamflow.errors import Fenced, TaskLost
+
+
+@dataclass
+class Partition:
+    """One partition's log: `(offset, record)`, and the offset that comes next."""
+
+    records: list[tuple[int, Record]] = field(default_factory=list)
+    next_offset: int = 0
+    first_offset: int = 0
+
+    def append(self, record: Record) -> int:
+        """Add a record; returns its offset."""
+        offset = self.next_offset
+        self.records.append((offset, record))
+        self.next_offset += 1
+        return offset
+
+    def trim(self, before: int) -> None:
+        """Delete everything below an offset."""
+        keep = bisect_left(self.records, before, key=lambda entry: entry[0])
+        del self.records[:keep]
+        self.first_offset = max(self.first_offset, min(before, self.next_offset))
+
+
+class MemoryBroker:
+    """Topics, transactions and group offsets, in memory. `now_ms` stamps records without a time."""
+
+    def __init__(self, now_ms: int = 0) -> None:
+        self.now_ms = now_ms
+        self.topics: dict[str, list[Partition]] = {}
+        self.offsets: dict[TopicPartition, int] = {}
+        self.epochs: dict[str, int] = {}
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Create a topic if it is not there."""
+        self.topics.setdefault(topic, [Partition() for _ in range(partitions)])
+
+    def partition(self, tp: TopicPartition) -> Partition:
+        """The log of one partition."""
+        return self.topics[tp.topic][tp.partition]
+
+    def place(self, topic: str, key: bytes | None) -> TopicPartition:
+        """The partition that a record of this key belongs to; without a key, the first."""
+        count = len(self.topics[topic])
+        return TopicPartition(topic, default_partition(key, count) if key is not None else 0)
+
+    def append(self, tp: TopicPartition, record: Record) -> int:
+        """Write one record outside any transaction; returns its offset."""
+        stamped = record if record.timestamp is not None else record._replace(timestamp=self.now_ms)
+        return self.partition(tp).append(stamped)
+
+    def fetch(self, tp: TopicPartition, start: int, limit: int = 10_000) -> MicroBatch:
+        """Up to `limit` records from `start` on, as the transport would hand them over."""
+        log = self.partition(tp)
+        first = bisect_left(log.records, start, key=lambda entry: entry[0])
+        entries = log.records[first : first + limit]
+        rest = first + limit < len(log.records)
+        stop = entries[-1][0] + 1 if rest else log.next_offset
+        return MicroBatch(
+            tp,
+            start,
+            max(stop, start),
+            [offset for offset, _ in entries],
+            [record.key for _, record in entries],
+            [record.value for _, record in entries],
+            [record.timestamp or 0 for _, record in entries],
+            [record.headers for _, record in entries],
+        )
+
+    def records(self, topic: str) -> list[Record]:
+        """All records of a topic, partition by partition."""
+        return [record for log in self.topics.get(topic, []) for _, record in log.records]
+
+
+class MemoryOutbox:
+    """A transactional producer on a `MemoryBroker`."""
+
+    def __init__(self, broker: MemoryBroker, transactional_id: str) -> None:
+        self._broker = broker
+        self._id = transactional_id
+        self._epoch = 0
+        self._open: list[tuple[TopicPartition, Record]] | None = None
+        self._positions: dict[TopicPartition, int] = {}
+
+    async def fence(self) -> None:
+        """See `Outbox.fence`."""
+        self._epoch = self._broker.epochs.get(self._id, 0) + 1
+        self._broker.epochs[self._id] = self._epoch
+        self._open = None
+
+    async def begin(self) -> None:
+        """See `Outbox.begin`."""
+        if self._open is not None:
+            raise TaskLost(f"{self._id}: a transaction is open already")
+        self._open, self._positions = [], {}
+
+    async def produce(self, to: TopicPartition | str, records: Sequence[Record]) -> None:
+        """See `Outbox.produce`."""
+        transaction = self._transaction()
+        for record in records:
+            tp = self._broker.place(to, record.key) if isinstance(to, str) else to
+            self._broker.partition(tp)
+            transaction.append((tp, record))
+
+    async def flush(self) -> Mapping[TopicPartition, int]:
+        """See `Outbox.flush`."""
+        counts = Counter(tp for tp, _ in self._transaction())
+        return {tp: self._broker.partition(tp).next_offset + n for tp, n in counts.items()}
+
+    async def offsets(self, positions: Mapping[TopicPartition, int]) -> None:
+        """See `Outbox.offsets`."""
+        self._transaction()
+        self._positions.update(positions)
+
+    async def commit(self) -> None:
+        """See `Outbox.commit`."""
+        for tp, record in self._transaction():
+            self._broker.append(tp, record)
+        self._finish()
+        self._broker.offsets.update(self._positions)
+
+    async def abort(self) -> None:
+        """See `Outbox.abort`."""
+        self._transaction()
+        self._finish()
+
+    async def close(self) -> None:
+        """See `Outbox.close`."""
+        self._open = None
+
+    def _transaction(self) -> list[tuple[TopicPartition, Record]]:
+        if self._broker.epochs.get(self._id) != self._epoch:
+            raise Fenced(f"{self._id}: a newer producer has this transactional id")
+        if self._open is None:
+            raise TaskLost(f"{self._id}: no transaction is open")
+        return self._open
+
+    def _finish(self) -> None:
+        """Leave the control record, as Kafka does, in every partition that was written to."""
+        for tp in {tp for tp, _ in self._open or ()}:
+            self._broker.partition(tp).next_offset += 1
+        self._open = None
+
+
+class MemoryChangelog:
+    """One partition of a `MemoryBroker`, read as a changelog."""
+
+    def __init__(self, broker: MemoryBroker, tp: TopicPartition) -> None:
+        self._broker = broker
+        self._tp = tp
+
+    async def bounds(self) -> tuple[int, int]:
+        """See `Changelog.bounds`."""
+        log = self._broker.partition(self._tp)
+        return log.first_offset, log.next_offset
+
+    async def read(self, start: int, stop: int) -> Sequence[tuple[bytes, bytes | None]]:
+        """See `Changelog.read`."""
+        log = self._broker.partition(self._tp)
+        return [
+            (record.key or b"", record.value)
+            for offset, record in log.records
+            if start <= offset < stop
+        ]
+
+    async def close(self) -> None:
+        """See `Changelog.close`."""
+
+
+class MemoryStore:
+    """An ordered map in memory. It outlives `close`, as a disk does."""
+
+    def __init__(self) -> None:
+        self._keys: list[bytes] = []
+        self._values: dict[bytes, bytes] = {}
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `StateStore.get`."""
+        return [self._values.get(key) for key in keys]
+
+    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        """See `StateStore.scan`."""
+        low, high = bisect_left(self._keys, start), bisect_left(self._keys, stop)
+        return [(key, self._values[key]) for key in self._keys[low:high]]
+
+    def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """See `StateStore.apply`."""
+        for key, value in changes:
+            if value is None:
+                if self._values.pop(key, None) is not None:
+                    del self._keys[bisect_left(self._keys, key)]
+                continue
+            if key not in self._values:
+                insort(self._keys, key)
+            self._values[key] = value
+
+    def clear(self) -> None:
+        """See `StateStore.clear`."""
+        self._keys.clear()
+        self._values.clear()
+
+    def close(self) -> None:
+        """See `StateStore.close`."""

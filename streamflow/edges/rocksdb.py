@@ -1,0 +1,117 @@
+"""A task's local state in RocksDB (rocksdict), one database per task.
+
+All databases of a worker share one block cache and one bound on memtables (`StateMemory`). The
+write-ahead log is not synced: the changelog is what survives a machine, this only saves reading it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from rocksdict import Cache, Options, Rdict, ReadOptions, WriteBatch, WriteBufferManager
+
+from streamflow.errors import SettingsError, StateDamaged
+
+
+class StateMemory:
+    """The memory that all databases of a worker share, in bytes."""
+
+    def __init__(self, cache_bytes: int = 64 * 1024 * 1024, write_bytes: int = 64 * 1024 * 1024):
+        self.cache = Cache(cache_bytes)
+        self.writes = WriteBufferManager(write_bytes, True)
+
+
+class StateFolder:
+    """The folder of one worker's states, claimed by a lock file for as long as it is open.
+
+    Raises:
+        SettingsError: another process has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.memory = StateMemory()
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] | None = (path / "LOCK").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise SettingsError(
+                f"the state folder {path} is in use by another worker; give each its own --worker-id"
+            ) from error
+
+    def store(self, name: str) -> RocksStore:
+        """Open the state of one task."""
+        return RocksStore(self.path / name, self.memory)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+class RocksStore:
+    """A `StateStore` on disk."""
+
+    def __init__(self, path: Path, memory: StateMemory | None = None) -> None:
+        self._path = path
+        self._memory = memory or StateMemory()
+        self._db: Any = self._open()
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `StateStore.get`."""
+        return list(self._db.get(list(keys)))
+
+    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        """See `StateStore.scan`."""
+        bound = ReadOptions()
+        bound.set_iterate_upper_bound(stop)
+        return list(self._db.items(from_key=start, read_opt=bound))
+
+    def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """See `StateStore.apply`."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        self._db.write(batch)
+
+    def clear(self) -> None:
+        """See `StateStore.clear`."""
+        self.close()
+        shutil.rmtree(self._path, ignore_errors=True)
+        self._db = self._open()
+
+    def close(self) -> None:
+        """See `StateStore.close`."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _open(self) -> Any:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return Rdict(os.fspath(self._path), self._options())
+        except Exception as error:
+            if not self._path.exists():
+                raise StateDamaged(f"no state can be made in {self._path}: {error}") from error
+        # A database that does not open is no loss: the changelog has everything that was in it.
+        shutil.rmtree(self._path)
+        return Rdict(os.fspath(self._path), self._options())
+
+    def _options(self) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_manager(self._memory.writes)
+        options.set_row_cache(self._memory.cache)
+        options.set_keep_log_file_num(1)
+        return options

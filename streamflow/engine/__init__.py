@@ -1,0 +1,1 @@
+"""The host on Faust: transport, tasks, commit, sink stage."""

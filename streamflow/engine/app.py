@@ -1,0 +1,124 @@
+"""The Faust app: agents over micro-batches for the topology, and room for a user's own.
+
+Constructing it opens nothing. Its agents only hand batches to the host's lanes, so they never raise:
+Faust would acknowledge the batch and go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from streamflow.engine.host import Host
+from streamflow.engine.settings import Settings
+from streamflow.engine.task_lane import Arrival
+from streamflow.engine.transport import BatchTopic, BatchTransport
+from streamflow.errors import SettingsError
+
+
+class StreamflowApp(faust.App):
+    """A Faust app whose batch topics carry micro-batches.
+
+    `app.batch_topic("name")` gives a topic for your own agents: `async for batch in stream` yields
+    `MicroBatch`. Ordinary topics and agents work as in any Faust app.
+    """
+
+    batch_topics: set[str]
+    managed_topics: set[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.batch_topics = set()
+        self.managed_topics = set()
+        self._make_host: Callable[[], Host] | None = None
+        self._host: Host | None = None
+        self._watch: asyncio.Task[None] | None = None
+        super().__init__(*args, **kwargs)
+        if self.conf.processing_guarantee.value != "at_least_once":
+            raise SettingsError(
+                "processing_guarantee: leave it at at_least_once; streamflow has transactions of its "
+                "own, and Faust's exactly_once skips recovery"
+            )
+
+    @property
+    def host(self) -> Host:
+        """The topology's host; made at first use, so that importing an app opens nothing."""
+        if self._host is None:
+            if self._make_host is None:
+                raise SettingsError("this app has no topology; build it with topology.faust_app()")
+            self._host = self._make_host()
+        return self._host
+
+    def batch_topic(self, *names: str, **options: Any) -> BatchTopic:
+        """A topic whose events are micro-batches. `maxsize` bounds the batches that wait."""
+        return BatchTopic(self, topics=list(names), **options)
+
+    def run_topology(self, topics: list[str], host: Callable[[], Host]) -> None:
+        """Declare the agents that feed the topology's lanes."""
+        self._make_host = host
+        for name in topics:
+            self.managed_topics.add(name)
+            self.agent(self.batch_topic(name), name=f"streamflow.{name}")(self._stage)
+
+    async def _stage(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            batch = event.message.batch
+            await self.host.receive(Arrival(batch, event.ack))
+
+    def _new_transport(self) -> Any:
+        return BatchTransport(self.conf.broker, self)
+
+    async def on_start(self) -> None:
+        """Make missing topics before anything is consumed."""
+        await super().on_start()
+        if self._make_host is not None:
+            await self.host.prepare(self._seek)
+            self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
+
+    async def on_stop(self) -> None:
+        """Commit what is in hand while the consumer is still a member of its group."""
+        if self._host is not None:
+            await self._host.close()
+        if self._watch is not None:
+            self._watch.cancel()
+        await super().on_stop()
+
+    async def on_seek(self, assignment: Any) -> None:
+        """Called by the consumer when partitions are ours and nothing is fetched yet."""
+        if self._make_host is not None:
+            await self.host.assign(assignment)
+
+    async def on_revoke(self) -> None:
+        """Called by the consumer while revoked partitions are still ours."""
+        if self._host is not None:
+            await self._host.release()
+
+    async def _seek(self, positions: Any) -> None:
+        consumer: Any = self.consumer
+        await consumer.seek_batches(positions)
+
+
+def faust_settings(settings: Settings, app_id: str) -> dict[str, Any]:
+    """Faust's own settings, those that a topology's app must have."""
+    session = settings.session_timeout.total_seconds()
+    return {
+        "id": app_id,
+        "broker": [f"kafka://{server.strip()}" for server in settings.broker.split(",")],
+        "store": "memory://",
+        "datadir": str(settings.state_dir / "faust"),
+        "autodiscover": False,
+        "topic_disable_leader": True,
+        "table_standby_replicas": 0,
+        "consumer_auto_offset_reset": "earliest",
+        "broker_session_timeout": session,
+        "broker_heartbeat_interval": session / 5,
+        "stream_wait_empty": False,
+        "stream_recovery_delay": 0.0,
+        "stream_buffer_maxsize": 4096,
+        "worker_redirect_stdouts": False,
+        "web_enabled": settings.web_port is not None,
+        "web_bind": settings.web_bind,
+        "web_port": settings.web_port or 6066,
+    }

@@ -1,0 +1,231 @@
+"""The host: which tasks and sinks this worker runs, from assignment to revocation.
+
+Faust decides the partitions; the host opens a lane for each that belongs to the topology, tells
+where to read from, and closes all of them when partitions are revoked. Whatever only a person can
+settle stops the worker with its words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from streamflow.batch import TopicPartition
+from streamflow.clock import Clock
+from streamflow.core.names import Names
+from streamflow.core.plan import SinkPlan, TaskPlan
+from streamflow.engine.faults import Faults
+from streamflow.engine.settings import Settings
+from streamflow.engine.sink import SinkPartition
+from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.sink_spec import sink_spec
+from streamflow.engine.task import Task, TaskLimits
+from streamflow.engine.task_lane import Arrival, TaskLane
+from streamflow.engine.world import World
+from streamflow.errors import StateRefused, StreamflowError
+from streamflow.topology import Topology
+
+log = logging.getLogger(__name__)
+
+Seek = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
+#: A group offset that disagrees with the changelog is read again for this long: the transaction
+#: that wrote both may still be settling.
+GROUP_OFFSET_SECONDS = 10.0
+
+
+class Host:
+    """Tasks and sinks of one topology on one worker."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        settings: Settings,
+        world: World,
+        clock: Clock,
+        faults: Faults,
+    ) -> None:
+        self.topology = topology
+        self.settings = settings
+        self.names = Names(settings.app_id or topology.name, settings.topic_prefix)
+        self.failure: StreamflowError | None = None
+        self.finished = asyncio.Event()
+        self.tasks: dict[TopicPartition, TaskLane] = {}
+        self.sinks: dict[TopicPartition, SinkLane] = {}
+        self._world = world
+        self._clock = clock
+        self._faults = faults
+        self._seek: Seek | None = None
+        self._partitions: Mapping[str, int] = {}
+        self._plans = {self.names.topic(p.source.topic): p for p in topology.tasks}
+        self._tables: dict[str, SinkPlan] = {
+            self.names.rows(sink.name): sink for p in topology.tasks for sink in p.all_sinks
+        }
+
+    @property
+    def source_topics(self) -> list[str]:
+        """Topics whose micro-batches go to tasks."""
+        return list(self._plans)
+
+    @property
+    def rows_topics(self) -> list[str]:
+        """Topics whose micro-batches go to the sink stage."""
+        return list(self._tables)
+
+    @property
+    def partitions(self) -> Mapping[str, int]:
+        """Partition counts of the source topics."""
+        return self._partitions
+
+    async def prepare(self, seek: Seek) -> None:
+        """Before anything is consumed: make missing topics; `seek` moves the consumer."""
+        self._seek = seek
+        self._partitions = await self._world.prepare()
+
+    async def assign(self, assigned: Iterable[Any]) -> None:
+        """Open a lane for every partition of ours, and seek to their positions."""
+        await self.release()
+        tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
+        self.tasks = {tp: self._task_lane(tp) for tp in tps if tp.topic in self._plans}
+        self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
+        lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
+        try:
+            positions = await asyncio.gather(*(lane.open() for lane in lanes))
+        except StreamflowError as error:
+            self.refuse(error)
+            return
+        at = dict(zip((lane.tp for lane in lanes), positions, strict=True))
+        try:
+            await self._check_group_offsets({tp: at[tp] for tp in self.tasks})
+        except StreamflowError as error:
+            self.refuse(error)
+            return
+        assert self._seek is not None, "prepare() comes first"
+        await self._seek(at)
+        for lane in lanes:
+            lane.start()
+
+    async def release(self) -> None:
+        """Commit what is in hand, within the shutdown time-out, and close every lane."""
+        timeout = self.settings.shutdown_timeout.total_seconds()
+        tasks, self.tasks = self.tasks, {}
+        sinks, self.sinks = self.sinks, {}
+        closing = [lane.close(timeout) for lane in tasks.values()]
+        await asyncio.gather(*closing, *(lane.close() for lane in sinks.values()))
+
+    async def close(self) -> None:
+        """Release everything and give up the edges."""
+        await self.release()
+        await self._world.close()
+
+    async def receive(self, arrival: Arrival) -> None:
+        """Hand a micro-batch to its lane; one that is no longer ours is left to its new owner."""
+        tp = arrival.batch.tp
+        lane = self.tasks.get(tp) or self.sinks.get(tp)
+        if lane is not None:
+            await lane.put(arrival)
+
+    def refuse(self, error: StreamflowError) -> None:
+        """Stop the worker: a person has to look at this."""
+        log.error("%s", error)
+        self.failure = self.failure or error
+        self.finished.set()
+
+    async def watch(self) -> None:
+        """Until a bounded input is in visible files, then say so through `finished`."""
+        while not self.finished.is_set():
+            if self.settings.until_end and self._all_done():
+                self.finished.set()
+                return
+            await asyncio.sleep(0.1)
+
+    def totals(self) -> Counter[str]:
+        """Records per exit over the tasks of this worker, not yet committed ones included."""
+        totals: Counter[str] = Counter()
+        for lane in self.tasks.values():
+            if lane.task is not None:
+                totals.update(lane.task.totals)
+        return totals
+
+    def _all_done(self) -> bool:
+        wanted = sum(self._partitions.get(topic, 0) for topic in self._plans)
+        if not self.tasks or not wanted:
+            return False
+        lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
+        return all(lane.done for lane in lanes)
+
+    def _task_lane(self, tp: TopicPartition) -> TaskLane:
+        plan = self._plans[tp.topic]
+        return TaskLane(
+            tp,
+            lambda: self._task(plan, tp),
+            lambda: self._bounds(tp),
+            self._seek_one,
+            self.refuse,
+            self._clock,
+            interval=min(self.settings.commit_interval.total_seconds(), 1.0) / 4,
+            bounded=self.settings.until_end,
+        )
+
+    def _task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
+        return Task(
+            plan,
+            self.names,
+            tp,
+            self._world.task_ports(tp),
+            partitions=self._partitions[tp.topic],
+            version=self.topology.version,
+            limits=TaskLimits(self.settings.commit_interval, self.settings.commit_records),
+        )
+
+    def _sink_lane(self, tp: TopicPartition) -> SinkLane:
+        sink = self._tables[tp.topic]
+        return SinkLane(
+            tp,
+            lambda: self._sink(sink, tp),
+            lambda: self._bounds(tp),
+            self._seek_one,
+            self._world.trim,
+            self.refuse,
+        )
+
+    def _sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
+        return SinkPartition(
+            sink_spec(self.topology, sink),
+            tp,
+            self._world.files(sink.table.path),
+            clock=self._clock,
+            owner=self.names.app,
+            faults=self._faults,
+        )
+
+    async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
+        return (await self._world.bounds([tp]))[tp]
+
+    async def _seek_one(self, tp: TopicPartition, position: int) -> None:
+        assert self._seek is not None, "prepare() comes first"
+        await self._seek({tp: position})
+
+    async def _check_group_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
+        """The changelog's position is the one that counts; the group's must not contradict it.
+
+        Raises:
+            StateRefused: it still does after `GROUP_OFFSET_SECONDS`.
+        """
+        started = self._clock.monotonic()
+        waiting = dict(positions)
+        while waiting:
+            for tp, position in list(waiting.items()):
+                group = await self._world.group_offset(tp)
+                if group in (position, None):
+                    del waiting[tp]
+                elif self._clock.monotonic() - started > GROUP_OFFSET_SECONDS:
+                    raise StateRefused(
+                        f"{tp}: the changelog's position is {position}, but the group "
+                        f"{self.names.app!r} has committed {group}; one of them was changed by hand. "
+                        "Reset the group's offset to the changelog's, or use a new app id"
+                    )
+            if waiting:
+                await asyncio.sleep(0.2)

@@ -1,0 +1,122 @@
+"""A lane of the sink stage: feeds one rows partition to its `SinkPartition`, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from streamflow.batch import TopicPartition
+from streamflow.engine.sink import SinkPartition
+from streamflow.engine.task_lane import Arrival
+from streamflow.errors import SinkUnavailable, StreamflowError
+
+log = logging.getLogger(__name__)
+
+#: Batches of rows that wait for a sink.
+QUEUE_BATCHES = 4
+#: How often a sink looks at the clock, and how long it waits when the disk did not take a write.
+TICK_SECONDS = 1.0
+
+
+class SinkLane:
+    """Runs one partition of the sink stage until it is closed. Closing drops its buffers."""
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        make: Callable[[], SinkPartition],
+        bounds: Callable[[], Awaitable[tuple[int, int]]],
+        seek: Callable[[TopicPartition, int], Awaitable[None]],
+        trim: Callable[[TopicPartition, int], Awaitable[None]],
+        on_refused: Callable[[StreamflowError], None],
+    ) -> None:
+        self.tp = tp
+        self.sink: SinkPartition | None = None
+        self._make = make
+        self._bounds = bounds
+        self._seek = seek
+        self._trim = trim
+        self._on_refused = on_refused
+        self._queue: asyncio.Queue[Arrival] = asyncio.Queue(QUEUE_BATCHES)
+        self._runner: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def done(self) -> bool:
+        """Is everything of an ended input in visible files?"""
+        return self.sink is not None and self.sink.done
+
+    async def open(self) -> int:
+        """Open the chain; returns the position to seek to. Then call `start`."""
+        first, stop = await self._bounds()
+        sink = self._make()
+        position = await asyncio.to_thread(sink.open, first, stop)
+        self.sink = sink
+        return position
+
+    def start(self) -> None:
+        """Begin to work on what arrives."""
+        self._runner = asyncio.create_task(self._run(), name=f"sink lane {self.tp}")
+
+    async def put(self, arrival: Arrival) -> None:
+        """Hand a batch over; waits while the queue is full."""
+        await self._queue.put(arrival)
+
+    async def close(self) -> None:
+        """Stop at once, without a roll; Kafka has the rows."""
+        self._closing = True
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait({self._runner})
+        if self.sink is not None:
+            self.sink.close()
+
+    async def _run(self) -> None:
+        while not self._closing:
+            try:
+                await self._work()
+            except SinkUnavailable as error:
+                log.warning("%s: the table does not take writes, trying again: %s", self.tp, error)
+                await asyncio.sleep(TICK_SECONDS)
+                await self._reopen()
+            except StreamflowError as error:
+                self._on_refused(error)
+                return
+
+    async def _reopen(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        try:
+            if self.sink is not None:
+                self.sink.close()
+            await self._seek(self.tp, await self.open())
+        except SinkUnavailable as error:
+            log.warning("%s: still not: %s", self.tp, error)
+
+    async def _work(self) -> None:
+        sink = self.sink
+        assert sink is not None
+        while True:
+            arrival = await self._next()
+            if arrival is None:
+                done = await asyncio.to_thread(sink.tick)
+            elif arrival.batch.start > sink.wanted:
+                continue  # of a fetch from before the last seek
+            else:
+                done = await asyncio.to_thread(sink.receive, arrival.batch)
+                arrival.ack()
+            if done is not None:
+                await self._trim_log(done)
+
+    async def _next(self) -> Arrival | None:
+        try:
+            return await asyncio.wait_for(self._queue.get(), TICK_SECONDS)
+        except TimeoutError:
+            return None
+
+    async def _trim_log(self, before: int) -> None:
+        try:
+            await self._trim(self.tp, before)
+        except Exception as error:  # trimming saves room only; the next roll tries again
+            log.warning("%s: not trimmed up to %d: %s", self.tp, before, error)

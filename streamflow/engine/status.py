@@ -1,0 +1,89 @@
+"""What a worker is doing, as numbers: for the live display, the summary and monitoring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from streamflow.core.seal import from_micros
+from streamflow.core.step import INFINITY
+from streamflow.engine.host import Host
+
+
+@dataclass(frozen=True)
+class Status:
+    """A worker's tasks and sinks at one moment.
+
+    Attributes:
+        totals: Records per exit since the app's first record, committed or about to be.
+        rules: How many records broke each rule, committed.
+        watermark: The smallest watermark of the tasks that have one; None for none or all ended.
+        ended: Tasks whose input was declared complete.
+        lag: Records that are in the source partitions and not processed; None while unknown.
+        files, rows, bytes: What the sinks of this worker have made visible since it started.
+    """
+
+    totals: Counter[str]
+    rules: Counter[str]
+    watermark: datetime | None
+    tasks: int
+    ended: int
+    lag: int | None
+    files: int
+    rows: int
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for a machine."""
+        made = asdict(self)
+        made["totals"], made["rules"] = dict(self.totals), dict(self.rules)
+        made["watermark"] = self.watermark.isoformat() if self.watermark else None
+        return made
+
+
+def status_of(host: Host, highwaters: dict[Any, int | None]) -> Status:
+    """The status of a host; `highwaters` are the end offsets that the consumer knows."""
+    rules: Counter[str] = Counter()
+    marks: list[int] = []
+    lag: int | None = 0
+    ended = 0
+    for tp, lane in host.tasks.items():
+        if lane.task is None:
+            continue
+        state = lane.task.state
+        rules.update(state.rules)
+        mark = state.watermark(lane.task.plan.out_of_orderness)
+        if mark is not None and mark != INFINITY:
+            marks.append(mark)
+        ended += state.ended is not None
+        end = highwaters.get(tp)
+        lag = None if lag is None or end is None else lag + max(end - state.position, 0)
+    sinks = [lane.sink for lane in host.sinks.values() if lane.sink is not None]
+    return Status(
+        totals=host.totals(),
+        rules=rules,
+        watermark=from_micros(min(marks)) if marks else None,
+        tasks=len(host.tasks),
+        ended=ended,
+        lag=lag,
+        files=sum(sink.files for sink in sinks),
+        rows=sum(sink.rows for sink in sinks),
+        bytes=sum(sink.bytes for sink in sinks),
+    )
+
+
+def conservation(totals: Counter[str]) -> list[str]:
+    """The balance of every record, as lines that add up or say by how much they do not."""
+    lines = [_balance("in", totals["in"], {k: totals[k] for k in ("passed", "rejected")})]
+    if totals["assigned"]:
+        parts = {k: totals[k] for k in ("accumulated", "late")}
+        lines.append(_balance("windowed", totals["assigned"], parts))
+    return lines
+
+
+def _balance(name: str, total: int, parts: dict[str, int]) -> str:
+    line = f"{total:,} {name} = " + " + ".join(f"{n:,} {part}" for part, n in parts.items())
+    missing = total - sum(parts.values())
+    return line if missing == 0 else f"{line}   NOT BALANCED, {missing:+,}"

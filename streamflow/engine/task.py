@@ -1,0 +1,257 @@
+"""A task: one source of a topology on one partition.
+
+It owns a transactional producer, a changelog partition and a local store. On assignment it fences
+its predecessor, brings the store up to the changelog, and says where to read from; then it takes
+micro-batches and commits. Any error loses the task: the host closes it and opens it again, which
+is the same path as after a crash.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.clock import Clock
+from streamflow.core.advance import advance, end_of_input
+from streamflow.core.keys import META, decode_meta
+from streamflow.core.names import Names
+from streamflow.core.plan import TaskPlan
+from streamflow.core.seal import seal
+from streamflow.core.step import Step, TaskState
+from streamflow.engine.commit import APPLIED, APPLIED_AT, commit
+from streamflow.engine.faults import Faults, no_faults
+from streamflow.errors import StateRefused, TaskLost
+from streamflow.ports import Changelog, Outbox, StateStore
+
+#: Changelog records read and applied at a time while restoring.
+RESTORE_RECORDS = 10_000
+#: Tombstones may be compacted away after Kafka's `delete.retention.ms` (a day); a local state that
+#: has not been written for half of that could miss one.
+STALE_AFTER = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class TaskPorts:
+    """What a task needs of the world."""
+
+    outbox: Outbox
+    changelog: Changelog
+    store: StateStore
+    clock: Clock
+    faults: Faults = no_faults
+
+
+@dataclass(frozen=True)
+class TaskLimits:
+    """A commit is due at whichever comes first."""
+
+    interval: timedelta = timedelta(seconds=1)
+    records: int = 50_000
+
+
+class Task:
+    """One source partition's work. Not for use by several callers at once.
+
+    Caller: the host's lane of this partition.
+    Affects: the store (only in `open` and `commit`) and whatever the outbox writes to.
+    """
+
+    def __init__(
+        self,
+        plan: TaskPlan,
+        names: Names,
+        tp: TopicPartition,
+        ports: TaskPorts,
+        *,
+        partitions: int,
+        version: str,
+        limits: TaskLimits | None = None,
+    ) -> None:
+        self.plan = plan
+        self.tp = tp
+        self.state = TaskState()
+        self._names = names
+        self._ports = ports
+        self._partitions = partitions
+        self._version = version
+        self._limits = limits or TaskLimits()
+        self._steps: list[Step] = []
+        self._acks: list[Callable[[], None]] = []
+        self._pending = 0
+        self._since = 0.0
+
+    @property
+    def changelog(self) -> TopicPartition:
+        """The task's changelog partition."""
+        return TopicPartition(self._names.changelog(self.plan.source.topic), self.tp.partition)
+
+    @property
+    def totals(self) -> Counter[str]:
+        """Records per exit: what is committed, and what the next commit will add."""
+        totals = Counter(self.state.totals)
+        for step in self._steps:
+            totals.update(step.counts)
+        return totals
+
+    async def open(self, first_offset: int) -> int:
+        """Fence, restore, and return the position to read from.
+
+        `first_offset` is the first offset that the source partition still has.
+
+        Raises:
+            StateRefused: the state is of another topology or partition count, or the position's
+                records are gone.
+        """
+        await self._ports.outbox.fence()
+        self._steps, self._acks, self._pending = [], [], 0
+        await self._restore()
+        meta = self._ports.store.get([META])[0]
+        if meta is None:
+            self.state = TaskState(position=first_offset)
+            return first_offset
+        self.state, state_id, partitions = decode_meta(meta)
+        self._check(state_id, partitions, first_offset)
+        return self.state.position
+
+    def receive(self, batch: MicroBatch, ack: Callable[[], None] = lambda: None) -> None:
+        """Take a micro-batch; what lies before the position is skipped, it was done before.
+
+        `ack` is called when the batch is covered by a commit.
+
+        Raises:
+            TaskLost: the batch starts beyond the position.
+        """
+        position = self.state.position
+        if batch.start > position:
+            raise TaskLost(f"{self.tp}: wanted offset {position}, got a batch from {batch.start}")
+        self._acks.append(ack)
+        if batch.stop <= position:
+            return
+        if self.state.ended is not None:
+            raise StateRefused(
+                f"{self.tp}: the end of its input was declared at offset {self.state.ended}, but there "
+                f"are records up to {batch.stop}; all would be late. Use a new app id for new input"
+            )
+        if batch.start < position:
+            batch = batch.cut(position, batch.stop)
+        self._take(advance(self.plan, self.state, self._ports.store, batch), len(batch))
+
+    def end_of_input(self) -> None:
+        """Declare that nothing follows the position: every window closes. Idempotent."""
+        if self.state.ended is None:
+            self._take(end_of_input(self.plan, self.state, self._ports.store, self.tp), 0)
+
+    @property
+    def due(self) -> bool:
+        """Is it time to commit?"""
+        if not self._steps:
+            return False
+        waited = self._ports.clock.monotonic() - self._since
+        full = self._pending >= self._limits.records
+        return full or waited >= self._limits.interval.total_seconds()
+
+    @property
+    def idle(self) -> bool:
+        """Is everything that was received committed?"""
+        return not self._steps
+
+    async def commit(self) -> bool:
+        """Commit what was received; False when there is nothing to commit.
+
+        Raises:
+            TaskLost: take the task up again.
+        """
+        if not self._steps:
+            self._acknowledge()
+            return False
+        now_ms = int(self._ports.clock.now().timestamp() * 1000)
+        sealed = seal(
+            self.plan,
+            self._names,
+            self.tp,
+            self._steps,
+            self._ports.store,
+            now_ms=now_ms,
+            version=self._version,
+            partitions=self._partitions,
+        )
+        await commit(
+            sealed,
+            source=self.tp,
+            changelog=self.changelog,
+            outbox=self._ports.outbox,
+            store=self._ports.store,
+            now_ms=now_ms,
+            ack=self._acknowledge,
+            faults=self._ports.faults,
+        )
+        self.state = sealed.state
+        self._steps, self._pending = [], 0
+        return True
+
+    async def close(self) -> None:
+        """Give up producer and store. What was not committed is forgotten."""
+        self._steps, self._acks = [], []
+        await self._ports.outbox.close()
+        self._ports.store.close()
+
+    def _take(self, step: Step, records: int) -> None:
+        if not self._steps:
+            self._since = self._ports.clock.monotonic()
+        self._steps.append(step)
+        self._pending += records
+        self.state = step.state
+
+    def _acknowledge(self) -> None:
+        acks, self._acks = self._acks, []
+        for ack in acks:
+            ack()
+
+    async def _restore(self) -> None:
+        """Bring the local store up to the changelog; from the beginning when it cannot be trusted."""
+        store, changelog = self._ports.store, self._ports.changelog
+        first, stop = await changelog.bounds()
+        start = self._applied(first, stop)
+        if start is None:
+            store.clear()
+            start = first
+        now_ms = int(self._ports.clock.now().timestamp() * 1000)
+        while start < stop:
+            end = min(start + RESTORE_RECORDS, stop)
+            entries: list[tuple[bytes, Any]] = list(await changelog.read(start, end))
+            local = [(APPLIED, str(end).encode()), (APPLIED_AT, str(now_ms).encode())]
+            store.apply([*entries, *local])
+            start = end
+        await changelog.close()
+
+    def _applied(self, first: int, stop: int) -> int | None:
+        """The changelog offset that the local store is at, None when it must be rebuilt."""
+        applied, at = self._ports.store.get([APPLIED, APPLIED_AT])
+        if applied is None or at is None:
+            return None
+        age = self._ports.clock.now().timestamp() - int(at) / 1000
+        offset = int(applied)
+        stale = age > STALE_AFTER.total_seconds()
+        return offset if first <= offset <= stop and not stale else None
+
+    def _check(self, state_id: str, partitions: int, first_offset: int) -> None:
+        if state_id != self.plan.state_id:
+            raise StateRefused(
+                f"{self.tp}: the state in {self.changelog} was written by other windows than this "
+                "topology has; use a new app id, or the topology that wrote it"
+            )
+        if partitions != self._partitions:
+            raise StateRefused(
+                f"{self.tp}: the state was written when {self.tp.topic} had {partitions} partitions, now "
+                f"it has {self._partitions}, so keys have moved; use a new app id and start over"
+            )
+        if first_offset > self.state.position:
+            raise StateRefused(
+                f"{self.tp}: the next record is {self.state.position}, but the topic starts at "
+                f"{first_offset}: records were deleted before they were read; lengthen the retention"
+            )
+

@@ -1,0 +1,173 @@
+"""A lane: the coroutine that runs one task, and takes it up again when it was lost.
+
+Batches come from Faust's agent through a bounded queue; the lane computes, commits when that is due
+and opens the task again after any error, as after a crash. Batches of the old fetch may still arrive
+after that: what starts beyond the position is left out, since the seek brings it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.clock import Clock
+from streamflow.engine.task import Task
+from streamflow.errors import StateRefused, StreamflowError
+
+log = logging.getLogger(__name__)
+
+#: Batches that wait for a task; with the fetch size the bound on its memory.
+QUEUE_BATCHES = 4
+#: A task that was lost is taken up again after this many seconds, twice as many each time.
+BACKOFF_SECONDS = (0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A micro-batch and what to call when a commit covers it."""
+
+    batch: MicroBatch
+    ack: Callable[[], None]
+
+
+class TaskLane:
+    """Runs one task until it is closed.
+
+    Args:
+        make: Makes the task, with new ports, each time it is taken up.
+        bounds: The source partition's first offset and last stable offset.
+        seek: Moves the consumer to a position.
+        bounded: Stop at the end offset there is when the lane first opens.
+    """
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        make: Callable[[], Task],
+        bounds: Callable[[], Awaitable[tuple[int, int]]],
+        seek: Callable[[TopicPartition, int], Awaitable[None]],
+        on_refused: Callable[[StreamflowError], None],
+        clock: Clock,
+        *,
+        interval: float,
+        bounded: bool,
+    ) -> None:
+        self.tp = tp
+        self.task: Task | None = None
+        self._make = make
+        self._bounds = bounds
+        self._seek = seek
+        self._on_refused = on_refused
+        self._clock = clock
+        self._interval = interval
+        self._bounded = bounded
+        self._end: int | None = None
+        self._queue: asyncio.Queue[Arrival] = asyncio.Queue(QUEUE_BATCHES)
+        self._runner: asyncio.Task[None] | None = None
+        self._draining = asyncio.Event()
+
+    @property
+    def done(self) -> bool:
+        """Has a bounded input been taken to its end and committed?"""
+        task = self.task
+        return task is not None and task.state.ended is not None and task.idle
+
+    async def open(self) -> int:
+        """Open the task; returns the position to seek to. Then call `start`."""
+        first, stop = await self._bounds()
+        if self._bounded and self._end is None:
+            self._end = stop
+        task = self._make()
+        try:
+            position = await task.open(first)
+        except BaseException:
+            await task.close()
+            raise
+        self.task = task
+        return position
+
+    def start(self) -> None:
+        """Begin to work on what arrives."""
+        self._runner = asyncio.create_task(self._run(), name=f"lane {self.tp}")
+
+    async def put(self, arrival: Arrival) -> None:
+        """Hand a batch over; waits while the queue is full."""
+        await self._queue.put(arrival)
+
+    async def close(self, timeout: float) -> None:
+        """Commit what is in hand within `timeout` seconds, or forget it; then give everything up."""
+        self._draining.set()
+        if self._runner is not None:
+            _, waiting = await asyncio.wait({self._runner}, timeout=timeout)
+            if waiting:
+                log.warning("%s: not committed within %.1f s; it will be done again", self.tp, timeout)
+                self._runner.cancel()
+                await asyncio.wait({self._runner})
+        if self.task is not None:
+            await self.task.close()
+
+    async def _run(self) -> None:
+        wait = BACKOFF_SECONDS[0]
+        while not self._draining.is_set():
+            try:
+                await self._work()
+                return
+            except StateRefused as error:
+                self._on_refused(error)
+                return
+            except Exception as error:  # whatever it was: the task is taken up as after a crash
+                log.warning("%s: task lost, taking it up again: %s", self.tp, error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, BACKOFF_SECONDS[1])
+            await self._reopen()
+
+    async def _reopen(self) -> None:
+        try:
+            if self.task is not None:
+                await self.task.close()
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            position = await self.open()
+            await self._seek(self.tp, position)
+        except StateRefused as error:
+            self._on_refused(error)
+            self._draining.set()
+        except Exception as error:  # the broker may be away; `_work` fails again and backs off
+            log.warning("%s: cannot be taken up yet: %s", self.tp, error)
+
+    async def _work(self) -> None:
+        task = self.task
+        assert task is not None
+        while True:
+            self._finish_input(task)
+            if task.due or (self._draining.is_set() and not task.idle):
+                await task.commit()
+            if self._draining.is_set() and task.idle:
+                return
+            arrival = await self._next()
+            if arrival is not None:
+                self._take(task, arrival)
+
+    async def _next(self) -> Arrival | None:
+        """The next batch, or None when it is time to look at the clock."""
+        if self._draining.is_set():
+            return None
+        try:
+            return await asyncio.wait_for(self._queue.get(), self._interval)
+        except TimeoutError:
+            return None
+
+    def _take(self, task: Task, arrival: Arrival) -> None:
+        batch = arrival.batch
+        if self._end is not None and batch.stop > self._end:
+            batch = batch.cut(batch.start, self._end)
+        if batch.start > task.state.position or batch.start >= batch.stop:
+            return  # of a fetch from before the last seek, or beyond the end of a bounded run
+        task.receive(batch, arrival.ack)
+
+    def _finish_input(self, task: Task) -> None:
+        if self._end is not None and task.state.position >= self._end:
+            task.end_of_input()

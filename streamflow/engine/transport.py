@@ -1,0 +1,244 @@
+"""Micro-batches through Faust: the event of a batch topic is one fetched chunk of one partition.
+
+Plain Faust costs 72-87 us per event, most of it in asyncio tasks that it makes for each. Here the
+message that Faust carries *is* a micro-batch, so that price is paid once per fetch; conductor,
+streams, agents, supervision and rebalancing stay as they are, and ordinary topics of the same app
+are carried as ever. What is overridden, and why:
+
+    getmany               hand over batches instead of records for batch topics
+    _fetch_records        (consumer thread) make them, with the positions before and after the fetch
+    _new_offset           commit only what is acknowledged in order; never for topics whose offsets
+                          are committed in a transaction
+    perform_seek          open tasks and sinks, and seek to the positions they name
+    on_partitions_revoked give the tasks a bounded time to finish, before Faust forgets its acks
+    _create_worker_consumer  read_committed, larger fetches
+
+tests/unit/test_faust_contract.py fails when a Faust release moves any of these names.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from streamflow.batch import MicroBatch, TopicPartition
+
+#: Bytes fetched from one partition at a time, and how long the broker may wait to fill a fetch.
+FETCH_BYTES = 4 * 1024 * 1024
+FETCH_WAIT_MS = 100
+#: Batches that a topic's channel holds; with `FETCH_BYTES` the bound on what waits in memory.
+CHANNEL_BATCHES = 8
+
+
+class BatchMessage(ConsumerMessage):
+    """The message Faust carries: its offset is the last one that the batch covers."""
+
+    __slots__ = ("batch",)
+
+    batch: MicroBatch
+
+
+class BatchTopic(faust.Topic):
+    """A topic whose events are micro-batches: `async for batch in stream`."""
+
+    def __init__(self, app: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("maxsize", CHANNEL_BATCHES)
+        super().__init__(app, **kwargs)
+        app.batch_topics.update(self.topics)
+
+    def _compile_decode(self) -> None:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return self.app.create_event(None, message.batch, None, message)
+
+        self.decode = decode  # type: ignore[method-assign]
+
+    def derive_topic(self, **kwargs: Any) -> Any:
+        """Refused: a derived topic would carry `None` instead of records."""
+        raise TypeError("group_by, through and forward do not work on micro-batches")
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread; makes micro-batches of what it fetched."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._expected: dict[TP, int] = {}
+
+    def forget_positions(self) -> None:
+        """The next batch of every partition starts wherever its fetch does."""
+        self._expected.clear()
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        self._expected.update(partitions)
+        await super()._seek_wait(consumer, partitions)
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Any:
+        app: Any = self.app
+        before = {tp: _position(consumer, tp) for tp in active_partitions}
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, None)
+        records: dict[Any, Any] = {}
+        for tp in {*fetched, *(tp for tp in active_partitions if tp.topic in app.batch_topics)}:
+            if tp.topic not in app.batch_topics:
+                records[tp] = fetched[tp]
+                continue
+            batch = self._batch(consumer, tp, fetched.get(tp, []), before.get(tp))
+            if batch is not None:
+                records[tp] = batch
+        return records
+
+    def _batch(
+        self, consumer: Any, tp: TP, records: list[Any], before: int | None
+    ) -> MicroBatch | None:
+        """One batch, also when the position moved over offsets that no record carries."""
+        stop = records[-1].offset + 1 if records else None
+        position = _position(consumer, tp)
+        if position is not None and (stop is None or position > stop):
+            stop = position
+        start = self._expected.get(tp, before)
+        if start is None or (records and start > records[0].offset):
+            start = records[0].offset if records else stop
+        if stop is None or start is None or (stop <= start and not records):
+            return None
+        self._expected[tp] = stop
+        return MicroBatch(
+            TopicPartition(tp.topic, tp.partition),
+            start,
+            stop,
+            [record.offset for record in records],
+            [record.key for record in records],
+            [record.value for record in records],
+            [record.timestamp for record in records],
+            [record.headers for record in records],
+        )
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._max_partition_fetch_bytes = FETCH_BYTES
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer; carries micro-batches for batch topics and records for all others."""
+
+    _thread: BatchConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._inflight: defaultdict[TP, deque[BatchMessage]] = defaultdict(deque)
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Batches of batch topics first, then the records of all others, in turns."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop or not self.flow_active:
+            return
+        app: Any = self.app
+        batches = {tp: batch for tp, batch in records.items() if tp.topic in app.batch_topics}
+        for tp, message in self._messages(batches, records):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active is None or tp in active or tp in self._buffered_partitions:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                yield tp, message
+
+    def _messages(self, batches: Any, records: Any) -> Iterable[tuple[TP, Any]]:
+        for tp, batch in batches.items():
+            message = self._to_batch_message(tp, batch)
+            self._inflight[tp].append(message)
+            # Faust drops what lies below the offset it read last; a task may seek back, and a
+            # batch of the older fetch that is still on its way must not set that mark again.
+            self._read_offset[tp] = None
+            yield tp, message
+        others = {tp: rows for tp, rows in records.items() if tp not in batches}
+        for tp, record in self.scheduler.iterate(others):
+            yield tp, self._to_message(tp, record)
+
+    def _to_batch_message(self, tp: TP, batch: MicroBatch) -> BatchMessage:
+        stamp = batch.timestamps[-1] / 1000.0 if len(batch) else 0.0
+        message = BatchMessage(
+            tp.topic,
+            tp.partition,
+            batch.stop - 1,
+            stamp,
+            0,
+            (),
+            None,
+            None,
+            None,
+            0,
+            batch.nbytes,
+            TP(tp.topic, tp.partition),
+            generation_id=self.app.consumer_generation_id,
+        )
+        message.batch = batch
+        return message
+
+    def _new_offset(self, tp: TP) -> int | None:
+        app: Any = self.app
+        if tp.topic not in app.batch_topics:
+            return super()._new_offset(tp)
+        inflight = self._inflight[tp]
+        stop: int | None = None
+        while inflight and inflight[0].acked:
+            stop = inflight.popleft().batch.stop
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return None if tp.topic in app.managed_topics else stop
+
+    async def perform_seek(self) -> None:
+        """Seek ordinary topics to their committed offsets, managed ones to their own positions."""
+        self._inflight.clear()
+        self._thread.forget_positions()
+        await super().perform_seek()
+        app: Any = self.app
+        await app.on_seek(self.assignment())
+
+    async def seek_batches(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Seek partitions of batch topics; batches already on their way are not taken back."""
+        if positions:
+            await self.seek_wait({TP(*tp): offset for tp, offset in positions.items()})
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the tasks finish and commit acknowledged batches, while both are still ours."""
+        app: Any = self.app
+        await app.on_revoke()
+        await self.commit()
+        for tp in revoked:
+            self._inflight.pop(tp, None)
+        await super().on_partitions_revoked(revoked)
+
+
+class BatchTransport(driver.Transport):
+    """Faust's Kafka transport with micro-batches."""
+
+    Consumer = BatchConsumer
+
+
+def _position(consumer: Any, tp: TP) -> int | None:
+    """Where the next fetch of a partition goes on; None when that is not known yet."""
+    subscription = consumer._subscription.subscription
+    if subscription is None or subscription.assignment is None:
+        return None
+    if tp not in subscription.assignment.tps:
+        return None
+    state = subscription.assignment.state_value(tp)
+    return state.position if state.has_valid_position else None
+
+

@@ -1,0 +1,42 @@
+"""What the host needs from whoever chose the edges: ports for tasks, files for tables, topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from streamflow.batch import TopicPartition
+from streamflow.engine.task import TaskPorts
+from streamflow.ports import TableFiles
+
+
+class World(Protocol):
+    """The edges of one worker."""
+
+    async def prepare(self) -> Mapping[str, int]:
+        """Make the topics that are missing; returns the partition count of every source topic."""
+        ...
+
+    async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """`(first, stop)` of each partition; stop is the last stable offset."""
+        ...
+
+    async def group_offset(self, tp: TopicPartition) -> int | None:
+        """The offset that the consumer group has committed, None for none."""
+        ...
+
+    async def trim(self, tp: TopicPartition, before: int) -> None:
+        """Delete the records of an internal topic below an offset."""
+        ...
+
+    def task_ports(self, tp: TopicPartition) -> TaskPorts:
+        """Ports for the task on this source partition; called again for each new life of it."""
+        ...
+
+    def files(self, table: str) -> TableFiles:
+        """The files of one table."""
+        ...
+
+    async def close(self) -> None:
+        """Give everything up."""
+        ...

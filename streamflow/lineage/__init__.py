@@ -1,0 +1,1 @@
+"""Where a row came from and where a record went."""

@@ -1,0 +1,128 @@
+"""What the engine needs of the world outside; `streamflow.edges` holds the real things.
+
+Memory implementations of every port pass the same contract suite as the real ones
+(`streamflow.testing.contracts`). Methods that may wait for a network are `async`; the memory ports
+never suspend, so a test can drive them without an event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from streamflow.batch import Record, TopicPartition
+
+
+class Outbox(Protocol):
+    """The transactional producer of one task.
+
+    Called by one task only, in the order `fence`, then any number of `begin .. commit|abort`,
+    then `close`. After `Fenced` or `TaskLost` only `close` may follow.
+    """
+
+    async def fence(self) -> None:
+        """Initialise the producer id: any earlier owner of this id can commit nothing any more."""
+        ...
+
+    async def begin(self) -> None:
+        """Open a transaction."""
+        ...
+
+    async def produce(self, to: TopicPartition | str, records: Sequence[Record]) -> None:
+        """Send records to a partition, or to a topic by Kafka's default partitioner, in order."""
+        ...
+
+    async def flush(self) -> Mapping[TopicPartition, int]:
+        """Wait until the broker has taken every record of this transaction.
+
+        Returns, for each partition that was written to, the offset after its last record. Raises
+        when any record was refused: the transaction must then be aborted.
+        """
+        ...
+
+    async def offsets(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Add the group's next offsets to the transaction."""
+        ...
+
+    async def commit(self) -> None:
+        """Commit. Any error means *unknown*: the caller takes the task up as after a crash."""
+        ...
+
+    async def abort(self) -> None:
+        """Abort; nothing of the transaction is ever visible to a `read_committed` reader."""
+        ...
+
+    async def close(self) -> None:
+        """Give up connections. Never raises."""
+        ...
+
+
+class Changelog(Protocol):
+    """Reads one task's changelog partition with `read_committed`."""
+
+    async def bounds(self) -> tuple[int, int]:
+        """`(first, stop)`: the first offset still there and the last stable offset."""
+        ...
+
+    async def read(self, start: int, stop: int) -> Sequence[tuple[bytes, bytes | None]]:
+        """Every record in `[start, stop)`, oldest first; value None is a tombstone."""
+        ...
+
+    async def close(self) -> None:
+        """Give up connections; `bounds` may be called again later. Never raises."""
+        ...
+
+
+class StateStore(Protocol):
+    """A task's local state: an ordered map of bytes that changes only by whole commits."""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`; None where there is none."""
+        ...
+
+    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        """All entries with `start <= key < stop`, in key order."""
+        ...
+
+    def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Write all changes or none; value None deletes."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything."""
+        ...
+
+    def close(self) -> None:
+        """Release files and locks. Idempotent."""
+        ...
+
+
+class TableFiles(Protocol):
+    """The files of one table and of the private folder beside it. Names are relative, with `/`.
+
+    Data files are named below the table, private ones (cuts) below `<table>.streamflow/`. A name is
+    taken once: nothing here renames over, changes or deletes a visible file.
+    """
+
+    def create(self, name: str, data: bytes | memoryview, *, private: bool = False) -> bool:
+        """Make the file appear whole and durable under its name, or return False if it exists.
+
+        Raises `SinkUnavailable` when the store does not take it; then nothing is visible.
+        """
+        ...
+
+    def exists(self, name: str, *, private: bool = False) -> bool:
+        """Is there a visible file of this name?"""
+        ...
+
+    def read(self, name: str, *, private: bool = False) -> bytes:
+        """The whole content of a visible file. Raises `FileNotFoundError`."""
+        ...
+
+    def names(self, *, private: bool = False) -> list[str]:
+        """All visible names, sorted."""
+        ...
+
+    def delete_private(self, names: Iterable[str]) -> None:
+        """Delete private files that nothing refers to any more."""
+        ...

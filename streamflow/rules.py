@@ -1,0 +1,76 @@
+"""Rules of a gate: a name, a condition that every record should meet, and a severity.
+
+A condition is written as SQL (`dep_time IS NOT NULL`, `age BETWEEN 0 AND 150`,
+`status IN ('new', 'paid')`, `email MATCHES '.+@.+'`) and compiled once to Arrow kernels; or it is a
+function from a `pa.RecordBatch` to a boolean array. As with SQL's CHECK, a record breaks a rule
+only where the condition is FALSE: NULL, unknown, passes, so say `x IS NOT NULL` where a value is
+required.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.errors import TopologyError
+from streamflow.sql import compile_condition
+
+Severity = Literal["info", "warning", "error", "critical"]
+Condition = Callable[[pa.RecordBatch], pa.Array]
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error", "critical")
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A named condition on one record.
+
+    `critical` and `error` send a record that breaks it to the rejected side; `warning` and `info`
+    flag it, count it and pass it on.
+    """
+
+    name: str
+    condition: str | Condition
+    severity: Severity = "critical"
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise TopologyError(
+                f"rule {self.name!r}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}"
+            )
+
+    @property
+    def rejects(self) -> bool:
+        """Does a record that breaks this rule leave?"""
+        return self.severity in ("error", "critical")
+
+    def compiled(self, schema: pa.Schema) -> Condition:
+        """The condition as a function; tried on zero rows of `schema`.
+
+        Raises:
+            TopologyError: it does not compile, names an unknown field, or gives no booleans.
+        """
+        where = f"rule {self.name!r}"
+        condition = self.condition
+        compiled: Condition = (
+            compile_condition(condition, schema, where) if isinstance(condition, str) else condition
+        )
+        try:
+            result: Any = compiled(_empty(schema))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, KeyError) as error:
+            raise TopologyError(f"{where}: cannot be computed on these fields: {error}") from error
+        if not pa.types.is_boolean(result.type):
+            raise TopologyError(f"{where}: gives {result.type}, not true or false")
+        return compiled
+
+
+def broken(condition: Condition, rows: pa.RecordBatch) -> pa.Array:
+    """True for each row on which the condition is FALSE; never null."""
+    return pc.fill_null(pc.invert(condition(rows)), False)
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

@@ -1,0 +1,204 @@
+"""From a pydantic model to columns: the model is the contract, Arrow is how its rows are held.
+
+One record is validated by pydantic itself, through a `TypedDict` built from the model's own fields:
+the same semantics without the cost of an object per record (measured on the flights, 300 B each:
+2.3 us against 5.8 us for `model_validate_json`; one joined array of all values took 3.8 us, since
+every row is then alive at once). A model with validators of its own goes through the model.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin
+
+import pyarrow as pa
+from annotated_types import Ge, Le
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from streamflow.errors import TopologyError
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+DECIMAL = pa.decimal128(38, 9)
+
+#: What every row carries of the record it was made from; `_index` counts rows of one record.
+LINEAGE = pa.schema(
+    [
+        pa.field("_topic", pa.string(), nullable=False),
+        pa.field("_partition", pa.int32(), nullable=False),
+        pa.field("_offset", pa.int64(), nullable=False),
+        pa.field("_index", pa.int32(), nullable=False),
+        pa.field("_timestamp", TIMESTAMP, nullable=False),
+    ]
+)
+EVENT_TIME = pa.field("_event_time", TIMESTAMP, nullable=False)
+WARNINGS = pa.field("_warnings", pa.list_(pa.string()))
+
+#: What a row that stands for many records carries: the half-open range they lie in.
+AGGREGATE_LINEAGE = pa.schema(
+    [
+        pa.field("_topic", pa.string(), nullable=False),
+        pa.field("_partition", pa.int32(), nullable=False),
+        pa.field("_offset_first", pa.int64(), nullable=False),
+        pa.field("_offset_next", pa.int64(), nullable=False),
+    ]
+)
+
+_PLAIN: dict[Any, pa.DataType] = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bytes: pa.binary(),
+    Decimal: DECIMAL,
+    dt.date: pa.date32(),
+    AwareDatetime: TIMESTAMP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Why one value is not a record of the contract. `field` is empty where it is the whole value."""
+
+    index: int
+    reason: str
+    field: str
+    message: str
+
+
+Parsed = tuple[list[dict[str, Any]], list[int], list[Invalid]]
+
+
+class Contract:
+    """A pydantic model as the contract of a topic's values.
+
+    Attributes:
+        model: The pydantic model.
+        schema: Its fields as Arrow columns, in the model's order.
+    """
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.model = model
+        self.schema = arrow_schema(model)
+        self._validate = _validator(model)
+
+    def parse(self, values: Sequence[bytes | None]) -> Parsed:
+        """Validate each value alone.
+
+        Returns the accepted rows, the index of each among `values`, and the refused ones. A value
+        is accepted exactly when the model accepts it and its integers fit 64 bits.
+        """
+        validate = self._validate
+        rows: list[dict[str, Any]] = []
+        kept: list[int] = []
+        refused: list[Invalid] = []
+        for index, value in enumerate(values):
+            if value is None:
+                refused.append(Invalid(index, "no-value", "", "the record has no value"))
+                continue
+            try:
+                rows.append(validate(value))
+                kept.append(index)
+            except ValidationError as error:
+                refused.append(_invalid(index, error))
+        return rows, kept, refused
+
+    def columns(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
+        """The accepted rows as columns. Raises an Arrow error when a value fits no column."""
+        return pa.RecordBatch.from_pylist(rows, schema=self.schema)
+
+
+def arrow_schema(model: type[BaseModel]) -> pa.Schema:
+    """The model's fields as Arrow fields; a field's description travels as its metadata.
+
+    Raises:
+        TopologyError: a field has a type that no column can hold exactly.
+    """
+    fields: list[pa.Field] = []
+    for name, info in model.model_fields.items():
+        if name.startswith("_"):
+            raise TopologyError(
+                f"{model.__name__}.{name}: names with _ are streamflow's own columns"
+            )
+        kind, nullable = _arrow_type(info.annotation, f"{model.__name__}.{name}", info.metadata)
+        metadata = {"description": info.description} if info.description else None
+        optional = nullable or (not info.is_required() and info.get_default() is None)
+        fields.append(pa.field(name, kind, nullable=optional, metadata=metadata))
+    return pa.schema(fields)
+
+
+def _arrow_type(annotation: Any, where: str, metadata: Sequence[Any]) -> tuple[pa.DataType, bool]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *extra = get_args(annotation)
+        return _arrow_type(inner, where, extra)
+    if origin in (Union, types.UnionType):
+        options = [option for option in get_args(annotation) if option is not type(None)]
+        if len(options) == 1:
+            return _arrow_type(options[0], where, metadata)[0], True
+    if origin is Literal and all(isinstance(value, str) for value in get_args(annotation)):
+        return pa.string(), False
+    if origin is list:
+        kind, nullable = _arrow_type(get_args(annotation)[0], where, ())
+        return pa.list_(pa.field("item", kind, nullable=nullable)), False
+    if annotation is Decimal:
+        places = next((m.decimal_places for m in metadata if hasattr(m, "decimal_places")), None)
+        return (pa.decimal128(38, places) if places is not None else DECIMAL), False
+    if annotation is dt.datetime:
+        raise TopologyError(
+            f"{where}: a datetime without a zone is no point in time; use AwareDatetime"
+        )
+    if annotation in _PLAIN:
+        return _PLAIN[annotation], False
+    raise TopologyError(
+        f"{where}: no column type for {annotation!r}; use bool, int, float, str, bytes, Decimal, date, "
+        "AwareDatetime, Literal of strings, list of these, or one of these | None"
+    )
+
+
+def _validator(model: type[BaseModel]) -> Callable[[bytes], dict[str, Any]]:
+    decorators = model.__pydantic_decorators__
+    own = (
+        decorators.validators,
+        decorators.field_validators,
+        decorators.root_validators,
+        decorators.model_validators,
+        decorators.computed_fields,
+    )
+    if any(own):
+        return lambda value: dict(model.model_validate_json(value))
+    fields: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        annotation = Annotated[_fit_int64(info.annotation), info]
+        fields[name] = annotation if info.is_required() else NotRequired[annotation]
+    row: Any = TypedDict(model.__name__, fields)  # type: ignore[operator]
+    row.__pydantic_config__ = model.model_config
+    return TypeAdapter(row).validator.validate_json  # type: ignore[return-value]
+
+
+def _fit_int64(annotation: Any) -> Any:
+    """The same annotation, its integers limited to what a 64-bit column holds."""
+    if annotation is int:
+        return Annotated[int, Ge(INT64_MIN), Le(INT64_MAX)]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_fit_int64(arg) for arg in args)]  # noqa: UP007
+    if origin is list:
+        return list[_fit_int64(args[0])]  # type: ignore[misc]
+    return annotation
+
+
+def _invalid(index: int, error: ValidationError) -> Invalid:
+    problem: Mapping[str, Any] = error.errors(
+        include_url=False, include_context=False, include_input=False
+    )[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    reason = "not-json" if problem["type"] == "json_invalid" else "invalid"
+    more = error.error_count() - 1
+    message = problem["msg"] + (f" (and {more} more)" if more else "")
+    return Invalid(index, reason, field, message)

@@ -1,0 +1,140 @@
+"""Where a topology meets the real world: Kafka, RocksDB and the local file system.
+
+This is the composition root of a worker: the one module besides the command line that knows both
+the engine and the edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamflow.batch import TopicPartition
+from streamflow.clock import SystemClock
+from streamflow.core.names import Names
+from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
+from streamflow.edges.kafka_changelog import KafkaChangelog
+from streamflow.edges.kafka_outbox import KafkaOutbox
+from streamflow.edges.local_files import LocalFiles
+from streamflow.edges.rocksdb import StateFolder
+from streamflow.engine.app import StreamflowApp, faust_settings
+from streamflow.engine.faults import faults_from_environment
+from streamflow.engine.host import Host
+from streamflow.engine.settings import Settings
+from streamflow.engine.task import TaskPorts
+from streamflow.errors import CheckFailed
+from streamflow.ports import TableFiles
+from streamflow.topology import Topology
+
+#: Dead letters hold the record and its context: the source's limit and this much more.
+LETTER_BYTES = 64 * 1024
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """What every Kafka client of this worker is given."""
+    return {"bootstrap_servers": settings.broker}
+
+
+class KafkaWorld:
+    """A `World` of Kafka topics, RocksDB states and local files."""
+
+    def __init__(self, topology: Topology, settings: Settings, names: Names) -> None:
+        self._topology = topology
+        self._settings = settings
+        self._names = names
+        self._connection = connection(settings)
+        self._clock = SystemClock()
+        self._faults = faults_from_environment()
+        self._state: StateFolder | None = None
+        self._offsets: KafkaOffsets | None = None
+        self._sources = {names.topic(p.source.topic): p for p in topology.tasks}
+
+    async def prepare(self) -> Mapping[str, int]:
+        """See `World.prepare`."""
+        async with KafkaAdmin(self._connection) as admin:
+            found = await admin.partitions(list(self._sources))
+            missing = [topic for topic in self._sources if topic not in found]
+            if missing:
+                raise CheckFailed([f"source topic {topic!r} does not exist" for topic in missing])
+            await admin.create(await topic_specs(self._topology, self._names, admin, found))
+        folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
+        self._state = StateFolder(folder)
+        self._offsets = KafkaOffsets(self._connection)
+        await self._offsets.start()
+        return found
+
+    async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """See `World.bounds`."""
+        assert self._offsets is not None
+        return await self._offsets.bounds(tps)
+
+    async def group_offset(self, tp: TopicPartition) -> int | None:
+        """See `World.group_offset`."""
+        async with KafkaAdmin(self._connection) as admin:
+            return await admin.group_offset(self._names.app, tp)
+
+    async def trim(self, tp: TopicPartition, before: int) -> None:
+        """See `World.trim`."""
+        async with KafkaAdmin(self._connection) as admin:
+            await admin.trim(tp, before)
+
+    def task_ports(self, tp: TopicPartition) -> TaskPorts:
+        """See `World.task_ports`."""
+        assert self._state is not None
+        source = self._sources[tp.topic].source.topic
+        changelog = TopicPartition(self._names.changelog(source), tp.partition)
+        return TaskPorts(
+            KafkaOutbox(self._connection, self._names.producer(tp), self._names.app),
+            KafkaChangelog(self._connection, changelog),
+            self._state.store(f"{tp.topic}-{tp.partition}"),
+            self._clock,
+            self._faults,
+        )
+
+    def files(self, table: str) -> TableFiles:
+        """See `World.files`."""
+        return LocalFiles(self._settings.lake, table, faults=self._faults)
+
+    async def close(self) -> None:
+        """See `World.close`."""
+        if self._offsets is not None:
+            await self._offsets.stop()
+        if self._state is not None:
+            self._state.close()
+
+
+async def topic_specs(
+    topology: Topology, names: Names, admin: KafkaAdmin, partitions: Mapping[str, int]
+) -> list[TopicSpec]:
+    """Every topic that a topology needs besides its sources. All keep their records for ever:
+    time retention goes by event time, and old events would be gone at once."""
+    specs: dict[str, TopicSpec] = {}
+    for plan in topology.tasks:
+        source = names.topic(plan.source.topic)
+        count = partitions[source]
+        largest = int((await admin.config(source))["max.message.bytes"])
+        keep = {"retention.ms": "-1", "max.message.bytes": str(largest + LETTER_BYTES)}
+        rows = {"retention.ms": "-1", "max.message.bytes": str(2 * largest + LETTER_BYTES)}
+        compact = {"cleanup.policy": "compact", **rows}
+        wanted = [TopicSpec(names.topic(topic), count, keep) for topic in plan.output_topics]
+        wanted.append(TopicSpec(names.changelog(plan.source.topic), count, compact))
+        wanted += [TopicSpec(names.rows(sink.name), count, rows) for sink in plan.all_sinks]
+        specs |= {spec.name: spec for spec in wanted}
+    return list(specs.values())
+
+
+def topology_app(topology: Topology, settings: Settings | None = None) -> StreamflowApp:
+    """The Faust app of a topology, on Kafka. Opens nothing until it is started."""
+    chosen = settings or Settings.load()
+    names = Names(chosen.app_id or topology.name, chosen.topic_prefix)
+    app = StreamflowApp(**faust_settings(chosen, names.app))
+
+    def make() -> Host:
+        world = KafkaWorld(topology, chosen, names)
+        return Host(topology, chosen, world, SystemClock(), faults_from_environment())
+
+    topics = [names.topic(plan.source.topic) for plan in topology.tasks]
+    topics += [names.rows(sink.name) for plan in topology.tasks for sink in plan.all_sinks]
+    app.run_topology(topics, make)
+    return app

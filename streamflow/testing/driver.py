@@ -1,0 +1,268 @@
+"""Drives a topology in memory: what you send goes through the production `advance`, commit and roll.
+
+Time moves only when the test says so: by the event time of what is sent, and by `advance`. A crash
+at any named step is a context manager; after it the tasks and sinks are taken up again as in
+production, from changelog and chain.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet
+
+from streamflow.batch import Headers, Record, TopicPartition
+from streamflow.clock import SimulatedClock
+from streamflow.core.names import Names
+from streamflow.core.plan import SinkPlan, TaskPlan
+from streamflow.core.seal import to_json
+from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
+from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine.sink import SinkPartition
+from streamflow.engine.sink_spec import sink_spec
+from streamflow.engine.task import Task, TaskLimits, TaskPorts
+from streamflow.testing.run import run_sync
+from streamflow.topology import Topology
+
+
+class Crash(Exception):
+    """The process died at a named step. Raised and caught by the driver only."""
+
+
+class TopologyDriver:
+    """A topology on an in-memory Kafka.
+
+    Args:
+        topology: The topology under test.
+        now: The time of day at the start.
+        partitions: Partitions of each source topic.
+        batch: Records per micro-batch; results must not depend on it.
+        commit_records: Records per commit; results must not depend on it either.
+        keep_disk: Whether local state survives a crash; without it all comes from the changelog.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        now: datetime,
+        *,
+        partitions: int = 1,
+        batch: int = 1_000,
+        commit_records: int = 1,
+        keep_disk: bool = True,
+    ) -> None:
+        self.clock = SimulatedClock(now)
+        self.broker = MemoryBroker(self._now_ms())
+        self._topology = topology
+        self._names = Names(topology.name)
+        self._batch = batch
+        self._commit_records = commit_records
+        self._keep_disk = keep_disk
+        self._crash_at: str | None = None
+        self._stores: dict[TopicPartition, MemoryStore] = {}
+        self._files: dict[str, MemoryFiles] = {}
+        self._tasks: dict[TopicPartition, Task] = {}
+        self._sinks: dict[TopicPartition, SinkPartition] = {}
+        for plan in topology.tasks:
+            self._create_topics(plan, partitions)
+        self._open_all()
+
+    def send(self, topic: str, *records: Any, headers: Headers = ()) -> None:
+        """Send records and process all there is.
+
+        A record is a mapping (its JSON becomes the value, its key field the key), bytes (the value,
+        keyed like the record before it or not at all), or a `Record`.
+        """
+        plan = next(p for p in self._topology.tasks if p.source.topic == topic)
+        for record in records:
+            made = self._record(plan, record, headers)
+            self.broker.append(self.broker.place(topic, made.key), made)
+        self.process()
+
+    def process(self) -> None:
+        """Process everything that is in the topics and not done yet, and commit it."""
+        for tp, task in list(self._tasks.items()):
+            self._run_task(tp, task)
+        self._run_sinks()
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass."""
+        self.clock.advance(by)
+        self.broker.now_ms = self._now_ms()
+        self.process()
+        for sink in self._sinks.values():
+            sink.tick()
+
+    def end_of_input(self) -> None:
+        """Declare the end of every source, as `--until-end` does; every window closes."""
+        for task in self._tasks.values():
+            task.end_of_input()
+            run_sync(task.commit())
+        self._run_sinks()
+
+    @contextmanager
+    def crash(self, *, at: str) -> Iterator[None]:
+        """Let the process die when it gets to this step, once; afterwards it is started again."""
+        self._crash_at = at
+        try:
+            yield
+        except Crash:
+            self.restart()
+        finally:
+            self._crash_at = None
+
+    def restart(self) -> None:
+        """Start as after a crash: only topics, files and (with `keep_disk`) local state remain."""
+        if not self._keep_disk:
+            self._stores.clear()
+        self._open_all()
+
+    def read(self, topic: str) -> list[dict[str, Any]]:
+        """The values of all records of a topic, partition by partition.
+
+        Times come back as `datetime`; dead letters and late records have their context beside the
+        original value's fields: `offset`, `reason` and `rule`, or `lateness`.
+        """
+        return [_readable(record) for record in self.broker.records(topic)]
+
+    def records(self, topic: str) -> list[Record]:
+        """All records of a topic as they are."""
+        return self.broker.records(topic)
+
+    def files(self, path: str) -> list[dict[str, Any]]:
+        """All rows of a table, without the columns that begin with `_`."""
+        rows: list[dict[str, Any]] = []
+        for table in self.tables(path):
+            names = [name for name in table.column_names if not name.startswith("_")]
+            rows += table.select(names).to_pylist()
+        return rows
+
+    def tables(self, path: str) -> list[pa.Table]:
+        """The content of every visible file of a table."""
+        files = self._files.get(path)
+        if files is None:
+            return []
+        names = [name for name in files.names() if name.endswith(".parquet")]
+        return [pyarrow.parquet.read_table(pa.BufferReader(files.read(name))) for name in names]
+
+    @property
+    def totals(self) -> Counter[str]:
+        """Records per exit, over all tasks."""
+        totals: Counter[str] = Counter()
+        for task in self._tasks.values():
+            totals.update(task.totals)
+        return totals
+
+    def _run_task(self, tp: TopicPartition, task: Task) -> None:
+        end = self.broker.partition(tp).next_offset
+        while task.state.position < end:
+            task.receive(self.broker.fetch(tp, task.state.position, self._batch))
+            if task.due:
+                run_sync(task.commit())
+        run_sync(task.commit())
+
+    def _run_sinks(self) -> None:
+        for tp, sink in self._sinks.items():
+            while sink.wanted < self.broker.partition(tp).next_offset:
+                done = sink.receive(self.broker.fetch(tp, sink.wanted, self._batch))
+                if done is not None:
+                    self.broker.partition(tp).trim(done)
+
+    def _open_all(self) -> None:
+        self._tasks, self._sinks = {}, {}
+        for plan in self._topology.tasks:
+            for partition in range(len(self.broker.topics[plan.source.topic])):
+                tp = TopicPartition(plan.source.topic, partition)
+                self._tasks[tp] = self._open_task(plan, tp)
+                for sink in plan.all_sinks:
+                    rows = TopicPartition(self._names.rows(sink.name), partition)
+                    self._sinks[rows] = self._open_sink(sink, rows)
+
+    def _open_task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
+        store = self._stores.setdefault(tp, MemoryStore())
+        changelog = TopicPartition(self._names.changelog(plan.source.topic), tp.partition)
+        ports = TaskPorts(
+            MemoryOutbox(self.broker, self._names.producer(tp)),
+            MemoryChangelog(self.broker, changelog),
+            store,
+            self.clock,
+            self._faults,
+        )
+        task = Task(
+            plan,
+            self._names,
+            tp,
+            ports,
+            partitions=len(self.broker.topics[tp.topic]),
+            version=self._topology.version,
+            limits=TaskLimits(records=self._commit_records),
+        )
+        run_sync(task.open(self.broker.partition(tp).first_offset))
+        return task
+
+    def _open_sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
+        files = self._files.setdefault(sink.table.path, MemoryFiles(self._faults))
+        opened = SinkPartition(
+            sink_spec(self._topology, sink),
+            tp,
+            files,
+            clock=self.clock,
+            owner=self._names.app,
+            faults=self._faults,
+        )
+        log = self.broker.partition(tp)
+        opened.open(log.first_offset, log.next_offset)
+        return opened
+
+    def _create_topics(self, plan: TaskPlan, partitions: int) -> None:
+        internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
+        internal.append(self._names.changelog(plan.source.topic))
+        for topic in (plan.source.topic, *plan.output_topics, *internal):
+            self.broker.create(topic, partitions)
+
+    def _record(self, plan: TaskPlan, record: Any, headers: Headers) -> Record:
+        if isinstance(record, Record):
+            return record
+        if isinstance(record, bytes):
+            return Record(None, record, None, headers)
+        key = record.get(plan.source.key) if plan.source.key is not None else None
+        return Record(None if key is None else str(key).encode(), to_json(record), None, headers)
+
+    def _faults(self, point: str) -> None:
+        if point == self._crash_at:
+            self._crash_at = None
+            raise Crash(point)
+
+    def _now_ms(self) -> int:
+        return int(self.clock.now().timestamp() * 1000)
+
+
+def _readable(record: Record) -> dict[str, Any]:
+    headers = {name: (value or b"").decode() for name, value in record.headers if name != "streamflow.lineage"}
+    try:
+        value = orjson.loads(record.value or b"null")
+    except orjson.JSONDecodeError:
+        value = None
+    row: dict[str, Any] = dict(_with_times(value)) if isinstance(value, dict) else {}
+    if "streamflow.reason" in headers:
+        row["offset"] = int(headers["__connect.errors.offset"])
+        row["reason"] = headers["streamflow.reason"]
+        row["rule"] = headers["streamflow.rule"]
+        row["field"] = headers["streamflow.field"]
+    if "streamflow.late.lateness_us" in headers:
+        row["lateness"] = timedelta(microseconds=int(headers["streamflow.late.lateness_us"]))
+    return row
+
+
+def _with_times(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name, item in value.items():
+        if isinstance(item, str) and len(item) >= 20 and item[10] == "T" and item.endswith("Z"):
+            yield name, datetime.fromisoformat(item)
+        else:
+            yield name, item

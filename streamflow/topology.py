@@ -1,0 +1,256 @@
+"""Topologies are values: building one opens, registers and starts nothing.
+
+`source(...)` gives a `Stream`; `gate` gives a `Stream` again; `window` gives a `Windowed`, whose only
+method is `aggregate`. `to(...)` gives an `Edge`. A `Topology` is a name and its edges, which are
+the complete list of where a record can go; an exit that leads nowhere is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from streamflow.aggregates import Aggregate
+from streamflow.destinations import Destination, Drop, Parquet, Topic
+from streamflow.errors import TopologyError
+from streamflow.rules import Rule
+from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, Contract, arrow_schema
+from streamflow.windows import Tumbling
+
+if TYPE_CHECKING:
+    import faust
+
+    from streamflow.core.plan import TaskPlan
+
+EventTime = str | Callable[[pa.RecordBatch], pa.Array]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A topic of records that keep to one contract; see `source`."""
+
+    topic: str
+    contract: Contract
+    key: str | None
+    event_time: EventTime
+    out_of_orderness: timedelta
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """One way out: what leaves, and where to."""
+
+    origin: Stream | Results | Exit
+    destination: Destination
+
+
+@dataclass(frozen=True, eq=False)
+class Exit:
+    """A side on which records leave: the rejected of a stream, or the late of a window."""
+
+    of: Stream | Results
+    kind: str
+
+    def to(self, destination: Topic) -> Edge:
+        """Send them to a topic, with their original bytes and the reason."""
+        if not isinstance(destination, Topic):
+            raise TopologyError(f"the {self.kind} side of {self.of} goes to a topic or to .drop()")
+        return Edge(self, destination)
+
+    def drop(self) -> Edge:
+        """Lose them on purpose; they are counted."""
+        return Edge(self, Drop())
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Records of a source that passed all gates so far."""
+
+    source: Source
+    rules: tuple[Rule, ...] = ()
+
+    def __str__(self) -> str:
+        return repr(self.source.topic)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns that rules, windows and sinks can use."""
+        return pa.schema([*self.source.contract.schema, *LINEAGE, EVENT_TIME])
+
+    @property
+    def rejected(self) -> Exit:
+        """What is not a record of the contract, or breaks a rule that rejects."""
+        return Exit(self, "rejected")
+
+    def gate(self, *rules: Rule) -> Stream:
+        """Check rules on each record; see `Rule` for what breaking one means."""
+        names = [rule.name for rule in (*self.rules, *rules)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise TopologyError(f"gate on {self}: two rules are named {twice[0]!r}")
+        for rule in rules:
+            rule.compiled(self.schema)
+        return Stream(self.source, (*self.rules, *rules))
+
+    def window(self, window: Tumbling, *, by: str | tuple[str, ...], grace: timedelta) -> Windowed:
+        """Group records by fields and event-time windows; late is later than `grace`."""
+        groups = (by,) if isinstance(by, str) else by
+        for name in groups:
+            self._need("window", name)
+        key = self.source.key
+        if key is None or key not in groups:
+            raise TopologyError(
+                f"window on {self}: grouping by {list(groups)} does not contain the topic's key "
+                f"{key!r}, so results would be partial per partition; group by the key too"
+            )
+        if grace < timedelta(0):
+            raise TopologyError(f"window on {self}: grace {grace} is below zero")
+        return Windowed(self, window, groups, grace)
+
+    def to(self, destination: Topic | Parquet) -> Edge:
+        """Send the records on: to a topic with their original bytes, or to a table as rows."""
+        if isinstance(destination, Parquet):
+            for part in destination.partition_by:
+                self._need(f"parquet({destination.path!r})", part.column)
+        return Edge(self, destination)
+
+    def _need(self, step: str, name: str) -> None:
+        if name not in self.schema.names:
+            has = sorted(self.source.contract.schema.names)
+            model = self.source.contract.model.__name__
+            raise TopologyError(f"{step}: {model} has no field {name!r}; it has {has}")
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """A stream in windows; only `aggregate` can follow."""
+
+    stream: Stream
+    window: Tumbling
+    by: tuple[str, ...]
+    grace: timedelta
+
+    def aggregate(self, model: type[BaseModel], **aggregates: Aggregate) -> Results:
+        """One final row per window and group, as `model` declares it.
+
+        `model` has the grouping fields, `window_start`, and one field per aggregate.
+        """
+        return Results(self, model, MappingProxyType(dict(aggregates)))
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Results of windows. `late` is the side of records that came after their window's end."""
+
+    windowed: Windowed
+    model: type[BaseModel]
+    aggregates: Mapping[str, Aggregate]
+    schema: pa.Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        made = {*self.windowed.by, "window_start", *self.aggregates}
+        schema = arrow_schema(self.model)
+        if set(schema.names) != made:
+            raise TopologyError(
+                f"aggregate() makes {sorted(made)}, but {self.model.__name__} has {sorted(schema.names)}"
+            )
+        for name, aggregate in self.aggregates.items():
+            if aggregate.field is not None:
+                self.windowed.stream._need(f"{type(aggregate).__name__}() as {name}", aggregate.field)
+        if schema.field("window_start").type != TIMESTAMP:
+            raise TopologyError(f"{self.model.__name__}.window_start must be an AwareDatetime")
+        object.__setattr__(self, "schema", schema)
+
+    def __str__(self) -> str:
+        return repr(self.name)
+
+    @property
+    def name(self) -> str:
+        """The operator's name, from source and operator, so that state survives an inserted stage."""
+        return f"{self.windowed.stream.source.topic}.{self.model.__name__.lower()}"
+
+    @property
+    def late(self) -> Exit:
+        """Records that came after their window was closed."""
+        return Exit(self, "late")
+
+    def to(self, destination: Topic | Parquet) -> Edge:
+        """Send results on, to a topic keyed by group and window start, or to a table."""
+        return Edge(self, destination)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Topology:
+    """A name and the complete list of ways out.
+
+    Attributes:
+        tasks: One compiled plan per source; a task runs it on one partition.
+        version: A hash of everything that decides what comes out.
+    """
+
+    name: str
+    edges: tuple[Edge, ...]
+    tasks: tuple[TaskPlan, ...]
+    version: str
+
+    def __init__(self, name: str, *edges: Edge) -> None:
+        from streamflow.core.plan import compile_tasks, version_of  # values below, plan above
+
+        if not _NAME.fullmatch(name):
+            raise TopologyError(f"Topology({name!r}): a name has letters, digits and . _ - only")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "edges", edges)
+        object.__setattr__(self, "tasks", compile_tasks(name, edges))
+        object.__setattr__(self, "version", version_of(self.tasks))
+
+    def faust_app(self, **settings: Any) -> faust.App:
+        """The Faust app that hosts this topology; opens nothing until a worker starts it."""
+        from streamflow.engine.settings import Settings
+        from streamflow.service import topology_app
+
+        return topology_app(self, Settings.load(**settings))
+
+
+def source(
+    topic: Topic,
+    model: type[BaseModel],
+    *,
+    key: str | None = None,
+    event_time: EventTime,
+    out_of_orderness: timedelta = timedelta(0),
+) -> Stream:
+    """A topic whose values are JSON documents of `model`.
+
+    Args:
+        topic: The topic to read.
+        model: The contract of its values.
+        key: The field that the topic is keyed by, as UTF-8 text. Every record's key is compared
+            with it; one that differs leaves on the rejected side.
+        event_time: A field, or a function that makes a timestamp column from the fields.
+        out_of_orderness: How far event time may run back: the watermark is the largest event time
+            so far less this.
+    """
+    contract = Contract(model)
+    if key is not None and key not in contract.schema.names:
+        raise TopologyError(
+            f"source({topic.name!r}): {model.__name__} has no field {key!r} to be keyed by; "
+            f"it has {sorted(contract.schema.names)}"
+        )
+    if isinstance(event_time, str):
+        names = contract.schema.names
+        if event_time not in names or contract.schema.field(event_time).type != TIMESTAMP:
+            raise TopologyError(
+                f"source({topic.name!r}): event_time={event_time!r} is no AwareDatetime field of "
+                f"{model.__name__}"
+            )
+    if out_of_orderness < timedelta(0):
+        raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
+    return Stream(Source(topic.name, contract, key, event_time, out_of_orderness))
