@@ -18,6 +18,8 @@ from streamflow.batch import TopicPartition
 from streamflow.errors import SettingsError
 
 _EXISTS = 36
+#: Replicas of a topic that is made here, where there are as many brokers.
+REPLICAS = 3
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ class KafkaAdmin:
         """Make the topics that do not exist yet; returns the names of those that were made."""
         if not specs:
             return []
+        brokers = (await self._admin.describe_cluster())["brokers"]
+        replicas = min(len(brokers), REPLICAS)
         topics = [
-            NewTopic(s.name, s.partitions, replication_factor=-1, topic_configs=dict(s.config))
-            for s in specs
+            NewTopic(s.name, s.partitions, replicas, topic_configs=dict(s.config)) for s in specs
         ]
         response = await self._admin.create_topics(topics)
         made: list[str] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -69,6 +70,11 @@ class StreamflowApp(faust.App):
 
     def _new_transport(self) -> Any:
         return BatchTransport(self.conf.broker, self)
+
+    async def on_first_start(self) -> None:
+        """Make Faust's folder with its parents, which Faust itself does not."""
+        Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
 
     async def on_start(self) -> None:
         """Make missing topics before anything is consumed."""

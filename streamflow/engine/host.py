@@ -21,7 +21,7 @@ from streamflow.engine.faults import Faults
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
-from streamflow.engine.sink_spec import sink_spec
+from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import Arrival, TaskLane
 from streamflow.engine.world import World
@@ -186,14 +186,13 @@ class Host:
             tp,
             lambda: self._sink(sink, tp),
             lambda: self._bounds(tp),
-            self._seek_one,
             self._world.trim,
             self.refuse,
         )
 
     def _sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
         return SinkPartition(
-            sink_spec(self.topology, sink),
+            table_spec(self.topology, sink),
             tp,
             self._world.files(sink.table.path),
             clock=self._clock,

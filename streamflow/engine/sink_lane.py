@@ -27,7 +27,6 @@ class SinkLane:
         tp: TopicPartition,
         make: Callable[[], SinkPartition],
         bounds: Callable[[], Awaitable[tuple[int, int]]],
-        seek: Callable[[TopicPartition, int], Awaitable[None]],
         trim: Callable[[TopicPartition, int], Awaitable[None]],
         on_refused: Callable[[StreamflowError], None],
     ) -> None:
@@ -35,12 +34,12 @@ class SinkLane:
         self.sink: SinkPartition | None = None
         self._make = make
         self._bounds = bounds
-        self._seek = seek
         self._trim = trim
         self._on_refused = on_refused
         self._queue: asyncio.Queue[Arrival] = asyncio.Queue(QUEUE_BATCHES)
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
+        self._held: Arrival | None = None
 
     @property
     def done(self) -> bool:
@@ -79,33 +78,23 @@ class SinkLane:
             except SinkUnavailable as error:
                 log.warning("%s: the table does not take writes, trying again: %s", self.tp, error)
                 await asyncio.sleep(TICK_SECONDS)
-                await self._reopen()
             except StreamflowError as error:
                 self._on_refused(error)
                 return
 
-    async def _reopen(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        try:
-            if self.sink is not None:
-                self.sink.close()
-            await self._seek(self.tp, await self.open())
-        except SinkUnavailable as error:
-            log.warning("%s: still not: %s", self.tp, error)
-
     async def _work(self) -> None:
+        """Feed the sink; after `SinkUnavailable` the next turn repeats what was in hand."""
         sink = self.sink
         assert sink is not None
         while True:
-            arrival = await self._next()
-            if arrival is None:
+            if self._held is None:
+                self._held = await self._next()
+            if self._held is None:
                 done = await asyncio.to_thread(sink.tick)
-            elif arrival.batch.start > sink.wanted:
-                continue  # of a fetch from before the last seek
             else:
-                done = await asyncio.to_thread(sink.receive, arrival.batch)
-                arrival.ack()
+                done = await asyncio.to_thread(sink.receive, self._held.batch)
+                self._held.ack()
+                self._held = None
             if done is not None:
                 await self._trim_log(done)
 

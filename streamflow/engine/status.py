@@ -68,9 +68,9 @@ def status_of(host: Host, highwaters: dict[Any, int | None]) -> Status:
         tasks=len(host.tasks),
         ended=ended,
         lag=lag,
-        files=sum(sink.files for sink in sinks),
-        rows=sum(sink.rows for sink in sinks),
-        bytes=sum(sink.bytes for sink in sinks),
+        files=sum(sink.written.files for sink in sinks),
+        rows=sum(sink.written.rows for sink in sinks),
+        bytes=sum(sink.written.bytes for sink in sinks),
     )
 
 

@@ -25,14 +25,14 @@ from streamflow.core.seal import to_json
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.sink import SinkPartition
-from streamflow.engine.sink_spec import sink_spec
+from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
-from streamflow.testing.run import run_sync
+from streamflow.engine.sync import run_sync
 from streamflow.topology import Topology
 
 
-class Crash(Exception):
-    """The process died at a named step. Raised and caught by the driver only."""
+class Crash(BaseException):
+    """The process died at a named step: nothing between there and the driver may catch it."""
 
 
 class TopologyDriver:
@@ -207,9 +207,9 @@ class TopologyDriver:
         return task
 
     def _open_sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
-        files = self._files.setdefault(sink.table.path, MemoryFiles(self._faults))
+        files = self._files.setdefault(sink.table.path, MemoryFiles())
         opened = SinkPartition(
-            sink_spec(self._topology, sink),
+            table_spec(self._topology, sink),
             tp,
             files,
             clock=self.clock,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from streamflow.core.cut import SinkSpec
+import hashlib
+
 from streamflow.core.plan import SinkPlan
+from streamflow.core.sink_spec import SinkSpec
 from streamflow.topology import Topology
 
 
-def sink_spec(topology: Topology, sink: SinkPlan) -> SinkSpec:
-    """The spec of a table; the schema's id follows from its columns."""
+def table_spec(topology: Topology, sink: SinkPlan) -> SinkSpec:
+    """The spec of a table; equal columns have the same schema id."""
+    columns = "\n".join(f"{f.name}: {f.type} {f.nullable}" for f in sink.schema)
     return SinkSpec(
         name=sink.name,
         path=sink.table.path,
         schema=sink.schema,
+        schema_id=hashlib.blake2b(columns.encode(), digest_size=6).hexdigest(),
+        topology=topology.name,
+        topology_version=topology.version,
         partition_by=tuple(part.name for part in sink.table.partition_by),
         target_bytes=sink.table.target_bytes,
         roll_interval=sink.table.roll_interval,
-        topology=topology.name,
-        version=topology.version,
     )

@@ -1,0 +1,96 @@
+"""The layout is part of the design: what may import what, and how long a file may be."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "streamflow"
+FILES = sorted(ROOT.rglob("*.py"))
+CORE = sorted((ROOT / "core").glob("*.py"))
+
+#: The order in which data meets the files of the core; a file imports only earlier ones.
+READING_ORDER = [
+    "plan",
+    "step",
+    "decode",
+    "gate",
+    "watermark",
+    "window",
+    "aggregate",
+    "keys",
+    "advance",
+    "names",
+    "headers",
+    "rows",
+    "seal",
+    "sink_spec",
+    "hive",
+    "parquet",
+    "cut",
+]
+CLIENTS = {"aiokafka", "faust", "mode", "rocksdict", "obstore", "deltalake", "duckdb", "rich", "click"}
+CORE_MAY = {"pyarrow", "pydantic", "orjson", "streamflow", "__future__"}
+CLOCKS = {"asyncio", "time", "random", "logging", "secrets", "uuid", "socket", "threading"}
+LAYERS = {
+    "core": ("engine", "edges", "testing", "lineage", "dlq", "broker", "cli", "service", "local"),
+    "engine": ("edges", "testing", "lineage", "dlq", "broker", "cli", "local"),
+    "edges": ("engine", "testing", "lineage", "dlq", "broker", "cli", "service", "local"),
+    "testing": ("lineage", "dlq", "broker", "cli", "service", "local"),
+}
+
+
+def imports(path: Path) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+    return names
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_functions_stay_short(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, node.name
+
+
+@pytest.mark.parametrize("path", CORE, ids=relative)
+def test_core_has_no_io_no_clock_and_no_event_loop(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & (CLIENTS | CLOCKS)
+    kinds = {type(node) for node in ast.walk(ast.parse(path.read_text()))}
+    assert not kinds & {ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith}
+
+
+@pytest.mark.parametrize("path", CORE, ids=relative)
+def test_core_files_import_only_what_comes_before_them(path: Path) -> None:
+    assert path.stem == "__init__" or path.stem in READING_ORDER, "add it where data meets it"
+    mine = READING_ORDER.index(path.stem) if path.stem in READING_ORDER else 0
+    used = [n.split(".")[2] for n in imports(path) if n.startswith("streamflow.core.")]
+    assert not [name for name in used if READING_ORDER.index(name) >= mine]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_no_layer_looks_up(layer: str) -> None:
+    for path in sorted((ROOT / layer).rglob("*.py")):
+        above = tuple(f"streamflow.{name}" for name in LAYERS[layer])
+        assert not [name for name in imports(path) if name.startswith(above)], relative(path)
+
+
+def test_importing_streamflow_brings_no_client() -> None:
+    values = ["aggregates", "batch", "clock", "destinations", "errors", "ports", "rules", "schema", "sql"]
+    for name in (*values, "topology", "windows"):
+        roots = {found.split(".")[0] for found in imports(ROOT / f"{name}.py")}
+        assert not roots & CLIENTS - {"faust"}, name
