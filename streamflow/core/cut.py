@@ -1,0 +1,251 @@
+"""A cut: the decision which rows of a rows topic become which files, written down before any file.
+
+The cuts of one rows partition are numbered from 0 and meet without gap or overlap: `next` of one is
+`first` of the following. Cut 0 is the origin: it rolls nothing and says where the chain starts.
+A cut holds all that its files depend on, so that whoever finishes it writes equal files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from streamflow.batch import TopicPartition
+from streamflow.core.hive import Group, Position
+from streamflow.core.parquet import WriterSettings
+from streamflow.core.rows import Trailer
+from streamflow.core.sink_spec import SinkSpec
+from streamflow.errors import SinkRefused
+
+FORMAT: Final = 1
+
+Span = tuple[int, int, int]
+"""`(partition, first, next)` of a source topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutFile:
+    """One file of a cut. `sort` names the columns it is sorted by; empty: the topic's order."""
+
+    name: str
+    values: tuple[str | None, ...]
+    rows: int
+    first: Position
+    last: Position
+    schema_id: str
+    sort: tuple[str, ...] = ()
+    writer: WriterSettings = field(default_factory=WriterSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Rolls the offsets `[first, next)`: the whole commits after commit `after`, up to `trailer`.
+
+    `watermark` and `end_of_input` are those of the last trailer; `sources`, `counts` and `gates`
+    are sums over all of them.
+    """
+
+    k: int
+    topic: str
+    partition: int
+    first: int
+    next: int
+    after: int | None
+    trailer: int | None
+    topology: str
+    topology_version: str
+    partition_by: tuple[str, ...]
+    commits: int
+    watermark: int | None
+    end_of_input: bool
+    sources: Mapping[str, tuple[Span, ...]]
+    counts: Mapping[str, int]
+    gates: Mapping[str, int]
+    files: tuple[CutFile, ...]
+
+    def __str__(self) -> str:
+        return f"cut {self.k} of {self.tp}@{self.first}..{self.next}"
+
+    @property
+    def tp(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def name(self) -> str:
+        """Its private name beside the table."""
+        return f"{_stem(self.tp, self.k)}.json"
+
+
+_CUT = TypeAdapter(Cut)
+
+
+def origin(tp: TopicPartition, first: int, spec: SinkSpec) -> Cut:
+    """Cut 0 of a chain that starts at the offset `first`."""
+    return Cut(
+        k=0,
+        topic=tp.topic,
+        partition=tp.partition,
+        first=first,
+        next=first,
+        after=None,
+        trailer=None,
+        topology=spec.topology,
+        topology_version=spec.topology_version,
+        partition_by=spec.partition_by,
+        commits=0,
+        watermark=None,
+        end_of_input=False,
+        sources={},
+        counts={},
+        gates={},
+        files=(),
+    )
+
+
+def next_cut(
+    previous: Cut, spec: SinkSpec, groups: Sequence[Group], trailers: Sequence[Trailer], stop: int
+) -> Cut:
+    """The cut after `previous`, over `trailers` (at least one) and their rows, ending at `stop`.
+
+    `groups` are the rows arranged by the sink's partition columns; each becomes one file.
+    """
+    tp, k, last = previous.tp, previous.k + 1, trailers[-1]
+    return Cut(
+        k=k,
+        topic=tp.topic,
+        partition=tp.partition,
+        first=previous.next,
+        next=stop,
+        after=previous.trailer,
+        trailer=last.commit,
+        topology=spec.topology,
+        topology_version=spec.topology_version,
+        partition_by=spec.partition_by,
+        commits=len(trailers),
+        watermark=last.watermark,
+        end_of_input=last.end_of_input,
+        sources=_ranges(trailers),
+        counts=_sums(trailer.counts for trailer in trailers),
+        gates=_sums(trailer.gates for trailer in trailers),
+        files=tuple(
+            CutFile(
+                name=f"{group.folder}{_stem(tp, k)}-{i:05d}.parquet",
+                values=group.values,
+                rows=group.count,
+                first=group.first,
+                last=group.last,
+                schema_id=spec.schema_id,
+            )
+            for i, group in enumerate(groups)
+        ),
+    )
+
+
+def footer(cut: Cut, file: CutFile) -> dict[str, str]:
+    """What the footer of a file says of its origin, by words only: no clock, no worker.
+
+    `sources`, `counts` and `gates` are those of the whole cut, the same in each of its files: who
+    adds them up over files counts every (rows topic, partition, cut) once.
+    """
+    return {
+        "topology": cut.topology,
+        "topology_version": cut.topology_version,
+        "rows_topic": cut.topic,
+        "rows_partition": str(cut.partition),
+        "rows_range": _json([cut.first, cut.next]),
+        "cut": str(cut.k),
+        "schema_id": file.schema_id,
+        "sources": _json({topic: list(spans) for topic, spans in cut.sources.items()}),
+        "counts": _json(dict(cut.counts)),
+        "gates": _json(dict(cut.gates)),
+    }
+
+
+def check_rows(cut: Cut, groups: Sequence[Group]) -> None:
+    """Raise `SinkRefused` unless the rows come out exactly as the cut says, file by file."""
+    found = [(group.values, group.count, group.first, group.last) for group in groups]
+    wanted = [(file.values, file.rows, file.first, file.last) for file in cut.files]
+    if found == wanted:
+        return
+    rows = sum(group.count for group in groups), sum(file.rows for file in cut.files)
+    place = next(
+        (i for i, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]),
+        min(len(found), len(wanted)),
+    )
+    here, there = [repr(x[place]) if place < len(x) else "nothing" for x in (found, wanted)]
+    raise SinkRefused(
+        f"{cut}: the topic gives {rows[0]} rows in {len(found)} files where the cut says {rows[1]}"
+        f" in {len(wanted)}; file {place} is {here} instead of {there}: was the topic made anew,"
+        " or the cut edited?"
+    )
+
+
+def encode_cut(cut: Cut) -> bytes:
+    """Its JSON. Equal cuts give equal bytes."""
+    return _json({"format": FORMAT, **_CUT.dump_python(cut, mode="json")}).encode()
+
+
+def decode_cut(data: bytes, name: str) -> Cut:
+    """The cut that the file `name` holds. Raises `SinkRefused` when it cannot be executed."""
+    try:
+        document: dict[str, Any] = orjson.loads(data)
+        found = document.pop("format", None)
+        if found != FORMAT:
+            raise SinkRefused(
+                f"cut {name}: its format is {found!r}, this version knows {FORMAT}; start the"
+                " version of streamflow that wrote it"
+            )
+        cut = _CUT.validate_json(orjson.dumps(document), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SinkRefused(
+            f"cut {name}: {where}: {first['msg']}; start the version of streamflow that wrote it"
+        ) from None
+    except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        raise SinkRefused(f"cut {name} is damaged: {error}; restore it from a backup") from None
+    if cut.name != name:
+        raise SinkRefused(f"cut {name} says that it is {cut.name}: was a file renamed?")
+    return cut
+
+
+def last_cut_name(names: Iterable[str], tp: TopicPartition) -> str | None:
+    """The name of the last cut of a rows partition, if there is any."""
+    pattern = re.compile(rf"{re.escape(_stem(tp))}-(\d{{8,}})\.json")
+    numbers = {int(match[1]): match[0] for match in map(pattern.fullmatch, names) if match}
+    return numbers[max(numbers)] if numbers else None
+
+
+def _stem(tp: TopicPartition, k: int | None = None) -> str:
+    stem = f"{tp.topic}-{tp.partition:05d}"
+    return stem if k is None else f"{stem}-{k:08d}"
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _sums(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for key, number in part.items():
+            total[key] = total.get(key, 0) + number
+    return dict(sorted(total.items()))
+
+
+def _ranges(trailers: Iterable[Trailer]) -> dict[str, tuple[Span, ...]]:
+    """The offsets that trailers cover, by topic; ranges that meet are one."""
+    spans = sorted((topic, *span) for t in trailers for topic, span in t.sources.items())
+    merged: dict[str, list[Span]] = {}
+    for topic, partition, first, stop in spans:
+        known = merged.setdefault(topic, [])
+        if known and known[-1][0] == partition and first <= known[-1][2]:
+            known[-1] = (partition, known[-1][1], max(stop, known[-1][2]))
+        elif first < stop:
+            known.append((partition, first, stop))
+    return {topic: tuple(known) for topic, known in merged.items()}

@@ -1,0 +1,117 @@
+"""Which rows lie in which Hive-style folder.
+
+Names are escaped as Hive and Spark escape them. As there, null and the empty text share the folder
+`__HIVE_DEFAULT_PARTITION__`, which readers take for null.
+"""
+
+from __future__ import annotations
+
+import string
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.errors import SinkRefused
+
+DEFAULT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+MAX_NAME_BYTES = 255  # of one path component, on every usual file system
+
+_ESCAPES = {
+    code: f"%{code:02X}"
+    for code in [*range(0x20), 0x7F, *map(ord, "\"#%'*/:=?\\{[]^")]
+    if chr(code) not in string.ascii_letters
+}
+
+Position = tuple[int, int]
+"""Where a row lies in a rows topic: the offset of its chunk, and its number in the chunk."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """The rows of one folder, in the order of the rows topic. `rows` is None when all are in it."""
+
+    folder: str
+    values: tuple[str | None, ...]
+    count: int
+    first: Position
+    last: Position
+    rows: pa.Array | None
+
+
+def component(column: str, value: str | None) -> str:
+    """One folder name, `column=value`. Raises `SinkRefused` when no file system would take it."""
+    name = f"{column.translate(_ESCAPES)}={(value or DEFAULT_PARTITION).translate(_ESCAPES)}"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise SinkRefused(
+            f"partition value {value!r} of column {column!r} makes a folder name of more than"
+            f" {MAX_NAME_BYTES} bytes; shorten it in the topology or reject such rows"
+        )
+    return name
+
+
+def arrange(chunks: Mapping[int, pa.Table], partition_by: Sequence[str]) -> list[Group]:
+    """The rows of `chunks` (offset -> rows, ascending) by folder, folders in the order of names."""
+    filled = {offset: rows for offset, rows in chunks.items() if rows.num_rows}
+    if not filled:
+        return []
+    starts = [0]
+    for rows in filled.values():
+        starts.append(starts[-1] + rows.num_rows)
+    where = _Positions(list(filled), starts)
+    if not partition_by:
+        return [Group("", (), starts[-1], where[0], where[starts[-1] - 1], None)]
+    columns = pa.concat_tables([rows.select(partition_by) for rows in filled.values()])
+    folders, ranks = _ranks(columns)
+    order = pc.sort_indices(ranks)  # stable: rows of one folder stay in the topic's order
+    bounds = pc.run_end_encode(ranks.take(order), run_end_type=pa.int64()).run_ends.to_pylist()
+    groups: list[Group] = []
+    start = 0
+    for stop, (folder, values) in zip(bounds, folders, strict=True):
+        rows = order.slice(start, stop - start)
+        ends = where[rows[0].as_py()], where[rows[-1].as_py()]
+        groups.append(Group(folder, values, stop - start, *ends, rows))
+        start = stop
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class _Positions:
+    """From the number of a row among all rows to its position."""
+
+    offsets: list[int]
+    starts: list[int]
+
+    def __getitem__(self, row: int) -> Position:
+        chunk = bisect_right(self.starts, row) - 1
+        return self.offsets[chunk], row - self.starts[chunk]
+
+
+_Folder = tuple[str, tuple[str | None, ...]]
+
+
+def _ranks(columns: pa.Table) -> tuple[list[_Folder], pa.Array]:
+    """The distinct folders in order, and for every row the place of its folder among them."""
+    codes = pa.repeat(pa.scalar(0, pa.int64()), columns.num_rows)
+    known: list[_Folder] = [("", ())]
+    for name in columns.column_names:
+        texts = columns[name].cast(pa.large_string()).combine_chunks()
+        coded = texts.dictionary_encode(null_encoding="encode")
+        values: list[str | None] = [
+            None if value in {"", DEFAULT_PARTITION} else value
+            for value in coded.dictionary.to_pylist()
+        ]
+        parts = [component(name, value) for value in values]
+        indices = coded.indices.cast(pa.int64())
+        pairs = pc.add(pc.multiply(codes, len(values)), indices).dictionary_encode()
+        codes = pairs.indices.cast(pa.int64())
+        found: list[_Folder] = []
+        for pair in pairs.dictionary.to_pylist():
+            (folder, before), i = known[pair // len(values)], pair % len(values)
+            found.append((f"{folder}{parts[i]}/", (*before, values[i])))
+        known = found
+    ordered = sorted(set(known))  # by folder, which is unique: values are never compared
+    place = {folder: rank for rank, (folder, _) in enumerate(ordered)}
+    return ordered, pa.array([place[folder] for folder, _ in known], pa.int64()).take(codes)

@@ -1,0 +1,198 @@
+"""The format of a rows topic: Arrow chunks of a commit's rows, and the trailer that ends a commit.
+
+A commit is any number of chunk records and then exactly one trailer, also when it has no rows. A
+chunk is a whole Arrow IPC stream, schema included, so that rows can be read without knowing which
+version of a topology wrote them. Bodies are compressed with zstd at level 1: on flights rows 35 B a
+row for 0.12 us, where lz4 takes 58 B for 0.07 us, and every byte is replicated, stored and fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+import pyarrow as pa
+
+from streamflow.batch import Headers, Record
+from streamflow.errors import SinkRefused
+
+CHUNK_BYTES = 900_000
+FORMAT = 1
+
+_ROWS, _TRAILER = b"rows", b"trailer"
+
+
+def _no_sources() -> dict[str, tuple[int, int, int]]:
+    return {}
+
+
+def _no_counts() -> dict[str, int]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """What a commit says of itself, after its rows.
+
+    `previous` is the number of the task's previous commit. `watermark` is in microseconds since the
+    epoch, None while there is none, and without meaning at `end_of_input`, where it is infinite.
+    `sources` holds `topic -> (partition, first, next)`, the offsets this commit covers; `counts`
+    holds records by exit; `gates` holds the records each rule flagged or rejected.
+    """
+
+    commit: int
+    previous: int | None
+    chunks: int
+    watermark: int | None = None
+    end_of_input: bool = False
+    sources: Mapping[str, tuple[int, int, int]] = field(default_factory=_no_sources)
+    counts: Mapping[str, int] = field(default_factory=_no_counts)
+    gates: Mapping[str, int] = field(default_factory=_no_counts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowsChunk:
+    """Some of the rows of a commit, still as encoded; chunks are numbered from 0 in a commit."""
+
+    commit: int
+    number: int
+    schema: pa.Schema
+    payload: bytes
+
+    def table(self) -> pa.Table:
+        """The rows. Raises `SinkRefused` when the payload is damaged."""
+        try:
+            return pa.ipc.open_stream(self.payload).read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise _malformed(f"rows chunk {self.number} of commit {self.commit}", error) from None
+
+
+def encode_rows(
+    batches: Sequence[pa.RecordBatch], commit: int, *, chunk_bytes: int = CHUNK_BYTES
+) -> list[Record]:
+    """All rows of one commit as records for the rows topic; no record when there is no row.
+
+    Batches must share one schema. No record's value is above `chunk_bytes`, except that a larger
+    single row travels alone.
+    """
+    filled = [batch for batch in batches if batch.num_rows]
+    if not filled:
+        return []
+    rows = pa.Table.from_batches(filled).combine_chunks()
+    return [
+        Record(
+            None,
+            payload,
+            headers=(
+                ("sf-kind", _ROWS),
+                ("sf-commit", str(commit).encode()),
+                ("sf-chunk", str(number).encode()),
+            ),
+        )
+        for number, payload in enumerate(_chunks(rows, chunk_bytes))
+    ]
+
+
+def encode_trailer(trailer: Trailer) -> Record:
+    """The record that ends a commit. Equal trailers give equal bytes."""
+    document = {
+        "format": FORMAT,
+        "commit": trailer.commit,
+        "previous": trailer.previous,
+        "chunks": trailer.chunks,
+        "watermark": trailer.watermark,
+        "end_of_input": trailer.end_of_input,
+        "sources": dict(trailer.sources),
+        "counts": dict(trailer.counts),
+        "gates": dict(trailer.gates),
+    }
+    value = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    headers = (("sf-kind", _TRAILER), ("sf-commit", str(trailer.commit).encode()))
+    return Record(None, value, headers=headers)
+
+
+def decode(value: bytes | None, headers: Headers) -> RowsChunk | Trailer:
+    """What a record of a rows topic holds. Raises `SinkRefused` when it is neither of the two.
+
+    The rows of a chunk are not unpacked here: a sink keeps them compressed until it rolls.
+    """
+    named = dict(headers)
+    kind = named.get("sf-kind")
+    if value is None or kind not in {_ROWS, _TRAILER}:
+        raise SinkRefused(
+            f"not a record of a rows topic: header sf-kind is {kind!r}"
+            + (", the value is null" if value is None else "")
+            + "; has something else written to this topic?"
+        )
+    return _trailer(value) if kind == _TRAILER else _chunk(value, named)
+
+
+def _chunks(rows: pa.Table, chunk_bytes: int) -> list[bytes]:
+    payload = _encode(rows)
+    if len(payload) <= chunk_bytes or rows.num_rows == 1:
+        return [payload]
+    pieces = min(rows.num_rows, -(-len(payload) // chunk_bytes))
+    step = -(-rows.num_rows // pieces)
+    return [
+        part
+        for start in range(0, rows.num_rows, step)
+        for part in _chunks(rows.slice(start, step), chunk_bytes)
+    ]
+
+
+def _encode(rows: pa.Table) -> bytes:
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1))
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, rows.schema, options=options) as writer:
+        writer.write_table(rows)
+    return stream.getvalue().to_pybytes()
+
+
+def _chunk(value: bytes, named: Mapping[str, bytes | None]) -> RowsChunk:
+    try:
+        commit, number = (int(named[name] or b"") for name in ("sf-commit", "sf-chunk"))
+        schema = pa.ipc.open_stream(value).schema
+    except (KeyError, ValueError, OSError) as error:
+        raise _malformed("rows chunk", error) from None
+    return RowsChunk(commit, number, schema, value)
+
+
+def _trailer(value: bytes) -> Trailer:
+    try:
+        document = orjson.loads(value)
+        if not isinstance(document, dict):
+            raise TypeError("not an object")
+        fields = cast("dict[str, Any]", document)
+        if fields.pop("format", None) != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}: was it written by a newer version?")
+        trailer = Trailer(
+            **{
+                **fields,
+                "sources": {topic: tuple(span) for topic, span in fields["sources"].items()},
+            }
+        )
+        _check(trailer)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _malformed("trailer", error) from None
+    return trailer
+
+
+def _check(trailer: Trailer) -> None:
+    whole = [trailer.commit, trailer.chunks, *trailer.counts.values(), *trailer.gates.values()]
+    whole += [number for number in (trailer.previous, trailer.watermark) if number is not None]
+    for span in trailer.sources.values():
+        if len(span) != 3:
+            raise ValueError(f"a source range has three numbers, not {span!r}")
+        whole += span
+    wrong = [number for number in whole if type(number) is not int]
+    if wrong or type(trailer.end_of_input) is not bool:
+        raise ValueError(f"wrong type of value: {wrong or trailer.end_of_input!r}")
+
+
+def _malformed(what: str, error: Exception) -> SinkRefused:
+    detail = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+    return SinkRefused(
+        f"malformed {what}: {detail}; the rows topic holds something this version cannot read"
+    )

@@ -1,0 +1,84 @@
+"""What a Parquet sink is: a table of one schema, laid out in Hive-style folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pyarrow as pa
+
+from streamflow.errors import TopologyError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """One Parquet edge of a topology, checked in words when it is made.
+
+    `path` is the table's folder, relative to the lake's root. `schema` is that of the rows, with
+    the columns of `partition_by`: those go into the path and are left out of the files.
+    `target_bytes` is the size of a roll, in encoded bytes; a roll is one file per partition value.
+    """
+
+    name: str
+    path: str
+    schema: pa.Schema
+    schema_id: str
+    topology: str
+    topology_version: str
+    partition_by: tuple[str, ...] = ()
+    target_bytes: int = 128 * MIB
+    roll_interval: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        problem = next(iter(_problems(self)), None)
+        if problem is not None:
+            raise TopologyError(f"sink {self.name!r}: {problem}")
+
+
+def _problems(spec: SinkSpec) -> list[str]:
+    names = spec.schema.names
+    problems = [f"column {name!r} is there twice" for name in names if names.count(name) > 1]
+    if spec.target_bytes <= 0:
+        problems.append(f"target_bytes is {spec.target_bytes}, it must be above 0")
+    if spec.roll_interval is not None and spec.roll_interval <= timedelta(0):
+        problems.append(f"roll_interval is {spec.roll_interval}, it must be above 0")
+    for column in spec.partition_by:
+        if column not in names:
+            problems.append(f"partition_by names {column!r}, the rows have {', '.join(names)}")
+        elif not _names_a_folder(spec.schema.field(column).type):
+            problems.append(
+                f"partition_by column {column!r} is {spec.schema.field(column).type}; folders are"
+                " named by text, whole numbers, truth values and dates: derive such a column"
+            )
+    if len(set(spec.partition_by)) != len(spec.partition_by):
+        problems.append(f"partition_by repeats a column: {', '.join(spec.partition_by)}")
+    if set(spec.partition_by) >= set(names):
+        problems.append("no column is left for the files: all are in partition_by")
+    problems += [
+        f"column {field.name!r} holds nanoseconds, which Spark does not read from Parquet: use"
+        " timestamp('us', 'UTC')"
+        for field in spec.schema
+        if _has_nanoseconds(field.type)
+    ]
+    return problems
+
+
+def _names_a_folder(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _names_a_folder(kind.value_type)
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_integer,
+        pa.types.is_boolean,
+        pa.types.is_date,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _has_nanoseconds(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_has_nanoseconds(kind.field(i).type) for i in range(kind.num_fields))
+    return pa.types.is_timestamp(kind) and kind.unit == "ns"

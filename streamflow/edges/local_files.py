@@ -1,0 +1,195 @@
+"""The files of a table on a local file system: written aside, then linked to their name.
+
+`link()` fails when the name is taken, on every POSIX file system and over NFS. That is what makes
+a name be taken once without locks; `rename()` would replace what is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from streamflow.edges.local_temps import Workshop
+from streamflow.edges.table_names import check_name
+from streamflow.errors import SinkRefused, SinkUnavailable
+
+_NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NEVER = {errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+
+
+def ignore(_point: str) -> None:
+    """The faults of production: none."""
+
+
+class LocalFiles:
+    """`TableFiles` in `<root>/<table>`, with private files in `<root>/<table>.streamflow`.
+
+    `faults` is called with `temp` (the file is whole, but has no name yet) and `linked` (it has its
+    name, but the folder is not synced yet). Nothing is made on disk before the first `create`.
+    """
+
+    def __init__(self, root: Path, table: str, *, faults: Callable[[str], None] = ignore) -> None:
+        check_name(table, private=False)
+        self._table = root / table
+        self._beside = self._table.with_name(self._table.name + ".streamflow")
+        self._root = root
+        self._faults = faults
+        self._workshop: Workshop | None = None
+        self._opening = threading.Lock()  # guards _workshop: partitions share one of these
+
+    def create(self, name: str, data: bytes | memoryview, *, private: bool = False) -> bool:
+        """See `TableFiles.create`.
+
+        An error between the link and the sync of its folder leaves the file visible; the next call
+        then syncs and returns False.
+        """
+        path = self._path(name, private=private)
+        try:
+            return self._create(path, data)
+        except OSError as error:
+            raise self._words(path, error) from error
+
+    def exists(self, name: str, *, private: bool = False) -> bool:
+        """See `TableFiles.exists`. What is there is made durable first: its writer may have died
+        after the link and before it synced the folder.
+        """
+        path = self._path(name, private=private)
+        try:
+            path.stat()
+            self._sync_folders(path.parent)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._words(path, error) from error
+        return True
+
+    def read(self, name: str, *, private: bool = False) -> bytes:
+        """See `TableFiles.read`."""
+        path = self._path(name, private=private)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._words(path, error) from error
+
+    def names(self, *, private: bool = False) -> list[str]:
+        """See `TableFiles.names`."""
+        top = self._beside if private else self._table
+        found: list[str] = []
+        for folder, folders, files in os.walk(top):
+            if private and Path(folder) == top:
+                folders[:] = [name for name in folders if name != "tmp"]
+            found += [(Path(folder) / file).relative_to(top).as_posix() for file in files]
+        return sorted(found)
+
+    def delete_private(self, names: Iterable[str]) -> None:
+        """See `TableFiles.delete_private`."""
+        for name in names:
+            path = self._path(name, private=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise self._words(path, error) from error
+
+    def close(self) -> None:
+        """Give up the lock on temporary files. Idempotent; also done when this is collected."""
+        with self._opening:
+            if self._workshop is not None:
+                self._workshop.close()
+                self._workshop = None
+
+    def _path(self, name: str, *, private: bool) -> Path:
+        check_name(name, private=private)
+        base = self._beside if private else self._table
+        path = base / name
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(base)):
+            raise SinkRefused(f"file name {name!r} leaves {base} through a symbolic link")
+        return path
+
+    def _create(self, path: Path, data: bytes | memoryview) -> bool:
+        temp = self._temp()
+        try:
+            _write(temp, data)
+            self._faults("temp")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            created = self._link(temp, path)
+            self._faults("linked")
+            # Also when the name was taken: its writer may not have come as far as this.
+            self._sync_folders(path.parent)
+        except (OSError, SinkRefused):
+            with suppress(OSError):
+                temp.unlink(missing_ok=True)
+            raise
+        with suppress(OSError):  # a leftover is cleaned up later
+            temp.unlink()
+        return created
+
+    def _temp(self) -> Path:
+        with self._opening:
+            if self._workshop is None:
+                folder = self._beside / "tmp"
+                folder.mkdir(parents=True, exist_ok=True)
+                self._workshop = Workshop(folder)
+            return self._workshop.path()
+
+    def _link(self, temp: Path, path: Path) -> bool:
+        try:
+            os.link(temp, path)
+        except FileExistsError:
+            # Over NFS the answer to a link that succeeded can be lost and the call repeated: the
+            # count of links tells.
+            return temp.stat().st_nlink > 1
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise SinkRefused(
+                    f"{self._table} and {self._beside} are on different file systems; both must be"
+                    " on one, so that a finished file can be linked to its name"
+                ) from error
+            if error.errno in _NO_LINK:
+                raise SinkRefused(
+                    f"the file system of {self._table} has no hard links ({error.strerror}), which"
+                    " keep two writers from taking one name; put the table on one that has"
+                ) from error
+            raise
+        return True
+
+    def _sync_folders(self, folder: Path) -> None:
+        """Make the entries of `folder` and of all folders between it and the root durable."""
+        while True:
+            _sync(folder)
+            if folder in {self._root, folder.parent}:
+                return
+            folder = folder.parent
+
+    def _words(self, path: Path, error: OSError) -> SinkRefused | SinkUnavailable:
+        reason = error.strerror or str(error)
+        if error.errno in _NEVER:
+            return SinkRefused(f"{path}: {reason}; the file system will never take this name")
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return SinkUnavailable(f"{path}: {reason}; make room, and the sink goes on by itself")
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            return SinkUnavailable(
+                f"{path}: {reason}; let this user write to {self._table} and {self._beside},"
+                " and the sink goes on by itself"
+            )
+        return SinkUnavailable(f"{path}: {reason}; the sink tries again")
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

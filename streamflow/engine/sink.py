@@ -1,0 +1,232 @@
+"""The sink stage of one rows partition: gathers commits and rolls them into Parquet files.
+
+Goals: every committed row is in exactly one visible file, whatever crashes, and also while a worker
+that was thought dead goes on writing.
+
+Plan: the rows topic is the write-ahead log, and a chain of cuts beside the table is the only state.
+A roll first writes the next cut under a name that can be taken once, then the files it names, and
+only when all of them are visible may the log be trimmed up to the cut's `first`. So a cut that is
+unfinished can always be executed again, from the log, and it gives the same files.
+
+The race: a stopped owner wakes up in the middle of a roll. Its cut's name is taken by then, so it
+follows the cut that stands; or its cut stands and the new owner has followed that. Either way both
+write equal files under names that are taken once, and the second attempt at each is refused. What
+both hold are records of one immutable log, so rows beyond the followed cut stay good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.clock import Clock
+from streamflow.core.cut import Cut, next_cut
+from streamflow.core.sink_spec import SinkSpec
+from streamflow.engine import sink_chain
+from streamflow.engine.sink_buffer import Buffer
+from streamflow.engine.sink_roll import (
+    Rows,
+    Written,
+    check_commits,
+    check_schema,
+    unpack,
+    write_files,
+)
+from streamflow.errors import SinkRefused
+from streamflow.ports import TableFiles
+
+CRASH_POINTS = ("cut-temp", "cut", "files-written", "files-linked")
+
+#: Commits without any row are rolled into a cut without files after this many: each is a few
+#: hundred bytes here, and the log cannot be trimmed behind them otherwise.
+IDLE_COMMITS = 10_000
+
+
+def ignore(_point: str) -> None:
+    """The faults of production: none."""
+
+
+class SinkPartition:
+    """Rolls one rows partition. Synchronous, and for one thread at a time.
+
+    Call `open`, then any number of `receive` and `tick`, then `close`; `open` may follow again.
+    After `SinkUnavailable` call `tick`, or `receive` with the same batch, when it may have passed:
+    nothing is lost or repeated. After `SinkRefused` only `close` may follow.
+    """
+
+    def __init__(
+        self,
+        spec: SinkSpec,
+        tp: TopicPartition,
+        files: TableFiles,
+        *,
+        clock: Clock,
+        owner: str,
+        faults: Callable[[str], None] = ignore,
+    ) -> None:
+        self.spec = spec
+        self.tp = tp
+        self._files = files
+        self._clock = clock
+        self._owner = owner
+        self._faults = faults
+        #: What this process has made visible since it was made.
+        self.written = Written()
+        # The last finished cut, the one that stands but is not finished yet, and what lies beyond.
+        self._last: Cut | None = None
+        self._pending: Cut | None = None
+        self._buffer = Buffer(tp, 0, None)
+        self._since: float | None = None
+        self._ratio = 1.0  # bytes of files per byte of chunks, as last measured
+
+    def open(self, first_offset: int, end_offset: int) -> int:
+        """Claim the table, read the chain and return the offset to seek to.
+
+        `[first_offset, end_offset)` is what the rows partition holds. A last cut that is not
+        finished is executed as soon as its rows have come again.
+        """
+        self.close()
+        sink_chain.claim(self._files, self.spec, self._owner)
+        cut = sink_chain.start(self._files, self.tp, self.spec, first_offset)
+        finished = sink_chain.finished(self._files, cut)
+        needed = cut.next if finished else cut.first
+        if cut.next > end_offset:
+            raise SinkRefused(
+                f"{cut} ends beyond the topic's end {end_offset}: the topic was made anew or lost"
+                f" records; give sink {self.spec.name!r} a new table, or restore the topic"
+            )
+        if first_offset > needed:
+            raise SinkRefused(
+                f"{self.tp} starts at offset {first_offset}, but sink {self.spec.name!r} still"
+                f" needs it from {needed} ({cut}): rows were deleted before they were rolled; check the"
+                " topic's retention, and replay the sources of the missing range into a new table"
+            )
+        if finished:
+            self._follow(cut)
+        else:
+            self._pending = cut
+            self._buffer = Buffer(self.tp, cut.first, cut.after)
+        return needed
+
+    def receive(self, batch: MicroBatch) -> int | None:
+        """Hold a batch and roll when it is due.
+
+        Returns the offset up to which the rows topic may be trimmed, when that has moved. A batch
+        may begin before the wanted offset, but not after it.
+        """
+        buffer = self._buffer
+        if batch.tp != self.tp or batch.start > buffer.position:
+            raise SinkRefused(
+                f"sink {self.spec.name!r} wants {self.tp}@{buffer.position}, and got {batch}:"
+                " records would be skipped"
+            )
+        trim = self._settle()
+        wanted = batch.cut(buffer.position, max(batch.stop, buffer.position))
+        records = zip(wanted.offsets, wanted.values, wanted.headers, strict=True)
+        for offset, value, headers in records:
+            if self._buffer.take(offset, value, headers) is not None:
+                self._since = self._clock.monotonic() if self._since is None else self._since
+                trim = _latest(trim, self._settle())
+        self._buffer.skip(batch.stop)
+        return trim
+
+    def tick(self) -> int | None:
+        """Roll when the roll interval has passed, or what an error left over; as `receive`."""
+        return self._settle()
+
+    def close(self) -> None:
+        """Drop everything held; nothing is written."""
+        self._last = self._pending = self._since = None
+        self._buffer = Buffer(self.tp, 0, None)
+
+    @property
+    def position(self) -> int:
+        """The offset up to which every row is visible."""
+        if self._pending is not None:
+            return self._pending.first
+        return 0 if self._last is None else self._last.next
+
+    @property
+    def wanted(self) -> int:
+        """The offset that the next batch has to begin at, or before."""
+        return self._buffer.position
+
+    @property
+    def lag_bytes(self) -> int:
+        """Encoded rows held and not yet visible."""
+        return self._buffer.nbytes
+
+    @property
+    def done(self) -> bool:
+        """Has the input ended, and is every row of it visible?"""
+        rolled = self._pending is None and not len(self._buffer)
+        return rolled and self._last is not None and self._last.end_of_input
+
+    def _settle(self) -> int | None:
+        """Finish what stands and roll what is due, as far as the rows held allow."""
+        trim = None
+        while self._pending is not None or self._due():
+            rows = None
+            if self._pending is None:
+                self._pending, rows = self._decide()
+            if self._buffer.stop < self._pending.next <= self._buffer.position:
+                check_commits(self._pending, self._buffer.upto(self._pending.next))
+            if self._buffer.stop < self._pending.next:
+                break
+            trim = self._finish(self._pending, rows)
+        return trim
+
+    def _due(self) -> bool:
+        """Is it time to roll? Only whole commits count, so a cut ends just after a trailer."""
+        last = self._buffer.last
+        if last is None:
+            return False
+        if last.end_of_input:
+            return True
+        if not self._buffer.whole_bytes:
+            return self._buffer.commits >= IDLE_COMMITS
+        if self._buffer.whole_bytes * self._ratio >= self.spec.target_bytes:
+            return True
+        interval, since = self.spec.roll_interval, self._since
+        if interval is None or since is None:
+            return False
+        return self._clock.monotonic() - since >= interval.total_seconds()
+
+    def _decide(self) -> tuple[Cut, Rows | None]:
+        """The next cut as it stands, and its rows if it is the one decided here."""
+        assert self._last is not None, "open() comes first"
+        stop = self._buffer.stop
+        commits = self._buffer.upto(stop)
+        check_schema(commits, self.spec)
+        rows = unpack(commits, self.spec.partition_by)
+        trailers = list(commits.trailers.values())
+        cut = next_cut(self._last, self.spec, rows.groups, trailers, stop)
+        self._faults("cut-temp")
+        standing = sink_chain.settle(self._files, cut)
+        self._faults("cut")
+        return standing, rows if standing == cut else None
+
+    def _finish(self, cut: Cut, rows: Rows | None) -> int:
+        """Make all files of the cut visible and go on after it; returns the cut's `first`."""
+        commits = self._buffer.upto(cut.next)
+        check_commits(cut, commits)
+        if rows is None:
+            rows = unpack(commits, cut.partition_by)
+        written = write_files(cut, rows, self._files, self._faults)
+        if written.files and written.files == len(cut.files):
+            self._ratio = written.bytes / commits.payload_bytes
+        self.written += written
+        self._follow(cut)
+        return cut.first
+
+    def _follow(self, cut: Cut) -> None:
+        """Go on after a finished cut."""
+        self._last, self._pending = cut, None
+        if self._buffer.position < cut.next:
+            self._buffer = Buffer(self.tp, cut.next, cut.trailer)
+        self._buffer.drop(cut.next)
+        self._since = self._clock.monotonic() if len(self._buffer) else None
+
+
+def _latest(trim: int | None, newer: int | None) -> int | None:
+    return trim if newer is None else newer

@@ -1,0 +1,66 @@
+"""The chain of cuts of one rows partition, as files beside the table.
+
+A name is taken once. So whoever creates cut `k` decides what it rolls, and everybody else, a worker
+that was thought dead included, finds it there and follows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from streamflow.batch import TopicPartition
+from streamflow.core.cut import Cut, decode_cut, encode_cut, last_cut_name, origin
+from streamflow.core.sink_spec import SinkSpec
+from streamflow.errors import SinkRefused
+from streamflow.ports import TableFiles
+
+OWNER = "owner.json"
+
+
+def claim(files: TableFiles, spec: SinkSpec, owner: str) -> None:
+    """Make `owner` the one app that writes this table. Raises `SinkRefused` when another is."""
+    mine = orjson.dumps({"format": 1, "app": owner})
+    if files.create(OWNER, mine, private=True):
+        return
+    try:
+        found: Any = orjson.loads(files.read(OWNER, private=True))["app"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        found = "unknown: the record of its owner is damaged"
+    if found != owner:
+        raise SinkRefused(
+            f"table {spec.path!r} of sink {spec.name!r} is written by app {found!r}, and this is"
+            f" app {owner!r}; a plain table has one writing app: give the sink another path, or"
+            f" start as {found!r}"
+        )
+
+
+def start(files: TableFiles, tp: TopicPartition, spec: SinkSpec, first_offset: int) -> Cut:
+    """The last cut of the chain; a chain that has none starts at `first_offset`."""
+    name = last_cut_name(files.names(private=True), tp)
+    if name is None:
+        return settle(files, origin(tp, first_offset, spec))
+    return decode_cut(files.read(name, private=True), name)
+
+
+def settle(files: TableFiles, cut: Cut) -> Cut:
+    """Append `cut`, or find what stands in its place. Raises `SinkRefused` when that does not fit.
+
+    After a lost answer the cut that stands may well be this one: to follow it is right all the
+    same, so the two need not be told apart.
+    """
+    if files.create(cut.name, encode_cut(cut), private=True):
+        return cut
+    found = decode_cut(files.read(cut.name, private=True), cut.name)
+    if cut.k and (found.first, found.after) != (cut.first, cut.after):
+        raise SinkRefused(
+            f"{found} follows commit {found.after}, but the chain ends at {cut.first} after commit"
+            f" {cut.after}: the folder of cuts does not belong to this topic, or was edited"
+        )
+    return found
+
+
+def finished(files: TableFiles, cut: Cut) -> bool:
+    """Are all files of the cut visible?"""
+    return all(files.exists(file.name) for file in cut.files)

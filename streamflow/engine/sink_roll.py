@@ -1,0 +1,105 @@
+"""Executes a cut: from the commits of its range to visible files, exactly as the cut says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from streamflow.core.cut import Cut, check_rows, footer
+from streamflow.core.hive import Group, arrange
+from streamflow.core.parquet import encode_parquet
+from streamflow.core.sink_spec import SinkSpec
+from streamflow.engine.sink_buffer import Commits
+from streamflow.errors import SinkRefused
+from streamflow.ports import TableFiles
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The rows of some commits, unpacked and arranged by folder."""
+
+    table: pa.Table
+    groups: list[Group]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What this process made visible."""
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.files + other.files, self.rows + other.rows, self.bytes + other.bytes)
+
+
+def unpack(commits: Commits, partition_by: tuple[str, ...]) -> Rows:
+    """The rows of `commits` by the values of `partition_by`."""
+    tables = commits.tables()
+    for offset, rows in tables.items():
+        missing = set(partition_by) - set(rows.column_names)
+        if missing:
+            raise SinkRefused(
+                f"the rows at offset {offset} have no column {min(missing)!r} to partition by"
+            )
+    table = pa.concat_tables(tables.values()) if tables else pa.table({})
+    return Rows(table, arrange(tables, partition_by))
+
+
+def check_schema(commits: Commits, spec: SinkSpec) -> None:
+    """Raise `SinkRefused` unless all rows have the schema that the sink declares today."""
+    for offset, chunk in commits.chunks.items():
+        if not chunk.schema.equals(spec.schema):
+            raise SinkRefused(
+                f"sink {spec.name!r}: the rows of commit {chunk.commit} at offset {offset} are not"
+                f" of schema {spec.schema_id!r}: {_difference(chunk.schema, spec.schema)}; start"
+                " the version of the topology that wrote them and let the sink roll them first"
+            )
+
+
+def check_commits(cut: Cut, commits: Commits) -> None:
+    """Raise `SinkRefused` unless the range ends just after the trailer that the cut names."""
+    last = commits.trailers.get(cut.next - 1)
+    found = "no trailer" if last is None else f"the trailer of commit {last.commit}"
+    if last is None or last.commit != cut.trailer or len(commits.trailers) != cut.commits:
+        raise SinkRefused(
+            f"{cut} ends after the trailer of commit {cut.trailer}, its {cut.commits}th, but the"
+            f" topic has {found} there, its {len(commits.trailers)}th: was the topic made anew?"
+        )
+
+
+def write_files(cut: Cut, rows: Rows, files: TableFiles, faults: Callable[[str], None]) -> Written:
+    """Make every file of the cut visible; one that exists is done, and is never looked into.
+
+    Depends on the cut and the rows only, never on present settings. Files are encoded one after
+    the other, so that one at a time is held in memory.
+    """
+    check_rows(cut, rows.groups)
+    written = Written()
+    kept = rows.table.drop_columns(list(cut.partition_by)) if cut.files else rows.table
+    for file, group in zip(cut.files, rows.groups, strict=True):
+        if files.exists(file.name):
+            continue
+        chosen = kept if group.rows is None else kept.take(group.rows)
+        data = memoryview(encode_parquet(chosen, file.writer, footer(cut, file)))
+        faults("files-written")
+        if files.create(file.name, data):
+            written += Written(1, file.rows, len(data))
+    faults("files-linked")
+    return written
+
+
+def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
+    there = {field.name: field for field in found}
+    here = {field.name: field for field in wanted}
+    parts = [f"column {name!r} is missing" for name in here if name not in there]
+    parts += [f"column {name!r} is not declared" for name in there if name not in here]
+    parts += [
+        f"column {name!r} is {there[name].type}, not {here[name].type}"
+        for name in here
+        if name in there and not there[name].equals(here[name])
+    ]
+    return "; ".join(parts) or "the order of the columns differs"

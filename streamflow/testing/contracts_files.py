@@ -1,0 +1,110 @@
+"""What every `TableFiles` must keep. Run `LAWS`, each with files of a fresh table.
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_my_files_keep_the_contract(law, my_files):
+    law(my_files)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from streamflow.errors import SinkRefused
+from streamflow.ports import TableFiles
+
+_NESTED = "month=2013-01/origin=EWR/rows-00000-00000001-00000.parquet"
+
+
+def a_created_file_is_there_whole(files: TableFiles) -> None:
+    assert files.create(_NESTED, b"abc")
+    assert files.exists(_NESTED)
+    assert files.read(_NESTED) == b"abc"
+
+
+def a_name_is_taken_once(files: TableFiles) -> None:
+    assert files.create(_NESTED, b"first")
+    assert not files.create(_NESTED, b"second")
+    assert not files.create(_NESTED, b"first")
+    assert files.read(_NESTED) == b"first"
+
+
+def of_many_creators_exactly_one_wins(files: TableFiles) -> None:
+    contents = [str(i).encode() * 1000 for i in range(8)]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        won = list(pool.map(lambda data: files.create("race.json", data, private=True), contents))
+    assert won.count(True) == 1
+    assert files.read("race.json", private=True) == contents[won.index(True)]
+
+
+def an_empty_file_is_a_file(files: TableFiles) -> None:
+    assert files.create("_SUCCESS", b"")
+    assert files.exists("_SUCCESS")
+    assert files.read("_SUCCESS") == b""
+
+
+def a_view_of_bytes_is_taken(files: TableFiles) -> None:
+    assert files.create("a.parquet", memoryview(b"-abc-")[1:4])
+    assert files.read("a.parquet") == b"abc"
+
+
+def what_is_not_there_is_not_there(files: TableFiles) -> None:
+    assert not files.exists(_NESTED)
+    assert files.names() == []
+    assert files.names(private=True) == []
+    try:
+        files.read(_NESTED)
+    except FileNotFoundError:
+        return
+    raise AssertionError("reading a file that is not there did not raise FileNotFoundError")
+
+
+def private_and_visible_files_are_apart(files: TableFiles) -> None:
+    assert files.create("same.json", b"visible")
+    assert files.create("same.json", b"private", private=True)
+    assert files.read("same.json") == b"visible"
+    assert files.read("same.json", private=True) == b"private"
+    assert files.names() == files.names(private=True) == ["same.json"]
+
+
+def names_are_sorted_and_relative(files: TableFiles) -> None:
+    for name in ("b/x.parquet", "a.parquet", "a/z.parquet"):
+        assert files.create(name, b"")
+    assert files.names() == ["a.parquet", "a/z.parquet", "b/x.parquet"]
+
+
+def private_files_can_be_deleted(files: TableFiles) -> None:
+    for name in ("1.json", "2.json"):
+        assert files.create(name, b"", private=True)
+    files.delete_private(["1.json", "never-there.json"])
+    assert files.names(private=True) == ["2.json"]
+
+
+def names_that_could_leave_the_table_are_refused(files: TableFiles) -> None:
+    for name in ("../x", "a/../../x", "/etc/x", "a//x", "", ".", "a/.", "a\\x", "a\0x", "x" * 256):
+        _refused(files, name, private=False)
+        _refused(files, name, private=True)
+    _refused(files, "cut.parquet", private=True)
+    assert files.names() == files.names(private=True) == []
+
+
+def _refused(files: TableFiles, name: str, *, private: bool) -> None:
+    try:
+        files.create(name, b"", private=private)
+    except SinkRefused:
+        return
+    raise AssertionError(f"the name {name!r} was taken")
+
+
+LAWS: Sequence[Callable[[TableFiles], None]] = (
+    a_created_file_is_there_whole,
+    a_name_is_taken_once,
+    of_many_creators_exactly_one_wins,
+    an_empty_file_is_a_file,
+    a_view_of_bytes_is_taken,
+    what_is_not_there_is_not_there,
+    private_and_visible_files_are_apart,
+    names_are_sorted_and_relative,
+    private_files_can_be_deleted,
+    names_that_could_leave_the_table_are_refused,
+)
