@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from streamflow.batch import TopicPartition
 from streamflow.core.hive import Group, Position
@@ -67,6 +67,9 @@ class Cut:
     counts: Mapping[str, int]
     gates: Mapping[str, int]
     files: tuple[CutFile, ...]
+
+    # What a newer version adds to a cut has a meaning that this one would miss.
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def __str__(self) -> str:
         return f"cut {self.k} of {self.tp}@{self.first}..{self.next}"

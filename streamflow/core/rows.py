@@ -167,12 +167,8 @@ def _trailer(value: bytes) -> Trailer:
         fields = cast("dict[str, Any]", document)
         if fields.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}: was it written by a newer version?")
-        trailer = Trailer(
-            **{
-                **fields,
-                "sources": {topic: tuple(span) for topic, span in fields["sources"].items()},
-            }
-        )
+        sources = {topic: tuple(span) for topic, span in fields.pop("sources").items()}
+        trailer = Trailer(**fields, sources=sources)
         _check(trailer)
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _malformed("trailer", error) from None

@@ -98,8 +98,9 @@ class SinkPartition:
         if first_offset > needed:
             raise SinkRefused(
                 f"{self.tp} starts at offset {first_offset}, but sink {self.spec.name!r} still"
-                f" needs it from {needed} ({cut}): rows were deleted before they were rolled; check the"
-                " topic's retention, and replay the sources of the missing range into a new table"
+                f" needs it from {needed} ({cut}): rows were deleted before they were rolled; check"
+                " the topic's retention, and replay the missing range of the sources into a new"
+                " table"
             )
         if finished:
             self._follow(cut)

@@ -1,0 +1,88 @@
+"""Rows in folders: escaped as Hive does, each row in one of them, in the topic's order."""
+
+from datetime import date
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamflow.core.hive import DEFAULT_PARTITION, arrange, component
+from streamflow.errors import SinkRefused
+
+SCHEMA = pa.schema([("month", pa.string()), ("n", pa.int32()), ("i", pa.int64())])
+KEYS = st.tuples(
+    st.sampled_from([None, "", DEFAULT_PARTITION, "a", "b/c", "a=b", "%", "é"]),
+    st.none() | st.integers(-2, 2),
+)
+
+
+def chunks(parts: list[list[tuple[str | None, int | None]]]) -> dict[int, pa.Table]:
+    tables: dict[int, pa.Table] = {}
+    number = 0
+    for i, part in enumerate(parts):
+        rows = [{"month": m, "n": n, "i": number + j} for j, (m, n) in enumerate(part)]
+        tables[10 + 3 * i] = pa.Table.from_pylist(rows, schema=SCHEMA)
+        number += len(part)
+    return tables
+
+
+@given(st.lists(st.lists(KEYS, max_size=8), max_size=4))
+def test_every_row_is_in_the_folder_of_its_values_in_order(
+    parts: list[list[tuple[str | None, int | None]]],
+) -> None:
+    tables = chunks(parts)
+    places = [(offset, j) for offset, rows in tables.items() for j in range(rows.num_rows)]
+    wanted: dict[str, list[int]] = {}
+    for i, (month, n) in enumerate(key for part in parts for key in part):
+        text = None if n is None else str(n)
+        wanted.setdefault(f"{component('month', month)}/{component('n', text)}/", []).append(i)
+    groups = arrange(tables, ("month", "n"))
+    found = {group.folder: group.rows.to_pylist() for group in groups if group.rows is not None}
+    assert found == wanted
+    assert [group.folder for group in groups] == sorted(wanted)
+    for group in groups:
+        rows = wanted[group.folder]
+        assert (group.count, group.first, group.last) == (
+            len(rows),
+            places[rows[0]],
+            places[rows[-1]],
+        )
+
+
+def test_without_partition_columns_all_rows_are_one_group() -> None:
+    (group,) = arrange(chunks([[("a", 1)], [], [("b", 2), ("b", 3)]]), ())
+    assert (group.folder, group.count, group.first, group.last) == ("", 3, (10, 0), (16, 1))
+    assert arrange(chunks([[], []]), ("month",)) == []
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_a_folder_name_is_one_part_and_can_be_read_back(value: str) -> None:
+    name = component("c", value)
+    assert "/" not in name
+    assert name.isprintable() or not value.isprintable()
+    assert unquote(name.removeprefix("c=")) == value
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_nothing_goes_to_the_default_partition(value: str | None) -> None:
+    assert component("c", value) == "c=__HIVE_DEFAULT_PARTITION__"
+
+
+def test_a_value_that_no_file_system_takes_is_refused() -> None:
+    with pytest.raises(SinkRefused, match="reject such rows"):
+        component("c", "é" * 200)
+
+
+def test_dates_truth_values_and_dictionaries_name_folders() -> None:
+    table = pa.table(
+        {
+            "day": [date(2013, 1, 2)],
+            "late": [True],
+            "origin": pa.array(["EWR"]).dictionary_encode(),
+            "i": [0],
+        }
+    )
+    (group,) = arrange({0: table}, ("day", "late", "origin"))
+    assert group.folder == "day=2013-01-02/late=true/origin=EWR/"

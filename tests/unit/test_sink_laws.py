@@ -1,0 +1,198 @@
+"""The promise of the sink: every committed row is in exactly one file, whatever happens."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamflow.edges.local_files import LocalFiles
+from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine.sink import CRASH_POINTS, SinkPartition
+
+from .sink_log import Crash, Log, drain, ids, partition, spec
+
+pytestmark = pytest.mark.slow
+
+SIZES = st.lists(st.integers(0, 7), min_size=1, max_size=8)
+BOUNDS = st.lists(st.integers(0, 40), max_size=6)
+TARGETS = st.sampled_from([1, 2500, 10**9])
+
+
+def log_of(sizes: Sequence[int], chunk_bytes: int = 900_000) -> Log:
+    log = Log()
+    for i, size in enumerate(sizes):
+        log.commit(size, chunk_bytes=chunk_bytes, end_of_input=i == len(sizes) - 1)
+    return log
+
+
+def crash_at(point: str, time: int) -> Callable[[str], None]:
+    """Crash when `point` is passed for the `time`th time, counted from 0."""
+    seen = [0]
+
+    def faults(name: str) -> None:
+        if name == point:
+            seen[0] += 1
+            if seen[0] > time:
+                raise Crash
+
+    return faults
+
+
+def content(files: MemoryFiles) -> dict[str, bytes]:
+    return {name: files.read(name) for name in files.names()}
+
+
+@settings(max_examples=150)
+@given(
+    SIZES,
+    st.sampled_from([1, 2000, 900_000]),
+    TARGETS,
+    st.lists(st.tuples(st.sampled_from(CRASH_POINTS), st.integers(0, 5), BOUNDS), max_size=4),
+    BOUNDS,
+)
+def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
+    sizes: list[int],
+    chunk_bytes: int,
+    target: int,
+    crashes: list[tuple[str, int, list[int]]],
+    bounds: list[int],
+) -> None:
+    log = log_of(sizes, chunk_bytes)
+    files = MemoryFiles()
+    for point, time, cuts in crashes:
+        before = content(files)
+        try:
+            sink = partition(files, spec(target_bytes=target), faults=crash_at(point, time))
+            drain(sink, log, cuts)
+        except Crash:
+            pass
+        assert before.items() <= content(files).items()
+    sink = partition(files, spec(target_bytes=target))
+    drain(sink, log, bounds)
+    assert sink.done
+    assert ids(files) == list(range(sum(sizes)))
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+@pytest.mark.parametrize("disk", ["temp", "linked", None])
+def test_a_crash_leaves_the_same_files_byte_for_byte(
+    tmp_path: Path, point: str, disk: str | None
+) -> None:
+    log = log_of([5, 0, 9, 3])
+    calm = LocalFiles(tmp_path / "calm", "t")
+    drain(partition(calm), log)
+    log.first = 0
+    for time in range(12):
+        root = tmp_path / f"{point}-{time}"
+        faults = crash_at(disk, time) if disk else crash_at("none", 0)
+        shaken = LocalFiles(root, "t", faults=faults)
+        try:
+            drain(partition(shaken, faults=crash_at(point, 0 if not disk else 99)), log)
+        except Crash:
+            shaken.close()
+        again = LocalFiles(root, "t")
+        drain(partition(again), log)
+        log.first = 0
+        for private in (False, True):
+            names = again.names(private=private)
+            assert names == calm.names(private=private)
+            for name in names:
+                assert again.read(name, private=private) == calm.read(name, private=private)
+        if not disk:
+            break
+
+
+@dataclass
+class Worker:
+    """A sink with its place in the log; no sink while it is not running."""
+
+    sink: SinkPartition | None = None
+    place: int = 0
+    busy: bool = False
+
+
+class Race:
+    """Two workers on one table, each of which may act in the midst of the other's roll."""
+
+    def __init__(self, data: st.DataObject, log: Log, target: int) -> None:
+        self.data, self.log, self.target = data, log, target
+        self.files = MemoryFiles()
+        self.workers = [Worker(), Worker()]
+        self.interruptions = 0
+
+    def act(self, i: int) -> None:
+        """One step of worker `i`, which may die in it; none while it sleeps in a roll."""
+        worker = self.workers[i]
+        if worker.busy:
+            return
+        worker.busy = True
+        try:
+            self._step(i, worker)
+        except Crash:
+            worker.sink = None
+        finally:
+            worker.busy = False
+
+    def _step(self, i: int, worker: Worker) -> None:
+        if worker.sink is None or worker.place < self.log.first:  # a fetch would be out of range
+            worker.sink = partition(
+                self.files, spec(target_bytes=self.target), faults=lambda _: self._interrupt(i)
+            )
+            worker.place = worker.sink.open(self.log.first, self.log.end)
+            return
+        stop = min(self.log.end, worker.place + self.data.draw(st.integers(0, 9)))
+        start, worker.place = worker.place, stop
+        self.log.trim(worker.sink.receive(self.log.fetch(start, stop)))
+        self.log.trim(worker.sink.tick())
+
+    def _interrupt(self, i: int) -> None:
+        action = self.data.draw(st.sampled_from(["go on", "go on", "other", "crash"]))
+        if action == "crash":
+            raise Crash
+        if action == "other" and self.interruptions < 3:
+            self.interruptions += 1
+            for _ in range(self.data.draw(st.integers(1, 6))):
+                self.act(1 - i)
+
+
+@settings(max_examples=200)
+@given(st.data(), SIZES, TARGETS)
+def test_two_owners_at_once_make_one_table(
+    data: st.DataObject, sizes: list[int], target: int
+) -> None:
+    race = Race(data, log_of(sizes, 2000), target)
+    for i in data.draw(st.lists(st.integers(0, 1), max_size=30)):
+        race.act(i)
+    last = partition(race.files, spec(target_bytes=target))
+    drain(last, race.log)
+    assert last.done
+    assert ids(race.files) == list(range(sum(sizes)))
+
+
+@settings(max_examples=50)
+@given(SIZES, TARGETS, TARGETS, st.sampled_from(CRASH_POINTS))
+def test_a_stopped_owner_that_wakes_up_follows_the_chain_that_stands(
+    sizes: list[int], mine: int, theirs: int, point: str
+) -> None:
+    """It slept at `point` of its first roll while another one rolled everything otherwise."""
+    log = log_of(sizes)
+    files = MemoryFiles()
+    slept = [False]
+
+    def faults(name: str) -> None:
+        if name == point and not slept[0]:
+            slept[0] = True
+            trimmed = log.first
+            drain(partition(files, spec(target_bytes=theirs)), log)
+            log.first = trimmed
+
+    sleeper = partition(files, spec(target_bytes=mine), faults=faults)
+    drain(sleeper, log)
+    assert sleeper.done
+    assert ids(files) == list(range(sum(sizes)))
+    before = content(files)
+    drain(partition(files), log)
+    assert content(files) == before
