@@ -8,9 +8,10 @@ production, from changelog and chain.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import cycle
 from typing import Any
 
 import orjson
@@ -42,7 +43,7 @@ class TopologyDriver:
         topology: The topology under test.
         now: The time of day at the start.
         partitions: Partitions of each source topic.
-        batch: Records per micro-batch; results must not depend on it.
+        batches: Sizes of the micro-batches, in turns; results must not depend on them.
         commit_records: Records per commit; results must not depend on it either.
         keep_disk: Whether local state survives a crash; without it all comes from the changelog.
     """
@@ -53,7 +54,7 @@ class TopologyDriver:
         now: datetime,
         *,
         partitions: int = 1,
-        batch: int = 1_000,
+        batches: Sequence[int] = (1_000,),
         commit_records: int = 1,
         keep_disk: bool = True,
     ) -> None:
@@ -61,7 +62,7 @@ class TopologyDriver:
         self.broker = MemoryBroker(self._now_ms())
         self._topology = topology
         self._names = Names(topology.name)
-        self._batch = batch
+        self._batches = cycle(batches)
         self._commit_records = commit_records
         self._keep_disk = keep_disk
         self._crash_at: str | None = None
@@ -162,7 +163,7 @@ class TopologyDriver:
     def _run_task(self, tp: TopicPartition, task: Task) -> None:
         end = self.broker.partition(tp).next_offset
         while task.state.position < end:
-            task.receive(self.broker.fetch(tp, task.state.position, self._batch))
+            task.receive(self.broker.fetch(tp, task.state.position, next(self._batches)))
             if task.due:
                 run_sync(task.commit())
         run_sync(task.commit())
@@ -170,7 +171,7 @@ class TopologyDriver:
     def _run_sinks(self) -> None:
         for tp, sink in self._sinks.items():
             while sink.wanted < self.broker.partition(tp).next_offset:
-                done = sink.receive(self.broker.fetch(tp, sink.wanted, self._batch))
+                done = sink.receive(self.broker.fetch(tp, sink.wanted, next(self._batches)))
                 if done is not None:
                     self.broker.partition(tp).trim(done)
 

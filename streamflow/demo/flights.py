@@ -21,6 +21,10 @@ from streamflow.batch import Record
 from streamflow.errors import SettingsError
 
 
+#: How many flights the package has.
+FLIGHTS = 336_776
+
+
 def flights_table() -> pa.Table:
     """All flights in the order in which they arrived, with `arrived` (timestamp) as last column."""
     table = _read()
