@@ -80,3 +80,5 @@ topology = Topology(
     hourly.to(parquet("hourly")),
     hourly.late.to(topic("flights.late")),
 )
+
+app = topology.faust_app()  # for `faust -A topologies.flights worker`; opens nothing

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from streamflow.batch import TopicPartition
 from streamflow.core.plan import PartColumn, WindowPlan
+from streamflow.errors import StateRefused
 from streamflow.schema import TIMESTAMP
 
 START = "__start"
@@ -61,10 +62,22 @@ def finish(plan: WindowPlan, merged: pa.Table, tp: TopicPartition) -> pa.RecordB
     for output, aggregate in plan.aggregates:
         mine = [part for part in plan.parts if part.output == output]
         parts = {part.part.name: merged.column(part.column) for part in mine}
-        made[output] = pc.cast(aggregate.result(parts), plan.schema.field(output).type)
+        made[output] = _fit(plan, output, aggregate.result(parts), tp)
     arrays = [_flat(made[field.name]) for field in plan.schema] + [_flat(merged.column("__latest"))]
     schema = pa.schema([*plan.schema, pa.field("__latest", pa.int64())])
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
+    """The values in the column's type. An overflow is never wrapped: a person has to decide."""
+    declared = plan.schema.field(output).type
+    try:
+        return pc.cast(values, declared)
+    except pa.ArrowInvalid as error:
+        raise StateRefused(
+            f"{tp}: a result of {plan.name!r} does not fit {output} ({declared}): {error}; "
+            "declare the field as a Decimal"
+        ) from error
 
 
 def _columns(plan: WindowPlan) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 
 from streamflow.batch import Headers, TopicPartition
@@ -37,6 +38,7 @@ class Origin:
         )
 
 
+@cache
 def topic_hash(topic: str) -> bytes:
     """The eight bytes that stand for a topic in a lineage header."""
     return blake2b(topic.encode(), digest_size=8).digest()

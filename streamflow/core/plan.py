@@ -168,7 +168,9 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     parts: list[PartColumn] = []
     for output, aggregate in results.aggregates.items():
         kind = fields.field(aggregate.field).type if aggregate.field is not None else None
-        parts += [PartColumn(output, part, aggregate.field) for part in aggregate.parts(kind)]
+        made = aggregate.parts(kind)
+        _check_result(results, output, aggregate, made)
+        parts += [PartColumn(output, part, aggregate.field) for part in made]
     extra = [
         pa.field("window_end", TIMESTAMP, nullable=False),
         pa.field("revision", pa.int32(), nullable=False),
@@ -189,6 +191,22 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
         sinks,
         _exit_topic(name, results, "late", edges),
     )
+
+
+def _check_result(
+    results: Results, output: str, aggregate: Aggregate, parts: Sequence[Part]
+) -> None:
+    """What the aggregate gives, tried on no rows, must fit the model's field."""
+    gives = aggregate.result({part.name: pa.array([], part.type) for part in parts}).type
+    declared = results.schema.field(output).type
+    whole = pa.types.is_integer(gives) or pa.types.is_decimal(gives)
+    numbers = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
+    fits = gives == declared or (whole and any(test(declared) for test in numbers))
+    if not fits:
+        name = f"{results.model.__name__}.{output}"
+        raise TopologyError(
+            f"{name} is {declared}, but {type(aggregate).__name__}() gives {gives}; change the model"
+        )
 
 
 def _destinations(

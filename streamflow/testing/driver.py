@@ -245,7 +245,7 @@ class TopologyDriver:
 
 
 def _readable(record: Record) -> dict[str, Any]:
-    headers = {name: (value or b"").decode() for name, value in record.headers if name != "streamflow.lineage"}
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     try:
         value = orjson.loads(record.value or b"null")
     except orjson.JSONDecodeError:

@@ -1,0 +1,170 @@
+"""A topology that cannot work is refused when it is built, in words that say where and what to do."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import AwareDatetime, BaseModel
+
+from streamflow import (
+    Count,
+    Distinct,
+    Max,
+    Rule,
+    Sum,
+    Topology,
+    TopologyError,
+    Tumbling,
+    month,
+    parquet,
+    source,
+    topic,
+)
+
+HOUR = timedelta(hours=1)
+
+
+class Order(BaseModel):
+    country: str
+    cents: int
+    tags: list[str]
+    month: int
+    at: AwareDatetime
+
+
+class Hourly(BaseModel):
+    country: str
+    window_start: AwareDatetime
+    orders: int
+
+
+class Naive(BaseModel):
+    at: datetime
+
+
+class Nested(BaseModel):
+    inner: Order
+
+
+def stream(**changes: Any) -> Any:
+    options: dict[str, Any] = {"key": "country", "event_time": "at"}
+    return source(topic("orders"), Order, **{**options, **changes})
+
+
+def hourly(**aggregates: Any) -> Any:
+    return stream().window(Tumbling(HOUR), by="country", grace=HOUR).aggregate(Hourly, **aggregates)
+
+
+def edges(of: Any) -> list[Any]:
+    return [of.to(parquet("orders")), of.rejected.to(topic("orders.dlq"))]
+
+
+def both(edge: Callable[[Any], Any]) -> Topology:
+    orders = stream()
+    return Topology("t", edge(orders), orders.rejected.drop())
+
+
+def two_of_a_name() -> Any:
+    results = hourly(orders=Count())
+    return Topology(
+        "t",
+        results.to(parquet("orders")),
+        results.late.drop(),
+        *edges(results.windowed.stream),
+    )
+
+
+REFUSED: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Topology("t"), "topology 't' has no edges"),
+    (lambda: Topology("a b", *edges(stream())), "a name has letters, digits"),
+    (
+        lambda: Topology("t", stream().to(parquet("orders"))),
+        "topology 't': the rejected side of 'orders' goes nowhere; add",
+    ),
+    (
+        lambda: Topology("t", hourly(orders=Count()).to(topic("x"))),
+        "the late side of 'orders.hourly' goes nowhere",
+    ),
+    (two_of_a_name, "two tables are named 'orders'"),
+    (lambda: stream(key="land"), "Order has no field 'land' to be keyed by"),
+    (lambda: stream(event_time="cents"), "event_time='cents' is no AwareDatetime field of Order"),
+    (lambda: stream(out_of_orderness=-HOUR), "out_of_orderness is below zero"),
+    (lambda: source(topic("n"), Naive, event_time="at"), "use AwareDatetime"),
+    (lambda: source(topic("n"), Nested, event_time="at"), "Nested.inner: no column type for"),
+    (lambda: topic("no spaces"), "a name has letters, digits and"),
+    (lambda: parquet("../up"), "a table is a plain relative folder"),
+    (lambda: parquet("/abs"), "a table is a plain relative folder"),
+    (lambda: stream().to(parquet("o", partition_by="land")), "Order has no field 'land'"),
+    (
+        lambda: both(lambda orders: orders.to(parquet("o", partition_by=month("at")))),
+        "would hide a column of that name",
+    ),
+    (lambda: stream().gate(Rule("r", "cent > 1")), "there is no field 'cent'; did you mean 'cents'?"),
+    (lambda: stream().gate(Rule("r", "cents >")), "cannot be read as SQL\n  cents >"),
+    (lambda: stream().gate(Rule("r", "cents + 1")), "gives int64, not true or false"),
+    (lambda: stream().gate(Rule("r", "cents > 'x'")), "cannot be computed on these fields"),
+    (lambda: stream().gate(Rule("r", "cents > 1"), Rule("r", "cents > 2")), "two rules are named 'r'"),
+    (lambda: Rule("r", "cents > 1", severity="fatal"), "severity 'fatal' is none of"),  # type: ignore[arg-type]
+    (lambda: stream().window(Tumbling(HOUR), by="land", grace=HOUR), "Order has no field 'land'"),
+    (
+        lambda: stream().window(Tumbling(HOUR), by="cents", grace=HOUR),
+        "does not contain the topic's key 'country'",
+    ),
+    (lambda: stream().window(Tumbling(HOUR), by="country", grace=-HOUR), "is below zero"),
+    (lambda: Tumbling(timedelta(0)), "the size must be above zero"),
+    (lambda: hourly(count=Count()), r"aggregate\(\) makes \['count', 'country', 'window_start'\]"),
+    (lambda: hourly(orders=Sum("euros")), "Order has no field 'euros'"),
+    (
+        lambda: Topology("t", hourly(orders=Sum("country")).to(topic("x"))),
+        "sum: 'country' is string, not a number",
+    ),
+    (
+        lambda: Topology("t", hourly(orders=Max("tags")).to(topic("x"))),
+        "have no order",
+    ),
+    (
+        lambda: Topology("t", hourly(orders=Distinct("tags")).to(topic("x"))),
+        "cannot compare",
+    ),
+    (
+        lambda: both(lambda orders: orders.to(topic("orders"))),
+        "writes to 'orders', which it also reads",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("build", "words"), REFUSED, ids=[words[:40] for _, words in REFUSED]
+)
+def test_it_is_refused_in_words(build: Callable[[], Any], words: str) -> None:
+    with pytest.raises(TopologyError, match=words):
+        build()
+
+
+def test_a_result_whose_type_does_not_fit_the_model_is_refused() -> None:
+    class Wrong(BaseModel):
+        country: str
+        window_start: AwareDatetime
+        orders: AwareDatetime
+
+    orders = stream()
+    results = orders.window(Tumbling(HOUR), by="country", grace=HOUR).aggregate(Wrong, orders=Count())
+    with pytest.raises(TopologyError, match=r"Wrong\.orders is timestamp.*, but Count\(\) gives int64"):
+        Topology("t", results.to(topic("x")), results.late.drop(), *edges(orders))
+
+
+def test_edges_before_and_after_a_gate_are_refused() -> None:
+    before = stream()
+    after = before.gate(Rule("cheap", "cents < 10"))
+    with pytest.raises(TopologyError, match="start before and after a gate"):
+        Topology("t", before.to(topic("x")), after.to(topic("y")), after.rejected.drop())
+
+
+def test_equal_topologies_have_equal_versions_and_changed_ones_do_not() -> None:
+    def build(limit: int) -> Topology:
+        orders = stream().gate(Rule("cheap", f"cents < {limit}"))
+        return Topology("t", *edges(orders))
+
+    assert build(1).version == build(1).version
+    assert build(1).version != build(2).version
