@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,12 +13,18 @@ from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.errors import for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 
 from streamflow.batch import TopicPartition
 from streamflow.errors import SettingsError
 
 _EXISTS = 36
+#: A coordinator that is being elected is asked again, ten times a second, this often.
+COORDINATOR_TRIES = 300
 #: Replicas of a topic that is made here, where there are as many brokers.
 REPLICAS = 3
 
@@ -62,10 +69,10 @@ class KafkaAdmin:
 
     async def partitions(self, topics: Sequence[str]) -> dict[str, int]:
         """Partition counts of those topics that exist."""
-        if not topics:
-            return {}
-        found = await self._admin.describe_topics(list(topics))
-        return {t["topic"]: len(t["partitions"]) for t in found if not t["error_code"]}
+        # Asked about by name, a missing topic is made by a broker that makes topics by itself.
+        found = await self._admin.describe_topics(None)
+        counts = {t["topic"]: len(t["partitions"]) for t in found if not t["error_code"]}
+        return {topic: counts[topic] for topic in topics if topic in counts}
 
     async def config(self, topic: str) -> dict[str, str]:
         """The settings of a topic, the broker's defaults included."""
@@ -96,7 +103,15 @@ class KafkaAdmin:
     async def group_offset(self, group: str, tp: TopicPartition) -> int | None:
         """The next offset that a consumer group has committed, None for none."""
         wanted = KafkaTopicPartition(*tp)
-        found = await self._admin.list_consumer_group_offsets(group, partitions=[wanted])
+        for _ in range(COORDINATOR_TRIES):
+            try:
+                found = await self._admin.list_consumer_group_offsets(group, partitions=[wanted])
+                break
+            except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+                # A new broker makes the topic of group offsets when it is first asked.
+                await asyncio.sleep(0.1)
+        else:
+            raise SettingsError(f"no coordinator for the group {group!r}; is the broker healthy?")
         return found[wanted].offset if wanted in found and found[wanted].offset >= 0 else None
 
     async def trim(self, tp: TopicPartition, before: int) -> None:
