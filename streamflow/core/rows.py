@@ -130,16 +130,21 @@ def decode(value: bytes | None, headers: Headers) -> RowsChunk | Trailer:
 
 
 def _chunks(rows: pa.Table, chunk_bytes: int) -> list[bytes]:
-    payload = _encode(rows)
-    if len(payload) <= chunk_bytes or rows.num_rows == 1:
-        return [payload]
-    pieces = min(rows.num_rows, -(-len(payload) // chunk_bytes))
-    step = -(-rows.num_rows // pieces)
-    return [
-        part
-        for start in range(0, rows.num_rows, step)
-        for part in _chunks(rows.slice(start, step), chunk_bytes)
-    ]
+    """Encoded slices of the rows. Each is sized by the one before it, so that rows are seldom
+    encoded twice; the first by its size uncompressed.
+    """
+    payloads: list[bytes] = []
+    start, step = 0, max(1, rows.num_rows * chunk_bytes // max(rows.nbytes, 1))
+    while start < rows.num_rows:
+        part = rows.slice(start, step)
+        payload = _encode(part)
+        if len(payload) > chunk_bytes and part.num_rows > 1:
+            step = part.num_rows // 2
+            continue
+        payloads.append(payload)
+        start += part.num_rows
+        step = max(1, part.num_rows * chunk_bytes * 9 // (10 * len(payload)))
+    return payloads
 
 
 def _encode(rows: pa.Table) -> bytes:

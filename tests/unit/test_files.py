@@ -147,6 +147,29 @@ def test_a_link_whose_answer_was_lost_is_seen_as_ones_own(
     assert LocalFiles(tmp_path, "t").create("a.parquet", b"abc")
 
 
+def test_who_finds_a_name_taken_makes_it_durable_before_relying_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = LocalFiles(tmp_path, "t", faults=crash_at("linked"))
+    with pytest.raises(Crash):
+        first.create("month=1/a.parquet", b"abc")
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted(opened: int) -> None:
+        synced.append(os.fstat(opened).st_ino)
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folders = {path.stat().st_ino for path in (tmp_path / "t/month=1", tmp_path / "t", tmp_path)}
+    second = LocalFiles(tmp_path, "t")
+    assert second.exists("month=1/a.parquet")
+    assert folders <= set(synced)
+    synced.clear()
+    assert not second.create("month=1/a.parquet", b"abc")
+    assert folders <= set(synced)
+
+
 def test_a_name_that_leaves_through_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "t").mkdir()
