@@ -1,7 +1,7 @@
 """The embedded mode: a topology over files instead of topics, in one process, with no broker.
 
-The same core, commit, RocksDB state and Parquet sink, with an in-memory log that is trimmed as it is
-consumed. There is nothing to go on from after a crash, so a run is one attempt: everything is
+The same core, commit, RocksDB state and Parquet sink, with an in-memory log that is trimmed as it
+is consumed. There is nothing to go on from after a crash, so a run is one attempt: everything is
 written into a private folder, which gets its name when the input is done.
 """
 
@@ -27,10 +27,10 @@ from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox
 from streamflow.edges.rocksdb import StateFolder
 from streamflow.engine.sink import SinkPartition
+from streamflow.engine.sync import run_sync
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
 from streamflow.errors import SettingsError
-from streamflow.engine.sync import run_sync
 from streamflow.topology import Topology
 
 #: Input records taken at a time; bounds the memory of a run.
@@ -69,7 +69,9 @@ class LocalRun:
         clock: Clock | None = None,
     ) -> None:
         if folder.exists():
-            raise SettingsError(f"{folder} exists already; a local run writes a new folder each time")
+            raise SettingsError(
+                f"{folder} exists already; a local run writes a new folder each time"
+            )
         self._topology = topology
         self._folder = folder
         self._work = folder.with_name(f".{folder.name}.unfinished")

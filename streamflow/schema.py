@@ -63,7 +63,7 @@ _PLAIN: dict[Any, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Why one value is not a record of the contract. `field` is empty where it is the whole value."""
+    """Why one value is not a record of the contract; `field` is empty for the whole value."""
 
     index: int
     reason: str
@@ -156,8 +156,8 @@ def _arrow_type(annotation: Any, where: str, metadata: Sequence[Any]) -> tuple[p
     if annotation in _PLAIN:
         return _PLAIN[annotation], False
     raise TopologyError(
-        f"{where}: no column type for {annotation!r}; use bool, int, float, str, bytes, Decimal, date, "
-        "AwareDatetime, Literal of strings, list of these, or one of these | None"
+        f"{where}: no column type for {annotation!r}; use bool, int, float, str, bytes, Decimal, "
+        "date, AwareDatetime, Literal of strings, list of these, or one of these | None"
     )
 
 

@@ -108,7 +108,8 @@ async def topic_specs(
     topology: Topology, names: Names, admin: KafkaAdmin, partitions: Mapping[str, int]
 ) -> list[TopicSpec]:
     """Every topic that a topology needs besides its sources. All keep their records for ever:
-    time retention goes by event time, and old events would be gone at once."""
+    time retention goes by event time, and old events would be gone at once.
+    """
     specs: dict[str, TopicSpec] = {}
     for plan in topology.tasks:
         source = names.topic(plan.source.topic)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from streamflow.errors import TopologyError
 
@@ -29,7 +29,7 @@ class RuleDialect(DuckDB):
         KEYWORDS = {**DuckDB.Tokenizer.KEYWORDS, "MATCHES": TokenType.RLIKE}  # noqa: RUF012
 
 
-_BINARY: dict[type[exp.Expression], Callable[[Any, Any], Any]] = {
+_BINARY: dict[type[Any], Callable[[Any, Any], Any]] = {
     exp.And: pc.and_kleene,
     exp.Or: pc.or_kleene,
     exp.EQ: pc.equal,
@@ -42,7 +42,7 @@ _BINARY: dict[type[exp.Expression], Callable[[Any, Any], Any]] = {
     exp.Sub: pc.subtract_checked,
     exp.Mul: pc.multiply_checked,
 }
-_UNARY: dict[type[exp.Expression], Callable[[Any], Any]] = {
+_UNARY: dict[type[Any], Callable[[Any], Any]] = {
     exp.Not: pc.invert,
     exp.Length: pc.utf8_length,
     exp.Lower: pc.utf8_lower,

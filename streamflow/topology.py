@@ -1,8 +1,8 @@
 """Topologies are values: building one opens, registers and starts nothing.
 
-`source(...)` gives a `Stream`; `gate` gives a `Stream` again; `window` gives a `Windowed`, whose only
-method is `aggregate`. `to(...)` gives an `Edge`. A `Topology` is a name and its edges, which are
-the complete list of where a record can go; an exit that leads nowhere is refused.
+`source(...)` gives a `Stream`; `gate` gives a `Stream` again; `window` gives a `Windowed`, whose
+only method is `aggregate`. `to(...)` gives an `Edge`. A `Topology` is a name and its edges, which
+are the complete list of where a record can go; an exit that leads nowhere is refused.
 """
 
 from __future__ import annotations
@@ -61,8 +61,6 @@ class Exit:
 
     def to(self, destination: Topic) -> Edge:
         """Send them to a topic, with their original bytes and the reason."""
-        if not isinstance(destination, Topic):
-            raise TopologyError(f"the {self.kind} side of {self.of} goes to a topic or to .drop()")
         return Edge(self, destination)
 
     def drop(self) -> Edge:
@@ -159,12 +157,13 @@ class Results:
         made = {*self.windowed.by, "window_start", *self.aggregates}
         schema = arrow_schema(self.model)
         if set(schema.names) != made:
-            raise TopologyError(
-                f"aggregate() makes {sorted(made)}, but {self.model.__name__} has {sorted(schema.names)}"
-            )
+            has = f"{self.model.__name__} has {sorted(schema.names)}"
+            raise TopologyError(f"aggregate() makes {sorted(made)}, but {has}")
         for name, aggregate in self.aggregates.items():
             if aggregate.field is not None:
-                self.windowed.stream._need(f"{type(aggregate).__name__}() as {name}", aggregate.field)
+                self.windowed.stream._need(
+                    f"{type(aggregate).__name__}() as {name}", aggregate.field
+                )
         if schema.field("window_start").type != TIMESTAMP:
             raise TopologyError(f"{self.model.__name__}.window_start must be an AwareDatetime")
         object.__setattr__(self, "schema", schema)
@@ -174,7 +173,7 @@ class Results:
 
     @property
     def name(self) -> str:
-        """The operator's name, from source and operator, so that state survives an inserted stage."""
+        """The operator's name, from source and model: state survives an inserted stage."""
         return f"{self.windowed.stream.source.topic}.{self.model.__name__.lower()}"
 
     @property

@@ -54,7 +54,9 @@ class Display:
         elif now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             cells = [f"{name} {value}" for name, value in _cells(status, rate)]
-            self._console.print(f"{self._title}: " + ", ".join(cells), highlight=False)
+            self._console.print(
+                f"{self._title}: " + ", ".join(cells), highlight=False, soft_wrap=True
+            )
 
     def _rate(self, now: float, count: int) -> float:
         self._counts.append((now, count))

@@ -39,9 +39,7 @@ Every option is also a setting: STREAMFLOW_BROKER, STREAMFLOW_LAKE and so on."""
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def command(topology: str, log_level: str, as_json: bool, until_end: bool, **given: Any) -> None:
     """Run TOPOLOGY, a module such as topologies.flights, until it is told to stop."""
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    set_up_log(log_level)
     settings = Settings.load(until_end=until_end or None, **given)
     loaded = load_topology(topology)
     console = Console(stderr=True)
@@ -58,6 +56,15 @@ def command(topology: str, log_level: str, as_json: bool, until_end: bool, **giv
     for line in conservation(status.totals):
         click.echo(line)
     click.echo(f"{status.files} files, {status.rows:,} rows, {seconds:.1f} s")
+
+
+def set_up_log(level: str) -> None:
+    """Log to stderr; the client's log, where retries look like errors, only with `info`."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    if logging.getLogger().level > logging.INFO:
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 async def _run(app: Any, display: Display) -> Any:

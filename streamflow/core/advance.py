@@ -78,7 +78,9 @@ def _forwarded(
     return tuple((Raw.of(batch, row), time) for row, time in pairs)
 
 
-def _close(plan: TaskPlan, before: TaskState, step: Step, view: StateView, tp: TopicPartition) -> Step:
+def _close(
+    plan: TaskPlan, before: TaskState, step: Step, view: StateView, tp: TopicPartition
+) -> Step:
     """Emit every window that the watermark has passed between `before` and the step's state."""
     lag = plan.out_of_orderness
     old, new = before.watermark(lag), step.state.watermark(lag)

@@ -47,9 +47,10 @@ def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
         for bad in refused:
             raw = Raw.of(batch, start + bad.index)
             rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
-        for index, message in unstorable:
-            raw = Raw.of(batch, start + kept[index])
-            rejects.append(Reject(raw, "decode", "unstorable", message))
+        rejects += [
+            Reject(Raw.of(batch, start + kept[index]), "decode", "unstorable", message)
+            for index, message in unstorable
+        ]
     rows = pa.concat_batches(parts) if parts else contract.columns([])
     decoded = Decoded(rows, pa.array(places, pa.int64()), rejects)
     return _with_lineage(batch, _with_event_time(plan, batch, _check_key(plan, batch, decoded)))
@@ -85,8 +86,8 @@ def _keep(
         return decoded
     good = pc.fill_null(good, False)
     rejects = list(decoded.rejects)
-    for row in pc.indices_nonzero(pc.invert(good)).to_pylist():
-        rejects.append(why(row, Raw.of(batch, decoded.places[row].as_py())))
+    bad = pc.indices_nonzero(pc.invert(good)).to_pylist()
+    rejects += [why(row, Raw.of(batch, decoded.places[row].as_py())) for row in bad]
     return Decoded(decoded.rows.filter(good), decoded.places.filter(good), rejects)
 
 
@@ -99,7 +100,9 @@ def _check_key(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
     keys = pa.array(batch.keys, pa.binary()).take(decoded.places)
 
     def why(row: int, raw: Raw) -> Reject:
-        text = "the record has no key" if raw.key is None else f"the record's key is {raw.key[:80]!r}"
+        text = (
+            "the record has no key" if raw.key is None else f"the record's key is {raw.key[:80]!r}"
+        )
         wanted = field[row].as_py()
         message = f"{text}, but the topic is keyed by {name}, here {wanted!r}"
         return Reject(raw, "decode", "wrong-key", message, name)
@@ -121,9 +124,7 @@ def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Dec
     def why(row: int, raw: Raw) -> Reject:
         return Reject(raw, "decode", "event-time", "the record has no event time")
 
-    return _keep(
-        Decoded(rows, decoded.places, decoded.rejects), batch, pc.is_valid(times), why
-    )
+    return _keep(Decoded(rows, decoded.places, decoded.rejects), batch, pc.is_valid(times), why)
 
 
 def row_by_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, kind: Any) -> Any:

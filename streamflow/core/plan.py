@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Drop, Parquet, PartitionBy, Topic
 from streamflow.errors import TopologyError
 from streamflow.rules import Condition, Rule
-from streamflow.schema import AGGREGATE_LINEAGE, LINEAGE, TIMESTAMP, WARNINGS
+from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
 from streamflow.windows import micros
 
 if TYPE_CHECKING:
@@ -204,9 +203,8 @@ def _check_result(
     fits = gives == declared or (whole and any(test(declared) for test in numbers))
     if not fits:
         name = f"{results.model.__name__}.{output}"
-        raise TopologyError(
-            f"{name} is {declared}, but {type(aggregate).__name__}() gives {gives}; change the model"
-        )
+        made = f"{type(aggregate).__name__}() gives {gives}"
+        raise TopologyError(f"{name} is {declared}, but {made}; change the model")
 
 
 def _destinations(
@@ -255,9 +253,15 @@ def _one_stream(name: str, edges: Sequence[Edge]) -> Stream:
 def _exit_topic(name: str, of: Stream | Results, kind: str, edges: Sequence[Edge]) -> str | None:
     from streamflow.topology import Exit
 
-    mine = [e for e in edges if isinstance(e.origin, Exit) and e.origin.of is of and e.origin.kind == kind]
+    mine = [
+        e
+        for e in edges
+        if isinstance(e.origin, Exit) and e.origin.of is of and e.origin.kind == kind
+    ]
     if len(mine) != 1:
-        many = "goes nowhere; add .to(topic(...)) or .drop() for it" if not mine else "goes two ways"
+        many = (
+            "goes nowhere; add .to(topic(...)) or .drop() for it" if not mine else "goes two ways"
+        )
         raise TopologyError(f"topology {name!r}: the {kind} side of {of} {many}")
     destination = mine[0].destination
     return None if isinstance(destination, Drop) else destination.name
@@ -319,5 +323,3 @@ def _describe_task(plan: TaskPlan) -> str:
             *plan.output_topics,
         ]
     )
-
-

@@ -1,8 +1,8 @@
 """The last stage: steps since the last commit become the contents of the next one.
 
 Everything a commit writes is decided here, before a transaction is opened: output records, dead
-letters, late records, rows and trailers for the sinks, the changelog, and the changes to local state
-that the changelog repeats.
+letters, late records, rows and trailers for the sinks, the changelog, and the changes to local
+state that the changelog repeats.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Sealed:
-    """One commit, complete. `outputs` are in order per topic; `changes` go to changelog and store."""
+    """One commit. `outputs` are in order per topic; `changes` go to changelog and store."""
 
     state: TaskState
     outputs: tuple[tuple[TopicPartition | str, Sequence[Record]], ...]
@@ -71,9 +71,7 @@ def seal(
         totals.update(step.counts)
         rules.update(step.rules)
     state = replace(last, commit=commit, totals=dict(totals), rules=dict(rules), open={})
-    changes: dict[bytes, bytes | None] = dict.fromkeys(
-        key for step in steps for key in step.erased
-    )
+    changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
     for window in plan.windows:
         changes |= _store(window, last, view, commit)
     meta = encode_meta(state, state_id=plan.state_id, version=version, partitions=partitions)
@@ -179,7 +177,7 @@ def _text(times: pa.Array) -> pa.Array:
 
 
 def to_json(value: Any) -> bytes:
-    """JSON as streamflow writes it: times in UTC with a Z, decimals as text, so none loses digits."""
+    """JSON as streamflow writes it: times in UTC with a Z, decimals as text, without loss."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=str)
 
 

@@ -111,8 +111,8 @@ class TaskState:
 class Step:
     """The state after a micro-batch, and all that it sends out.
 
-    `forwarded` has each record's event time (microseconds) beside it; `results` are in the schema of
-    the window's results, followed by a column `__latest`, the largest event time in each.
+    `forwarded` has each record's event time (microseconds) beside it; `results` are in the schema
+    of the window's results, followed by a column `__latest`, the largest event time in each.
     """
 
     state: TaskState

@@ -39,7 +39,8 @@ def assign(
     watermarks: pa.Array,
 ) -> Assigned:
     """Split rows into on time and late: late when the watermark before the row was at
-    `end + grace` or beyond."""
+    `end + grace` or beyond.
+    """
     starts = window_starts(plan, event_times)
     final_at = pc.add(starts, plan.size + plan.grace)
     late = pc.fill_null(pc.greater_equal(watermarks, final_at), False)
@@ -49,8 +50,6 @@ def assign(
     for row in pc.indices_nonzero(late).to_pylist():
         start, time = starts[row].as_py(), event_times[row].as_py()
         raw = Raw.of(batch, places[row].as_py())
-        found.append(
-            Late(raw, plan.name, start, start + plan.size, time, watermarks[row].as_py())
-        )
+        found.append(Late(raw, plan.name, start, start + plan.size, time, watermarks[row].as_py()))
     on_time = pc.invert(late)
     return Assigned(rows.filter(on_time), starts.filter(on_time), tuple(found))

@@ -1,1 +1,1 @@
-"""The demonstration: a year of real flights through Kafka into Parquet, and a look at the result."""
+"""The demonstration: a year of real flights through Kafka into Parquet, and what came of it."""

@@ -15,8 +15,8 @@ from streamflow.batch import Headers, Record
 from streamflow.clock import Clock
 from streamflow.demo.flights import flight_records
 from streamflow.demo.outcome import LETTERS, Outcome, some_row, table_size
-from streamflow.local import PARTITIONS, LocalRun
 from streamflow.edges.partitioner import default_partition
+from streamflow.local import PARTITIONS, LocalRun
 
 MODULE = "topologies.flights"
 
@@ -60,7 +60,9 @@ def _input(partition: int, offset: int) -> Record:
 def _record(line: bytes) -> Record:
     document = orjson.loads(line)
     headers: Headers = tuple((name, _bytes(value)) for name, value in document["headers"])
-    return Record(_bytes(document["key"]), _bytes(document["value"]), document["timestamp"], headers)
+    return Record(
+        _bytes(document["key"]), _bytes(document["value"]), document["timestamp"], headers
+    )
 
 
 def _bytes(text: Any) -> bytes | None:

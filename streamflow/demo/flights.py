@@ -20,7 +20,6 @@ import pyarrow.csv
 from streamflow.batch import Record
 from streamflow.errors import SettingsError
 
-
 #: How many flights the package has.
 FLIGHTS = 336_776
 

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from streamflow.lineage.trace import original
 from streamflow.produce import produce_records
 
 MODULE = "topologies.flights"
+TOPIC = "flights"
 PARTITIONS = 4
 #: A worker that was told to leave has this long before it is killed.
 LEAVE_SECONDS = 30.0
@@ -34,27 +35,17 @@ LEAVE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Run:
-    """Names of one run, so that a second one meets nothing of the first."""
+    """One run: its app id and its folder. Its broker is its own, so its topics are new as well."""
 
     name: str
     folder: Path
-
-    @property
-    def prefix(self) -> str:
-        """Put before every topic of this run."""
-        return f"{self.name}."
-
-    @property
-    def topic(self) -> str:
-        """The input topic of this run."""
-        return f"{self.prefix}flights"
 
 
 def demo_on_kafka(run: Run, console: Console, clock: Clock) -> Outcome:
     """Start a broker, produce, run the worker to the end, look at the result, stop everything."""
     with running_broker(install=True, say=console.print) as broker:
         connection = {"bootstrap_servers": broker.bootstrap}
-        asyncio.run(_produce(connection, run, console, clock))
+        asyncio.run(_produce(connection, console, clock))
         started = clock.monotonic()
         summary = _work(run, broker.bootstrap)
         seconds = clock.monotonic() - started
@@ -63,7 +54,7 @@ def demo_on_kafka(run: Run, console: Console, clock: Clock) -> Outcome:
         return Outcome(
             totals=Counter(summary["totals"]),
             tables=[table_size(lake, "flights"), table_size(lake, "hourly")],
-            letters=asyncio.run(_first(connection, f"{run.topic}.dlq", LETTERS)),
+            letters=asyncio.run(_first(connection, "flights.dlq", LETTERS)),
             traced=traced,
             original=asyncio.run(original(connection, traced.tp, traced.offset)),
             seconds=seconds,
@@ -71,15 +62,13 @@ def demo_on_kafka(run: Run, console: Console, clock: Clock) -> Outcome:
         )
 
 
-async def _produce(
-    connection: Mapping[str, Any], run: Run, console: Console, clock: Clock
-) -> None:
+async def _produce(connection: Mapping[str, Any], console: Console, clock: Clock) -> None:
     async with KafkaAdmin(connection) as admin:
-        await admin.create([TopicSpec(run.topic, PARTITIONS, {"retention.ms": "-1"})])
+        await admin.create([TopicSpec(TOPIC, PARTITIONS, {"retention.ms": "-1"})])
     started = clock.monotonic()
-    with console.status(f"producing {FLIGHTS:,} flights to {run.topic}"):
+    with console.status(f"producing {FLIGHTS:,} flights to {TOPIC}"):
         sent = await produce_records(
-            connection, run.topic, flight_records(), PARTITIONS, lambda count: None
+            connection, TOPIC, flight_records(), PARTITIONS, lambda count: None
         )
     seconds = clock.monotonic() - started
     console.print(f"produced {sent:,} flights in {seconds:.1f} s", highlight=False)
@@ -90,12 +79,20 @@ def _work(run: Run, bootstrap: str) -> dict[str, Any]:
     options = {
         "--broker": bootstrap,
         "--app-id": run.name,
-        "--topic-prefix": run.prefix,
         "--lake": str(run.folder / "lake"),
         "--state-dir": str(run.folder / "state"),
     }
     words = [word for pair in options.items() for word in pair]
-    command = [sys.executable, "-m", "streamflow", "worker", MODULE, "--until-end", "--json", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "streamflow",
+        "worker",
+        MODULE,
+        "--until-end",
+        "--json",
+        *words,
+    ]
     with _process(command) as worker:
         out, _ = worker.communicate()
     if worker.returncode != 0:
@@ -104,7 +101,7 @@ def _work(run: Run, bootstrap: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _process(command: list[str]) -> Generator[subprocess.Popen[bytes]]:
     """A child that is gone when the block is left, however it is left."""
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:

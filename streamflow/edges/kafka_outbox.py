@@ -8,7 +8,7 @@ producer batches, one partition at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -134,7 +134,7 @@ class KafkaOutbox:
         return placed
 
     @asynccontextmanager
-    async def _errors(self, step: str) -> AsyncIterator[None]:
+    async def _errors(self, step: str) -> AsyncGenerator[None]:
         """Any failure of the client means that the task is lost; being fenced is said apart."""
         try:
             yield

@@ -43,7 +43,7 @@ class StateFolder:
         except BlockingIOError as error:
             self._lock.close()
             raise SettingsError(
-                f"the state folder {path} is in use by another worker; give each its own --worker-id"
+                f"the state folder {path} is in use by another worker; give each a --worker-id"
             ) from error
 
     def store(self, name: str) -> RocksStore:

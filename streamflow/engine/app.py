@@ -1,7 +1,7 @@
 """The Faust app: agents over micro-batches for the topology, and room for a user's own.
 
-Constructing it opens nothing. Its agents only hand batches to the host's lanes, so they never raise:
-Faust would acknowledge the batch and go on.
+Constructing it opens nothing. Its agents only hand batches to the host's lanes, so they never
+raise: Faust would acknowledge the batch and go on.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class StreamflowApp(faust.App):
         self._host: Host | None = None
         self._watch: asyncio.Task[None] | None = None
         super().__init__(*args, **kwargs)
-        if self.conf.processing_guarantee.value != "at_least_once":
+        guarantee: Any = self.conf.processing_guarantee
+        if guarantee.value != "at_least_once":
             raise SettingsError(
-                "processing_guarantee: leave it at at_least_once; streamflow has transactions of its "
-                "own, and Faust's exactly_once skips recovery"
+                "processing_guarantee: leave it at at_least_once; streamflow has transactions of "
+                "its own, and Faust's exactly_once skips recovery"
             )
 
     @property
@@ -73,7 +74,7 @@ class StreamflowApp(faust.App):
 
     async def on_first_start(self) -> None:
         """Make Faust's folder with its parents, which Faust itself does not."""
-        Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(self.conf.datadir))
         await super().on_first_start()
 
     async def on_start(self) -> None:
@@ -104,6 +105,11 @@ class StreamflowApp(faust.App):
     async def _seek(self, positions: Any) -> None:
         consumer: Any = self.consumer
         await consumer.seek_batches(positions)
+
+
+def make_folder(path: Path) -> None:
+    """A folder and its parents."""
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def faust_settings(settings: Settings, app_id: str) -> dict[str, Any]:

@@ -223,8 +223,8 @@ class Host:
                 elif self._clock.monotonic() - started > GROUP_OFFSET_SECONDS:
                     raise StateRefused(
                         f"{tp}: the changelog's position is {position}, but the group "
-                        f"{self.names.app!r} has committed {group}; one of them was changed by hand. "
-                        "Reset the group's offset to the changelog's, or use a new app id"
+                        f"{self.names.app!r} has committed {group}; one of them was changed by "
+                        "hand. Reset the group's offset to the changelog's, or use a new app id"
                     )
             if waiting:
                 await asyncio.sleep(0.2)

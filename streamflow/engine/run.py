@@ -52,7 +52,7 @@ async def run_app(app: StreamflowApp, on_tick: Callable[[Status], None]) -> Stat
 
 
 def _tune_collector() -> None:
-    """Rows live as short-lived dicts by the thousand and hold no cycles: look for cycles less often.
+    """Rows live as short-lived dicts by the thousand without cycles: look for these less often.
 
     Measured on the flights: validation takes 10 to 20 % less time.
     """
@@ -93,8 +93,8 @@ def _on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, handle)
 
 
-async def _first(one: asyncio.Event, other: asyncio.Event, timeout: float) -> None:
+async def _first(one: asyncio.Event, other: asyncio.Event, seconds: float) -> None:
     waiting = {asyncio.create_task(one.wait()), asyncio.create_task(other.wait())}
-    await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()

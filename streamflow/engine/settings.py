@@ -1,4 +1,4 @@
-"""What an operator can set; each as `STREAMFLOW_<NAME>` in the environment, or by the command line."""
+"""What an operator can set: `STREAMFLOW_<NAME>` in the environment, or on the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Settings(BaseSettings):
 
     broker: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, comma separated.")
     app_id: str | None = Field(
-        None, description="Consumer group and name of internal topics; the topology's name if unset."
+        None,
+        description="Consumer group and name of internal topics; the topology's name if unset.",
     )
     topic_prefix: str = Field("", description="Put before every topic that the topology names.")
     lake: Path = Field(Path("lake"), description="Folder below which tables lie.")

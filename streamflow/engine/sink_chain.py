@@ -37,9 +37,20 @@ def claim(files: TableFiles, spec: SinkSpec, owner: str) -> None:
 
 
 def start(files: TableFiles, tp: TopicPartition, spec: SinkSpec, first_offset: int) -> Cut:
-    """The last cut of the chain; a chain that has none starts at `first_offset`."""
+    """The last cut of the chain; a new chain starts at offset 0.
+
+    Raises:
+        SinkRefused: there is no chain, but the topic was trimmed, which only a chain's roll does:
+            this is not the table that the topic's earlier rows went to.
+    """
     name = last_cut_name(files.names(private=True), tp)
     if name is None:
+        if first_offset > 0:
+            raise SinkRefused(
+                f"table {spec.path!r} of sink {spec.name!r} has no chain of cuts for {tp}, but that"
+                f" topic starts at offset {first_offset}: its earlier rows were rolled into another"
+                " folder; is the right disk mounted? A new table needs a new app id"
+            )
         return settle(files, origin(tp, first_offset, spec))
     return decode_cut(files.read(name, private=True), name)
 

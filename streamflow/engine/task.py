@@ -133,8 +133,8 @@ class Task:
             return
         if self.state.ended is not None:
             raise StateRefused(
-                f"{self.tp}: the end of its input was declared at offset {self.state.ended}, but there "
-                f"are records up to {batch.stop}; all would be late. Use a new app id for new input"
+                f"{self.tp}: the end of its input was declared at offset {self.state.ended}, but "
+                f"there are records up to {batch.stop}; all would be late. Use a new app id"
             )
         if batch.start < position:
             batch = batch.cut(position, batch.stop)
@@ -212,7 +212,7 @@ class Task:
             ack()
 
     async def _restore(self) -> None:
-        """Bring the local store up to the changelog; from the beginning when it cannot be trusted."""
+        """Bring the local store up to the changelog; rebuild it when it cannot be trusted."""
         store, changelog = self._ports.store, self._ports.changelog
         first, stop = await changelog.bounds()
         start = self._applied(first, stop)
@@ -246,12 +246,11 @@ class Task:
             )
         if partitions != self._partitions:
             raise StateRefused(
-                f"{self.tp}: the state was written when {self.tp.topic} had {partitions} partitions, now "
-                f"it has {self._partitions}, so keys have moved; use a new app id and start over"
+                f"{self.tp}: the state was written when {self.tp.topic} had {partitions} partitions"
+                f", now it has {self._partitions}, so keys have moved; use a new app id"
             )
         if first_offset > self.state.position:
             raise StateRefused(
                 f"{self.tp}: the next record is {self.state.position}, but the topic starts at "
-                f"{first_offset}: records were deleted before they were read; lengthen the retention"
+                f"{first_offset}: records were deleted before they were read; check its retention"
             )
-

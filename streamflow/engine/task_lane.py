@@ -1,8 +1,8 @@
 """A lane: the coroutine that runs one task, and takes it up again when it was lost.
 
 Batches come from Faust's agent through a bounded queue; the lane computes, commits when that is due
-and opens the task again after any error, as after a crash. Batches of the old fetch may still arrive
-after that: what starts beyond the position is left out, since the seek brings it again.
+and opens the task again after any error, as after a crash. Batches of the old fetch may still
+arrive after that: what starts beyond the position is left out, since the seek brings it again.
 """
 
 from __future__ import annotations
@@ -97,13 +97,15 @@ class TaskLane:
         """Hand a batch over; waits while the queue is full."""
         await self._queue.put(arrival)
 
-    async def close(self, timeout: float) -> None:
-        """Commit what is in hand within `timeout` seconds, or forget it; then give everything up."""
+    async def close(self, within: float) -> None:
+        """Commit what is in hand within these seconds, or forget it; then give everything up."""
         self._draining.set()
         if self._runner is not None:
-            _, waiting = await asyncio.wait({self._runner}, timeout=timeout)
+            _, waiting = await asyncio.wait({self._runner}, timeout=within)
             if waiting:
-                log.warning("%s: not committed within %.1f s; it will be done again", self.tp, timeout)
+                log.warning(
+                    "%s: not committed within %.1f s; it will be done again", self.tp, within
+                )
                 self._runner.cancel()
                 await asyncio.wait({self._runner})
         if self.task is not None:

@@ -82,7 +82,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self,
         consumer: Any,
         active_partitions: set[TP],
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  (Faust's signature)
         max_records: int | None = None,
     ) -> Any:
         app: Any = self.app
@@ -134,8 +134,6 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 class BatchConsumer(driver.Consumer):
     """Faust's consumer; carries micro-batches for batch topics and records for all others."""
 
-    _thread: BatchConsumerThread
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._inflight: defaultdict[TP, deque[BatchMessage]] = defaultdict(deque)
         super().__init__(*args, **kwargs)
@@ -143,7 +141,10 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+    async def getmany(  # Faust's signature
+        self,
+        timeout: float,  # noqa: ASYNC109
+    ) -> AsyncIterator[tuple[TP, Any]]:
         """Batches of batch topics first, then the records of all others, in turns."""
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
@@ -178,7 +179,7 @@ class BatchConsumer(driver.Consumer):
             batch.stop - 1,
             stamp,
             0,
-            (),
+            None,
             None,
             None,
             None,
@@ -205,7 +206,8 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Seek ordinary topics to their committed offsets, managed ones to their own positions."""
         self._inflight.clear()
-        self._thread.forget_positions()
+        thread: Any = self._thread
+        thread.forget_positions()
         await super().perform_seek()
         app: Any = self.app
         await app.on_seek(self.assignment())
@@ -240,5 +242,3 @@ def _position(consumer: Any, tp: TP) -> int | None:
         return None
     state = subscription.assignment.state_value(tp)
     return state.position if state.has_valid_position else None
-
-

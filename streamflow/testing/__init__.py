@@ -1,6 +1,6 @@
-"""For tests of topologies: production code over in-memory ports, with simulated time and crashes."""
+"""For tests of topologies: production code over memory ports, simulated time and crashes."""
 
-from streamflow.engine.faults import CRASH_POINTS, COMMIT_POINTS, ROLL_POINTS
+from streamflow.engine.faults import COMMIT_POINTS, CRASH_POINTS, ROLL_POINTS
 from streamflow.testing.driver import Crash, TopologyDriver
 
 __all__ = ["COMMIT_POINTS", "CRASH_POINTS", "ROLL_POINTS", "Crash", "TopologyDriver"]

@@ -1,4 +1,4 @@
-"""Drives a topology in memory: what you send goes through the production `advance`, commit and roll.
+"""Drives a topology in memory, through the production `advance`, commit and roll.
 
 Time moves only when the test says so: by the event time of what is sent, and by `advance`. A crash
 at any named step is a context manager; after it the tasks and sinks are taken up again as in
@@ -8,7 +8,7 @@ production, from changelog and chain.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import cycle
@@ -26,9 +26,9 @@ from streamflow.core.seal import to_json
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.sink import SinkPartition
+from streamflow.engine.sync import run_sync
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
-from streamflow.engine.sync import run_sync
 from streamflow.topology import Topology
 
 
@@ -108,7 +108,7 @@ class TopologyDriver:
         self._run_sinks()
 
     @contextmanager
-    def crash(self, *, at: str) -> Iterator[None]:
+    def crash(self, *, at: str) -> Generator[None]:
         """Let the process die when it gets to this step, once; afterwards it is started again."""
         self._crash_at = at
         try:

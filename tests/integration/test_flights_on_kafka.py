@@ -12,9 +12,7 @@ from tests.oracle import compare
 
 
 @pytest.fixture(scope="module")
-def finished(
-    kafka: Broker, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WorkerUnderTest]:
+def finished(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
     """A year of flights, its worker killed (-9) when half of them were committed."""
     folder: Path = tmp_path_factory.mktemp("flights")
     under_test = WorkerUnderTest(kafka.bootstrap, f"flights-{folder.name}", folder)

@@ -58,7 +58,12 @@ class WorkerUnderTest:
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "STREAMFLOW_SESSION_TIMEOUT": "PT6S", **self.environment, **environment},
+            env={
+                **os.environ,
+                "STREAMFLOW_SESSION_TIMEOUT": "PT6S",
+                **self.environment,
+                **environment,
+            },
         )
         self.started.append(worker)
         return worker
@@ -76,7 +81,7 @@ class WorkerUnderTest:
         return orjson.loads(out)
 
     def kill(self, worker: "subprocess.Popen[bytes]") -> None:
-        """kill -9."""
+        """Kill -9."""
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
 

@@ -107,7 +107,9 @@ def records(draw: Any) -> Record:
     good = _order(draw)
     kind = draw(st.integers(0, 11))
     if kind == 0:
-        return good._replace(value=draw(st.sampled_from([None, b"", b"{oops", b"[]", b"1 2", b"\xff"])))
+        return good._replace(
+            value=draw(st.sampled_from([None, b"", b"{oops", b"[]", b"1 2", b"\xff"]))
+        )
     if kind == 1:
         return good._replace(key=draw(st.sampled_from([None, b"XX"])))
     if kind == 2:

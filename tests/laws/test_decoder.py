@@ -1,4 +1,4 @@
-"""The fast path is the slow path: the columnar decoder accepts what pydantic accepts, as it does."""
+"""The fast path is the slow path: the decoder accepts what pydantic accepts, as it does."""
 
 import json
 from datetime import date
@@ -57,10 +57,25 @@ class Checked(BaseModel):
 numbers = st.one_of(st.integers(-(2**70), 2**70), st.floats(), st.booleans(), st.none())
 texts = st.one_of(
     st.text(max_size=6),
-    st.sampled_from(["2024-01-01", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00", "1", "1.5", "true"]),
+    st.sampled_from(
+        ["2024-01-01", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00", "1", "1.5", "true"]
+    ),
 )
 values = st.one_of(numbers, texts, st.lists(numbers, max_size=2))
-names = ["number", "r", "name", "kind", "flag", "tags", "day", "at", "price", "low", "high", "other"]
+names = [
+    "number",
+    "r",
+    "name",
+    "kind",
+    "flag",
+    "tags",
+    "day",
+    "at",
+    "price",
+    "low",
+    "high",
+    "other",
+]
 documents = st.dictionaries(st.sampled_from(names), values, max_size=9)
 raw = st.one_of(
     documents.map(lambda document: json.dumps(document).encode()),

@@ -16,13 +16,19 @@ from tests.oracle.flights import IDENTITY, year
 def check_tables(lake: Path) -> None:
     """Both Parquet tables: every clean flight once, every window with its values."""
     flights = f"read_parquet('{lake}/flights/**/*.parquet', hive_partitioning = true)"
-    counts = duckdb.sql(
+    counts = query(
         f"SELECT count(*), count(DISTINCT (_topic, _partition, _offset, _index)) FROM {flights}"
-    ).fetchall()[0]
+    )[0]
     assert counts == (year().passed, year().passed)
     columns = "origin, epoch_us(window_start), flights, mean_delay, max_delay, destinations"
     hourly = f"read_parquet('{lake}/hourly/**/*.parquet')"
-    check_windows(duckdb.sql(f"SELECT {columns} FROM {hourly}").fetchall())
+    check_windows(query(f"SELECT {columns} FROM {hourly}"))
+
+
+def query(sql: str) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    with duckdb.connect() as connection:
+        return connection.execute(sql).fetchall()
 
 
 def check_windows(rows: Iterable[tuple[Any, ...]]) -> None:

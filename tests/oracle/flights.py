@@ -1,7 +1,7 @@
 """The year of flights computed in SQL from the raw data: windows, late and rejected flights.
 
-Shares nothing with the engine: the order of arrival, the watermark and the windows are all DuckDB's.
-A flight is known by its row in the data set.
+Shares nothing with the engine: the order of arrival, the watermark and the windows are DuckDB's. A
+flight is known by its row in the data set.
 """
 
 import io
@@ -20,7 +20,9 @@ SQL = """
 WITH scheduled AS (
     SELECT *, time_hour + to_minutes(minute) AS planned FROM raw
 ), arrived AS (
-    SELECT *, CASE WHEN dep_time IS NULL THEN planned ELSE planned + to_minutes(dep_delay) END AS arrived
+    SELECT *,
+        planned + CASE WHEN dep_time IS NULL THEN INTERVAL 0 MINUTE ELSE to_minutes(dep_delay) END
+            AS arrived
     FROM scheduled
 ), judged AS (
     SELECT *,

@@ -96,12 +96,16 @@ def test_a_crash_anywhere_changes_nothing(point: str, keep_disk: bool) -> None:
     driver = TopologyDriver(topology, NOW, keep_disk=keep_disk)
     driver.send("flights", flight(delay=5), flight(TEN + HOUR))
     with driver.crash(at=point):
-        driver.send("flights", flight(delay=15), flight(delay=None), flight(TEN + 8 * HOUR), flight())
+        driver.send(
+            "flights", flight(delay=15), flight(delay=None), flight(TEN + 8 * HOUR), flight()
+        )
         driver.end_of_input()
     driver.process()
     driver.end_of_input()
 
-    hours = [(r["window_start"], r["flights"], r["max_delay"]) for r in driver.read("flights.hourly")]
+    hours = [
+        (r["window_start"], r["flights"], r["max_delay"]) for r in driver.read("flights.hourly")
+    ]
     assert hours == [(TEN, 2, 15), (TEN + HOUR, 1, 0), (TEN + 8 * HOUR, 1, 0)]
     assert sorted(hours) == sorted(
         (r["window_start"], r["flights"], r["max_delay"]) for r in driver.files("hourly")

@@ -76,7 +76,9 @@ def test_a_result_names_the_offsets_it_was_made_of(driver: TopologyDriver) -> No
 
 
 def test_a_row_names_its_record(driver: TopologyDriver) -> None:
-    driver.send("orders", order(0), Record(b"FR", b"{"), order(2)._replace(timestamp=1_700_000_000_123))
+    driver.send(
+        "orders", order(0), Record(b"FR", b"{"), order(2)._replace(timestamp=1_700_000_000_123)
+    )
     driver.end_of_input()
     rows = [row for table in driver.tables("orders") for row in table.to_pylist()]
     assert [(r["_topic"], r["_partition"], r["_offset"], r["_index"]) for r in rows] == [
@@ -99,7 +101,9 @@ def test_a_window_before_1970_is_aligned_like_any_other(driver: TopologyDriver) 
     early = datetime(1969, 12, 31, 23, 59, 30, tzinfo=UTC)
     driver.send("orders", order(0, at=early))
     driver.end_of_input()
-    assert driver.read("per-minute")[0]["window_start"] == datetime(1969, 12, 31, 23, 59, tzinfo=UTC)
+    assert driver.read("per-minute")[0]["window_start"] == datetime(
+        1969, 12, 31, 23, 59, tzinfo=UTC
+    )
 
 
 def test_the_boundary_belongs_to_the_window_that_starts_there(driver: TopologyDriver) -> None:
@@ -130,7 +134,9 @@ def test_a_sum_beyond_its_column_is_refused_and_never_wrapped() -> None:
 def test_new_input_after_the_end_was_declared_is_refused(driver: TopologyDriver) -> None:
     driver.send("orders", order(0))
     driver.end_of_input()
-    with pytest.raises(StateRefused, match=r"orders\[0\]: the end of its input was declared at offset 1"):
+    with pytest.raises(
+        StateRefused, match=r"orders\[0\]: the end of its input was declared at offset 1"
+    ):
         driver.send("orders", order(1))
 
 

@@ -1,4 +1,4 @@
-"""What bad input gets: a dead letter with offset, field and reason, and nothing around it is lost."""
+"""What bad input gets: a dead letter with offset, field and reason; nothing around it is lost."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -71,7 +71,9 @@ def test_an_unknown_field_passes_as_the_model_says() -> None:
 
 def test_a_value_of_one_megabyte_passes_or_dies_as_the_contract_says() -> None:
     driver = TopologyDriver(topology, NOW)
-    driver.send("orders", Record(b"FR", with_(product="x" * 1_000_000)), Record(b"FR", b"x" * 1_000_000))
+    driver.send(
+        "orders", Record(b"FR", with_(product="x" * 1_000_000)), Record(b"FR", b"x" * 1_000_000)
+    )
     assert driver.totals["passed"] == 1
     assert len(driver.records("orders.dlq")[0].value or b"") == 1_000_000
 

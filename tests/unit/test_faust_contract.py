@@ -75,7 +75,7 @@ def test_a_transport_is_chosen_by_class_attributes() -> None:
 
 
 def test_a_message_takes_the_arguments_that_the_transport_gives() -> None:
-    message = ConsumerMessage("t", 0, 7, 0.0, 0, (), None, None, None, 0, 0, generation_id=1)
+    message = ConsumerMessage("t", 0, 7, 0.0, 0, None, None, None, None, 0, 0, generation_id=1)
     assert (message.topic, message.offset, message.generation_id) == ("t", 7, 1)
 
 

@@ -29,7 +29,17 @@ READING_ORDER = [
     "parquet",
     "cut",
 ]
-CLIENTS = {"aiokafka", "faust", "mode", "rocksdict", "obstore", "deltalake", "duckdb", "rich", "click"}
+CLIENTS = {
+    "aiokafka",
+    "faust",
+    "mode",
+    "rocksdict",
+    "obstore",
+    "deltalake",
+    "duckdb",
+    "rich",
+    "click",
+}
 CORE_MAY = {"pyarrow", "pydantic", "orjson", "streamflow", "__future__"}
 CLOCKS = {"asyncio", "time", "random", "logging", "secrets", "uuid", "socket", "threading"}
 LAYERS = {
@@ -90,7 +100,17 @@ def test_no_layer_looks_up(layer: str) -> None:
 
 
 def test_importing_streamflow_brings_no_client() -> None:
-    values = ["aggregates", "batch", "clock", "destinations", "errors", "ports", "rules", "schema", "sql"]
+    values = [
+        "aggregates",
+        "batch",
+        "clock",
+        "destinations",
+        "errors",
+        "ports",
+        "rules",
+        "schema",
+        "sql",
+    ]
     for name in (*values, "topology", "windows"):
         roots = {found.split(".")[0] for found in imports(ROOT / f"{name}.py")}
         assert not roots & CLIENTS - {"faust"}, name

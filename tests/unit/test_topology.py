@@ -1,4 +1,4 @@
-"""A topology that cannot work is refused when it is built, in words that say where and what to do."""
+"""A topology that cannot work is refused when it is built, saying where and what to do."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -100,11 +100,17 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         lambda: both(lambda orders: orders.to(parquet("o", partition_by=month("at")))),
         "would hide a column of that name",
     ),
-    (lambda: stream().gate(Rule("r", "cent > 1")), "there is no field 'cent'; did you mean 'cents'?"),
+    (
+        lambda: stream().gate(Rule("r", "cent > 1")),
+        "there is no field 'cent'; did you mean 'cents'?",
+    ),
     (lambda: stream().gate(Rule("r", "cents >")), "cannot be read as SQL\n  cents >"),
     (lambda: stream().gate(Rule("r", "cents + 1")), "gives int64, not true or false"),
     (lambda: stream().gate(Rule("r", "cents > 'x'")), "cannot be computed on these fields"),
-    (lambda: stream().gate(Rule("r", "cents > 1"), Rule("r", "cents > 2")), "two rules are named 'r'"),
+    (
+        lambda: stream().gate(Rule("r", "cents > 1"), Rule("r", "cents > 2")),
+        "two rules are named 'r'",
+    ),
     (lambda: Rule("r", "cents > 1", severity="fatal"), "severity 'fatal' is none of"),  # type: ignore[arg-type]
     (lambda: stream().window(Tumbling(HOUR), by="land", grace=HOUR), "Order has no field 'land'"),
     (
@@ -134,9 +140,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("build", "words"), REFUSED, ids=[words[:40] for _, words in REFUSED]
-)
+@pytest.mark.parametrize(("build", "words"), REFUSED, ids=[words[:40] for _, words in REFUSED])
 def test_it_is_refused_in_words(build: Callable[[], Any], words: str) -> None:
     with pytest.raises(TopologyError, match=words):
         build()
@@ -149,8 +153,12 @@ def test_a_result_whose_type_does_not_fit_the_model_is_refused() -> None:
         orders: AwareDatetime
 
     orders = stream()
-    results = orders.window(Tumbling(HOUR), by="country", grace=HOUR).aggregate(Wrong, orders=Count())
-    with pytest.raises(TopologyError, match=r"Wrong\.orders is timestamp.*, but Count\(\) gives int64"):
+    results = orders.window(Tumbling(HOUR), by="country", grace=HOUR).aggregate(
+        Wrong, orders=Count()
+    )
+    with pytest.raises(
+        TopologyError, match=r"Wrong\.orders is timestamp.*, but Count\(\) gives int64"
+    ):
         Topology("t", results.to(topic("x")), results.late.drop(), *edges(orders))
 
 

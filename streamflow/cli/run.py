@@ -1,0 +1,136 @@
+"""`streamflow run --local`: a topology over files, in one process, without Kafka."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+
+from streamflow.batch import Record
+from streamflow.cli.load import load_topology
+from streamflow.clock import SystemClock
+from streamflow.core.plan import TaskPlan
+from streamflow.engine.status import conservation
+from streamflow.errors import SettingsError
+from streamflow.local import PARTITIONS, LocalResult, LocalRun
+from streamflow.topology import Topology
+
+EPILOG = """Example: streamflow run topologies.flights --local --input flights.ndjson
+
+A line that is not a record of the topology's contract ends in the file of its dead letters. There
+is no log to go on from, so a run is one attempt: its folder appears when the input is done."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("topology")
+@click.option("--local", is_flag=True, help="Over files; on Kafka it is `streamflow worker`.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[TOPIC=]FILE",
+    help="A file of JSON lines; name the topic where the topology has several. Repeatable.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder that the run makes; local-runs/NAME-TIME if left out.",
+)
+@click.option("--partitions", type=click.IntRange(1), default=PARTITIONS, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(
+    topology: str,
+    local: bool,
+    inputs: tuple[str, ...],
+    output: Path | None,
+    partitions: int,
+    as_json: bool,
+) -> None:
+    """Run TOPOLOGY, such as topologies.flights, over files until they end."""
+    if not local:
+        raise SettingsError("run needs --local; to run on Kafka use `streamflow worker`")
+    loaded = load_topology(topology)
+    files = _files(loaded, inputs)
+    clock = SystemClock()
+    folder = output or Path("local-runs") / f"{loaded.name}-{clock.now():%Y%m%d-%H%M%S}"
+    started = clock.monotonic()
+    with Console(stderr=True).status(f"running {loaded.name}") as status:
+
+        def progress(totals: Counter[str]) -> None:
+            status.update(f"running {loaded.name}: {totals['in']:,} records")
+
+        plans = {plan.source.topic: plan for plan in loaded.tasks}
+        records = {topic: _records(plans[topic], paths) for topic, paths in files.items()}
+        result = LocalRun(loaded, folder, partitions=partitions).run(records, progress)
+    _summary(result, clock.monotonic() - started, as_json=as_json)
+
+
+def _summary(result: LocalResult, seconds: float, *, as_json: bool) -> None:
+    if as_json:
+        document = {
+            "records": result.totals["in"],
+            "seconds": seconds,
+            "totals": dict(result.totals),
+            "rules": dict(result.rules),
+            "folder": str(result.folder),
+            "files": result.files,
+            "rows": result.rows,
+        }
+        click.echo(orjson.dumps(document))
+        return
+    for line in conservation(result.totals):
+        click.echo(line)
+    click.echo(f"{result.files} Parquet files, {result.rows:,} rows, {seconds:.1f} s")
+    click.echo(f"all in {result.folder}")
+
+
+def _files(topology: Topology, inputs: tuple[str, ...]) -> dict[str, list[Path]]:
+    """The input files of each source topic.
+
+    Raises:
+        SettingsError: naming every file that is not there and every topic that is not read.
+    """
+    topics = [plan.source.topic for plan in topology.tasks]
+    files: dict[str, list[Path]] = {}
+    problems: list[str] = []
+    for given in inputs:
+        topic, named, path = given.partition("=")
+        if not named:
+            topic, path = topics[0], given
+            if len(topics) > 1:
+                problems.append(f"--input {given}: say for which topic, as one of {topics} and =")
+        if topic not in topics:
+            problems.append(f"--input {given}: {topology.name} reads {topics}, not {topic!r}")
+        if not Path(path).is_file():
+            problems.append(f"--input {given}: there is no file {path!r} in {Path.cwd()}")
+        files.setdefault(topic, []).append(Path(path))
+    if not inputs:
+        problems.append("no --input; name at least one file of JSON lines")
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return files
+
+
+def _records(plan: TaskPlan, paths: Iterable[Path]) -> Iterator[Record]:
+    """Each line as a record: its bytes unchanged, keyed as the source says."""
+    for path in paths:
+        with path.open("rb") as lines:
+            for line in lines:
+                value = line.rstrip(b"\r\n")
+                yield Record(_key(plan.source.key, value), value)
+
+
+def _key(field: str | None, value: bytes) -> bytes | None:
+    """The key that the source declares; None when the line has none, which the decoder refuses."""
+    if field is None:
+        return None
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    key = document.get(field) if isinstance(document, dict) else None
+    return None if key is None else str(key).encode()
