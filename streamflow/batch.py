@@ -56,8 +56,7 @@ class MicroBatch:
     @property
     def nbytes(self) -> int:
         """Size of keys and values in bytes."""
-        keys = sum(len(key) for key in self.keys if key is not None)
-        return keys + sum(len(value) for value in self.values if value is not None)
+        return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
 
     def cut(self, start: int, stop: int) -> MicroBatch:
         """The part of this batch whose offsets lie in `[start, stop)`."""

@@ -177,7 +177,11 @@ class Host:
             self._world.task_ports(tp),
             partitions=self._partitions[tp.topic],
             version=self.topology.version,
-            limits=TaskLimits(self.settings.commit_interval, self.settings.commit_records),
+            limits=TaskLimits(
+                self.settings.commit_interval,
+                self.settings.commit_records,
+                self.settings.commit_bytes,
+            ),
         )
 
     def _sink_lane(self, tp: TopicPartition) -> SinkLane:

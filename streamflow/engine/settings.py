@@ -29,6 +29,9 @@ class Settings(BaseSettings):
         timedelta(seconds=1), gt=timedelta(0), description="A commit waits no longer than this."
     )
     commit_records: int = Field(50_000, gt=0, description="A commit has no more input than this.")
+    commit_bytes: int = Field(
+        32 * 1024 * 1024, gt=0, description="A commit has no more bytes of input than this."
+    )
     session_timeout: timedelta = Field(
         timedelta(seconds=15),
         ge=timedelta(seconds=6),

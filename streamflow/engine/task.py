@@ -47,10 +47,11 @@ class TaskPorts:
 
 @dataclass(frozen=True)
 class TaskLimits:
-    """A commit is due at whichever comes first."""
+    """A commit is due at whichever comes first; `bytes` are those of the input records."""
 
     interval: timedelta = timedelta(seconds=1)
     records: int = 50_000
+    bytes: int = 32 * 1024 * 1024
 
 
 class Task:
@@ -81,7 +82,7 @@ class Task:
         self._limits = limits or TaskLimits()
         self._steps: list[Step] = []
         self._acks: list[Callable[[], None]] = []
-        self._pending = 0
+        self._pending = self._pending_bytes = 0
         self._since = 0.0
 
     @property
@@ -107,7 +108,8 @@ class Task:
                 records are gone.
         """
         await self._ports.outbox.fence()
-        self._steps, self._acks, self._pending = [], [], 0
+        self._steps, self._acks = [], []
+        self._pending = self._pending_bytes = 0
         await self._restore()
         meta = self._ports.store.get([META])[0]
         if meta is None:
@@ -138,12 +140,14 @@ class Task:
             )
         if batch.start < position:
             batch = batch.cut(position, batch.stop)
-        self._take(advance(self.plan, self.state, self._ports.store, batch), len(batch))
+        self._pending += len(batch)
+        self._pending_bytes += batch.nbytes
+        self._take(advance(self.plan, self.state, self._ports.store, batch))
 
     def end_of_input(self) -> None:
         """Declare that nothing follows the position: every window closes. Idempotent."""
         if self.state.ended is None:
-            self._take(end_of_input(self.plan, self.state, self._ports.store, self.tp), 0)
+            self._take(end_of_input(self.plan, self.state, self._ports.store, self.tp))
 
     @property
     def due(self) -> bool:
@@ -151,8 +155,9 @@ class Task:
         if not self._steps:
             return False
         waited = self._ports.clock.monotonic() - self._since
-        full = self._pending >= self._limits.records
-        return full or waited >= self._limits.interval.total_seconds()
+        limits = self._limits
+        full = self._pending >= limits.records or self._pending_bytes >= limits.bytes
+        return full or waited >= limits.interval.total_seconds()
 
     @property
     def idle(self) -> bool:
@@ -190,7 +195,8 @@ class Task:
             faults=self._ports.faults,
         )
         self.state = sealed.state
-        self._steps, self._pending = [], 0
+        self._steps = []
+        self._pending = self._pending_bytes = 0
         return True
 
     async def close(self) -> None:
@@ -199,11 +205,10 @@ class Task:
         await self._ports.outbox.close()
         self._ports.store.close()
 
-    def _take(self, step: Step, records: int) -> None:
+    def _take(self, step: Step) -> None:
         if not self._steps:
             self._since = self._ports.clock.monotonic()
         self._steps.append(step)
-        self._pending += records
         self.state = step.state
 
     def _acknowledge(self) -> None:

@@ -184,7 +184,7 @@ class BatchConsumer(driver.Consumer):
             None,
             None,
             0,
-            batch.nbytes,
+            0,
             TP(tp.topic, tp.partition),
             generation_id=self.app.consumer_generation_id,
         )
