@@ -1,0 +1,65 @@
+"""What the documents show is what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from streamflow.cli import COMMANDS, main
+from streamflow.engine.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_topology_in_the_readme_is_the_one_that_runs() -> None:
+    shown = blocks("python")[0]
+    assert shown in (ROOT / "topologies" / "flights.py").read_text()
+
+
+def test_the_test_in_the_readme_passes() -> None:
+    names: dict[str, object] = {}
+    exec(blocks("python")[1], names)  # noqa: S102  (our own document)
+    test = names["test_what_is_no_flight_is_a_dead_letter"]
+    assert callable(test)
+    test()
+
+
+def test_make_knows_the_commands_of_the_readme() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for line in blocks("sh")[0].splitlines():
+        target = line.split()[1]
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_in_the_readme_and_has_help_with_an_example(name: str) -> None:
+    assert f"`streamflow {name}" in README
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Example" in result.output
+    assert f"streamflow {name}" in result.output
+
+
+def test_each_setting_is_documented_with_its_default() -> None:
+    for name, info in Settings.model_fields.items():
+        assert f"`STREAMFLOW_{name.upper()}`" in OPERATING, name
+        assert info.description, name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_each_link_and_file_that_is_named_exists(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (path.parent / target).exists(), target
+    if path.name == "ARCHITECTURE.md":
+        for name in re.findall(r"`((?:core|engine|edges|tests)/[a-z_]+(?:\.py|/)?)`", text):
+            found = ROOT / name if name.startswith("tests") else ROOT / "streamflow" / name
+            assert found.exists(), name
