@@ -202,7 +202,7 @@ class MemoryStore:
 
     def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """See `StateStore.apply`."""
-        for key, value in changes:
+        for key, value in list(changes):  # an error in them must leave all as it was
             if value is None:
                 if self._values.pop(key, None) is not None:
                     del self._keys[bisect_left(self._keys, key)]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from rocksdict import Cache, Options, Rdict, ReadOptions, WriteBatch, WriteBufferManager
 
-from streamflow.errors import SettingsError, StateDamaged
+from streamflow.errors import SettingsError, StateDamaged, TaskLost
 
 
 class StateMemory:
@@ -58,22 +59,41 @@ class StateFolder:
 
 
 class RocksStore:
-    """A `StateStore` on disk."""
+    """A `StateStore` on disk.
+
+    A database that does not open, or turns out to be corrupt, is no loss: the changelog has all
+    that was in it. It is deleted, at once or in `close`, and the next one starts empty.
+
+    Raises:
+        TaskLost: this process has the database open already; it may be closed later.
+        StateDamaged: a database was corrupt, or none can be made.
+    """
 
     def __init__(self, path: Path, memory: StateMemory | None = None) -> None:
         self._path = path
         self._memory = memory or StateMemory()
+        self._corrupt = False
         self._db: Any = self._open()
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `StateStore.get`."""
-        return list(self._db.get(list(keys)))
+        with self._words():
+            return list(self._db.get(list(keys)))
 
     def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
         """See `StateStore.scan`."""
         bound = ReadOptions()
         bound.set_iterate_upper_bound(stop)
-        return list(self._db.items(from_key=start, read_opt=bound))
+        found: list[tuple[bytes, bytes]] = []
+        with self._words():
+            entries = self._db.iter(bound)
+            entries.seek(start)
+            while entries.valid():
+                found.append((entries.key(), entries.value()))
+                entries.next()
+            # At a corrupt block an iterator just ends; `items` and the like never say so.
+            entries.status()
+        return found
 
     def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """See `StateStore.apply`."""
@@ -83,12 +103,13 @@ class RocksStore:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        self._db.write(batch)
+        with self._words():
+            self._db.write(batch)
 
     def clear(self) -> None:
         """See `StateStore.clear`."""
         self.close()
-        shutil.rmtree(self._path, ignore_errors=True)
+        _remove(self._path)
         self._db = self._open()
 
     def close(self) -> None:
@@ -96,17 +117,23 @@ class RocksStore:
         if self._db is not None:
             self._db.close()
             self._db = None
+        if self._corrupt:
+            _remove(self._path)
+            self._corrupt = False
 
     def _open(self) -> Any:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             return Rdict(os.fspath(self._path), self._options())
         except Exception as error:
-            if not self._path.exists():
-                raise StateDamaged(f"no state can be made in {self._path}: {error}") from error
-        # A database that does not open is no loss: the changelog has everything that was in it.
-        shutil.rmtree(self._path)
-        return Rdict(os.fspath(self._path), self._options())
+            if "lock hold by current process" in str(error):
+                raise TaskLost(f"the state {self._path} is still in use: {error}") from error
+            reason = str(error)
+        try:
+            _remove(self._path)
+            return Rdict(os.fspath(self._path), self._options())
+        except Exception as error:
+            raise StateDamaged(f"no state can be made in {self._path}: {reason}") from error
 
     def _options(self) -> Options:
         options = Options(raw_mode=True)
@@ -115,3 +142,21 @@ class RocksStore:
         options.set_row_cache(self._memory.cache)
         options.set_keep_log_file_num(1)
         return options
+
+    @contextmanager
+    def _words(self) -> Generator[None]:
+        try:
+            yield
+        except Exception as error:
+            if "Corruption" not in str(error):
+                raise
+            self._corrupt = True
+            raise StateDamaged(f"the state {self._path} is corrupt: {error}") from error
+
+
+def _remove(path: Path) -> None:
+    """Delete a database, or whatever lies in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,152 @@
+"""The state of a task on disk: the contract of every store, and what only a disk can do wrong."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from streamflow.edges.memory import MemoryStore
+from streamflow.edges.rocksdb import RocksStore, StateFolder
+from streamflow.errors import SettingsError, StateDamaged, TaskLost
+from streamflow.testing.contracts_store import LAWS, OpenStore
+
+
+@pytest.fixture(params=["memory", "rocksdb"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    if request.param == "rocksdb":
+        return lambda: RocksStore(tmp_path / "state" / "flights-0")
+    store = MemoryStore()
+    return lambda: store
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_the_contract_is_kept(law: Callable[[OpenStore], None], open_store: OpenStore) -> None:
+    law(open_store)
+
+
+def test_a_killed_process_leaves_whole_commits(tmp_path: Path) -> None:
+    path = tmp_path / "flights-0"
+    dying = f"""
+import os, signal
+from pathlib import Path
+from streamflow.edges.rocksdb import RocksStore
+
+def torn():
+    yield b"a", b"torn"
+    yield b"c", b"torn"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+store = RocksStore(Path({str(path)!r}))
+store.apply([(b"a", b"whole"), (b"b", b"whole")])
+store.apply(torn())
+"""
+    died = subprocess.run([sys.executable, "-c", dying], check=False)
+    assert died.returncode == -9
+    with closing(RocksStore(path)) as store:
+        assert store.scan(b"", b"\xff") == [(b"a", b"whole"), (b"b", b"whole")]
+
+
+@pytest.mark.parametrize("damage", ["CURRENT", "MANIFEST-*", "*.sst"])
+def test_a_damaged_database_is_made_anew(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "flights-0"
+    with closing(RocksStore(path)) as store:
+        store.apply([(b"a", b"1")])
+        store._db.flush()
+    (damaged,) = path.glob(damage)
+    damaged.write_bytes(b"garbage")
+    with closing(RocksStore(path)) as store:
+        assert store.scan(b"", b"\xff") == []
+        store.apply([(b"b", b"2")])
+    with closing(RocksStore(path)) as store:
+        assert store.scan(b"", b"\xff") == [(b"b", b"2")]
+
+
+def test_a_folder_of_garbage_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "flights-0"
+    path.mkdir()
+    for name in ("CURRENT", "IDENTITY", "MANIFEST-000001", "000004.log", "rocksdict-config.json"):
+        (path / name).write_bytes(b"\xff\x00garbage")
+    with closing(RocksStore(path)) as store:
+        store.apply([(b"a", b"1")])
+        assert store.get([b"a"]) == [b"1"]
+
+
+def test_a_file_in_the_place_of_a_database_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "flights-0"
+    path.write_text("not a folder")
+    with closing(RocksStore(path)) as store:
+        store.apply([(b"a", b"1")])
+
+
+def test_a_disk_that_takes_no_state_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StateDamaged, match="no state can be made in"):
+        RocksStore(tmp_path / "file" / "flights-0")
+
+
+def test_corruption_that_is_found_later_costs_the_state_but_not_the_task(tmp_path: Path) -> None:
+    path = tmp_path / "flights-0"
+    with closing(RocksStore(path)) as store:
+        store.apply([(b"%05d" % i, b"x" * 100) for i in range(1000)])
+        store._db.flush()
+    (table,) = path.glob("*.sst")
+    data = bytearray(table.read_bytes())
+    data[100:2000] = bytes(1900)
+    table.write_bytes(data)
+    with closing(RocksStore(path)) as store, pytest.raises(StateDamaged, match="corrupt"):
+        store.scan(b"", b"\xff")
+    with closing(RocksStore(path)) as anew:
+        assert anew.scan(b"", b"\xff") == []
+
+
+def test_a_database_that_another_one_holds_is_not_deleted(tmp_path: Path) -> None:
+    """A task that is opened twice in one process is a defect, and must not cost its state."""
+    path = tmp_path / "flights-0"
+    with closing(RocksStore(path)) as store:
+        store.apply([(b"a", b"1")])
+        with pytest.raises(TaskLost, match="in use"):
+            RocksStore(path)
+        assert store.get([b"a"]) == [b"1"]
+    with closing(RocksStore(path)) as again:
+        assert again.get([b"a"]) == [b"1"]
+
+
+def test_two_workers_cannot_have_one_folder(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "app" / "worker")
+    with pytest.raises(SettingsError, match="--worker-id"):
+        StateFolder(tmp_path / "app" / "worker")
+    StateFolder(tmp_path / "app" / "other").close()
+    folder.close()
+    folder.close()
+    StateFolder(tmp_path / "app" / "worker").close()
+
+
+def test_the_folder_of_a_killed_worker_is_free(tmp_path: Path) -> None:
+    dying = f"""
+import os, signal
+from pathlib import Path
+from streamflow.edges.rocksdb import StateFolder
+
+folder = StateFolder(Path({str(tmp_path)!r}))
+store = folder.store("flights-0")
+store.apply([(b"a", b"1")])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    died = subprocess.run([sys.executable, "-c", dying], check=False)
+    assert died.returncode == -9
+    folder = StateFolder(tmp_path)
+    with closing(folder.store("flights-0")) as store:
+        assert store.get([b"a"]) == [b"1"]
+    folder.close()
+
+
+def test_the_stores_of_a_worker_are_apart_and_share_their_memory(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    with closing(folder.store("a-0")) as one, closing(folder.store("a-1")) as other:
+        one.apply([(b"k", b"1")])
+        assert other.get([b"k"]) == [None]
+        assert one._memory is other._memory is folder.memory
+    folder.close()
