@@ -97,9 +97,16 @@ class KafkaOutbox:
     async def close(self) -> None:
         """See `Outbox.close`."""
         producer, self._producer = self._producer, None
-        if producer is not None:
-            with suppress(Exception):
-                await producer.stop()
+        sent, self._sent = self._sent, []
+        if producer is None:
+            return
+        with suppress(Exception):
+            await producer.stop()
+        for _, future in sent:
+            future.cancel()
+            _ignore(future)
+        with suppress(Exception):
+            _ignore(producer._txn_manager.wait_for_transaction_end())
 
     async def _send(self, tp: TopicPartition, records: Sequence[Record]) -> None:
         batch = self._producer.create_batch()
@@ -120,16 +127,20 @@ class KafkaOutbox:
     async def _place(
         self, topic: str, records: Sequence[Record]
     ) -> dict[TopicPartition, list[Record]]:
-        """Records by partition; the partitioner runs once per distinct key."""
+        """Records by partition; the partitioner runs once per distinct key.
+
+        Records without a key stay together, in the first partition: Kafka's clients spread them by
+        chance, and a task that does its work again would do it in another order.
+        """
         if topic not in self._partitions:
             self._partitions[topic] = len(await self._producer.partitions_for(topic))
         count = self._partitions[topic]
-        known: dict[bytes, int] = {}
+        known: dict[bytes | None, int] = {None: 0}
         placed: dict[TopicPartition, list[Record]] = {}
         for record in records:
-            key = record.key if record.key is not None else b""
+            key = record.key
             if key not in known:
-                known[key] = default_partition(key, count)
+                known[key] = default_partition(key or b"", count)
             placed.setdefault(TopicPartition(topic, known[key]), []).append(record)
         return placed
 
@@ -154,6 +165,12 @@ def _append(batch: Any, record: Record) -> bool:
         headers=list(record.headers),
     )
     return metadata is not None
+
+
+def _ignore(future: asyncio.Future[Any] | None) -> None:
+    """What failed was said by the step that failed; asyncio would log it once more."""
+    if future is not None and future.done() and not future.cancelled():
+        future.exception()
 
 
 async def _next_offset(future: Any, count: int) -> int:

@@ -47,10 +47,13 @@ class MemoryBroker:
         self.topics: dict[str, list[Partition]] = {}
         self.offsets: dict[TopicPartition, int] = {}
         self.epochs: dict[str, int] = {}
+        self.limits: dict[str, int] = {}
 
-    def create(self, topic: str, partitions: int) -> None:
-        """Create a topic if it is not there."""
+    def create(self, topic: str, partitions: int, *, record_bytes: int | None = None) -> None:
+        """Create a topic if it is not there; it takes records of any size unless told otherwise."""
         self.topics.setdefault(topic, [Partition() for _ in range(partitions)])
+        if record_bytes is not None:
+            self.limits[topic] = record_bytes
 
     def partition(self, tp: TopicPartition) -> Partition:
         """The log of one partition."""
@@ -121,6 +124,10 @@ class MemoryOutbox:
 
     async def flush(self) -> Mapping[TopicPartition, int]:
         """See `Outbox.flush`."""
+        for tp, record in self._transaction():
+            size = len(record.key or b"") + len(record.value or b"")
+            if size > self._broker.limits.get(tp.topic, size):
+                raise TaskLost(f"{self._id}: {tp} does not take a record of {size:,} bytes")
         counts = Counter(tp for tp, _ in self._transaction())
         return {tp: self._broker.partition(tp).next_offset + n for tp, n in counts.items()}
 

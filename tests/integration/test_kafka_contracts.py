@@ -1,0 +1,100 @@
+"""The ports on Kafka keep the contracts that the memory ports keep too."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaTopicPartition
+
+from streamflow.batch import Record, TopicPartition
+from streamflow.broker import Broker
+from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
+from streamflow.edges.kafka_changelog import KafkaChangelog
+from streamflow.edges.kafka_outbox import KafkaOutbox
+from streamflow.testing import contracts_changelog, contracts_outbox
+
+
+class KafkaBench:
+    """A bench of the contracts on one fresh topic."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self.topic = name
+        self._connection = {"bootstrap_servers": bootstrap}
+
+    async def prepare(self) -> None:
+        async with KafkaAdmin(self._connection) as admin:
+            await admin.create(
+                [TopicSpec(self.topic, contracts_outbox.PARTITIONS, {"retention.ms": "-1"})]
+            )
+
+    def outbox(self) -> KafkaOutbox:
+        return KafkaOutbox(self._connection, f"{self.topic}-producer", f"{self.topic}-group")
+
+    def changelog(self) -> KafkaChangelog:
+        return KafkaChangelog(self._connection, TopicPartition(self.topic, 0))
+
+    async def committed(self, tp: TopicPartition) -> list[tuple[int, Record]]:
+        wanted = KafkaTopicPartition(*tp)
+        consumer = AIOKafkaConsumer(
+            **self._connection, isolation_level="read_committed", enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            consumer.assign([wanted])
+            await consumer.seek_to_beginning(wanted)
+            end = (await consumer.end_offsets([wanted]))[wanted]
+            found: list[tuple[int, Record]] = []
+            while await consumer.position(wanted) < end:
+                fetched = await consumer.getmany(wanted, timeout_ms=50)
+                for rows in fetched.values():
+                    found += [
+                        (r.offset, Record(r.key, r.value, r.timestamp, tuple(r.headers)))
+                        for r in rows
+                    ]
+            return found
+        finally:
+            await consumer.stop()
+
+    async def end(self, tp: TopicPartition) -> int:
+        offsets = KafkaOffsets(self._connection)
+        await offsets.start()
+        try:
+            return (await offsets.bounds([tp]))[tp][1]
+        finally:
+            await offsets.stop()
+
+    async def position(self, tp: TopicPartition) -> int | None:
+        async with KafkaAdmin(self._connection) as admin:
+            return await admin.group_offset(f"{self.topic}-group", tp)
+
+    async def trim(self, tp: TopicPartition, before: int) -> None:
+        async with KafkaAdmin(self._connection) as admin:
+            await admin.trim(tp, before)
+
+
+Law = Callable[[KafkaBench], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def run(kafka: Broker, fresh: str) -> Callable[[Law], None]:
+    """Runs a law on a fresh topic."""
+
+    async def go(law: Law) -> None:
+        bench = KafkaBench(kafka.bootstrap, fresh)
+        async with asyncio.timeout(60):
+            await bench.prepare()
+            await law(bench)
+
+    return lambda law: asyncio.run(go(law))
+
+
+@pytest.mark.parametrize("law", contracts_outbox.LAWS, ids=lambda law: law.__name__)
+def test_the_outbox_keeps_the_contract(law: Law, run: Callable[[Law], None]) -> None:
+    run(law)
+
+
+@pytest.mark.parametrize("law", contracts_changelog.LAWS, ids=lambda law: law.__name__)
+def test_the_changelog_keeps_the_contract(law: Law, run: Callable[[Law], None]) -> None:
+    run(law)
