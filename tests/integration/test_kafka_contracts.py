@@ -21,7 +21,7 @@ class KafkaBench:
 
     def __init__(self, bootstrap: str, name: str) -> None:
         self.topic = name
-        self._connection = {"bootstrap_servers": bootstrap}
+        self._connection: dict[str, Any] = {"bootstrap_servers": bootstrap}
 
     async def prepare(self) -> None:
         async with KafkaAdmin(self._connection) as admin:
