@@ -1,0 +1,156 @@
+"""`streamflow produce`: lines of JSON to a topic."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from streamflow.clock import Clock, SystemClock
+from streamflow.engine.settings import Settings
+from streamflow.produce.lines import Input, LineRules, Lines
+from streamflow.produce.send import produce_chunks
+from streamflow.produce.topics import existing_topic, made_topic
+
+EPILOG = """\b
+Examples:
+    streamflow produce orders orders.ndjson --key customer --create
+    tail -f app.log | streamflow produce logs --keep-bad
+
+Each line is one record, and its bytes go out as they are. --key takes text, numbers and booleans.
+--timestamp takes ISO 8601 text (UTC where it names no zone) or an epoch number: below 1e11 it
+counts seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. Kafka refuses
+a time more than an hour ahead. A line that is not JSON or lacks a field ends the command, with
+what came before it sent."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("topic")
+@click.argument(
+    "files",
+    nargs=-1,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+    metavar="[FILE]...",
+)
+@click.option("--key", metavar="FIELD", help="The field whose value is the record's key.")
+@click.option("--timestamp", metavar="FIELD", help="The field with the record's time; else now.")
+@click.option("--keep-bad", is_flag=True, help="Send bad lines too, to test your dead letters.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records per second.")
+@click.option("--create", is_flag=True, help="Make the topic if it does not exist.")
+@click.option("--partitions", type=click.IntRange(1), help="As --create, with this many.")
+@click.option("--broker", help="Kafka's bootstrap servers, HOST:PORT, comma separated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+def command(
+    topic: str, files: Sequence[Path], broker: str | None, as_json: bool, **options: Any
+) -> None:
+    """Send lines of JSON from files, or from standard input, to a topic."""
+    # What the client would log is raised too, and said once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    connection = {"bootstrap_servers": Settings.load(broker=broker).broker}
+    with ExitStack() as stack:
+        inputs = [_open(path, stack) for path in files or (Path("-"),)]
+        summary = asyncio.run(_produce(connection, topic, inputs, options, SystemClock()))
+    if as_json:
+        click.echo(orjson.dumps(summary))
+    else:
+        click.echo(_sentence(summary))
+
+
+async def _produce(
+    connection: dict[str, Any],
+    topic: str,
+    inputs: Sequence[Input],
+    options: dict[str, Any],
+    clock: Clock,
+) -> dict[str, Any]:
+    if options["create"] or options["partitions"]:
+        partitions, limits = await made_topic(connection, topic, options["partitions"])
+    else:
+        partitions, limits = await existing_topic(connection, topic)
+    rules = LineRules(options["key"], options["timestamp"], options["keep_bad"])
+    lines = Lines(inputs, rules, limits, clock)
+    started = clock.monotonic()
+    with _progress(topic, lines, _size(inputs)) as on_progress:
+        count = await produce_chunks(
+            connection,
+            topic,
+            lines.chunks(),
+            partitions,
+            on_progress,
+            rate=options["rate"],
+            clock=clock,
+        )
+    seconds = clock.monotonic() - started
+    return {
+        "topic": topic,
+        "partitions": partitions,
+        "records": count,
+        "bad": lines.bad,
+        "bytes": lines.nbytes,
+        "seconds": round(seconds, 3),
+        "records_per_second": round(count / seconds) if seconds > 0 else 0,
+    }
+
+
+def _open(path: Path, stack: ExitStack) -> Input:
+    if str(path) != "-":
+        return Input(str(path), stack.enter_context(path.open("rb", buffering=0)).read)
+    if sys.stdin.isatty():
+        click.echo("reading lines from the terminal; Ctrl-D ends", err=True)
+    # Unbuffered: a reader that waits in a buffer's lock would abort Python when Ctrl-C ends it.
+    stdin: Any = sys.stdin.buffer
+    return Input("stdin", getattr(stdin, "raw", stdin).read)
+
+
+def _size(inputs: Sequence[Input]) -> int | None:
+    """Bytes of all inputs, None if one has no size that is known before it ends."""
+    total = 0
+    for source in inputs:
+        path = Path(source.name)
+        if not path.is_file():
+            return None
+        total += path.stat().st_size
+    return total
+
+
+@contextmanager
+def _progress(topic: str, lines: Lines, size: int | None) -> Generator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[records]:,} records"),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(topic, total=size, records=0, rate=0.0)
+
+        def show(count: int) -> None:
+            elapsed = progress.tasks[task].elapsed
+            rate = count / elapsed if elapsed else 0.0
+            progress.update(task, completed=lines.read, records=count, rate=rate)
+
+        yield show
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    bad = f" ({summary['bad']:,} bad ones kept)" if summary["bad"] else ""
+    return (
+        f"{summary['records']:,} records{bad}, {summary['bytes'] / 1e6:,.1f} MB in "
+        f"{summary['seconds']:.1f} s, {summary['records_per_second']:,} records/s, "
+        f"to {summary['topic']} ({summary['partitions']} partitions)"
+    )

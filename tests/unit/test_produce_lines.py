@@ -1,0 +1,107 @@
+"""Lines of JSON become records, byte for byte."""
+
+from datetime import UTC, datetime
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamflow.batch import Record
+from streamflow.clock import SimulatedClock
+from streamflow.errors import StreamflowError
+from streamflow.produce import lines
+from streamflow.produce.limits import Limits
+from streamflow.produce.lines import Input, LineRules, Lines
+
+CLOCK = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
+LIMITS = Limits.of({"max.message.bytes": "1000", "message.timestamp.after.max.ms": "3600000"})
+
+
+def reading(*texts: bytes, rules: LineRules | None = None) -> Lines:
+    inputs = [Input(f"file{n}", BytesIO(text).read) for n, text in enumerate(texts)]
+    return Lines(inputs, rules or LineRules(), LIMITS, CLOCK)
+
+
+def records(*texts: bytes, rules: LineRules | None = None) -> list[Record]:
+    return [record for chunk in reading(*texts, rules=rules).chunks() for record in chunk]
+
+
+def test_the_bytes_of_a_line_are_not_touched() -> None:
+    text = b'{ "b" : 1.0,"a":"\xc3\xa4\\u00e4" }\n{"b":2}\r\n'
+    assert [r.value for r in records(text)] == [
+        b'{ "b" : 1.0,"a":"\xc3\xa4\\u00e4" }',
+        b'{"b":2}\r',
+    ]
+
+
+def test_a_last_line_needs_no_newline_and_files_do_not_run_together() -> None:
+    assert [r.value for r in records(b"1\n2", b"3\n4\n")] == [b"1", b"2", b"3", b"4"]
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=30), st.integers(1, 12))
+def test_how_a_file_is_read_is_unobservable(numbers: list[int], size: int) -> None:
+    text = b"".join(b"%d\n" % number for number in numbers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "READ_BYTES", size)
+        assert [r.value for r in records(text)] == [b"%d" % number for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (b'"JFK"', b"JFK"),
+        (b'"\\u00e4"', b"\xc3\xa4"),
+        (b'""', b""),
+        (b"7", b"7"),
+        (b"true", b"true"),
+    ],
+)
+def test_a_key_is_the_text_of_its_field(value: bytes, key: bytes) -> None:
+    assert records(b'{"k":%s}' % value, rules=LineRules(key="k"))[0].key == key
+
+
+def test_a_timestamp_comes_from_its_field() -> None:
+    rules = LineRules(timestamp="at")
+    assert records(b'{"at":"2013-01-01T00:00:00Z"}', rules=rules)[0].timestamp == 1356998400000
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"nope", "not JSON: "),
+        (b"", "not JSON: "),
+        (b"[1]", "the line is no JSON object, so it has no field 'k'"),
+        (b'{"b":1,"a":2}', r"there is no field 'k'; it has \['a', 'b'\]"),
+        (b'{"k":null}', "field 'k' is NoneType, not text or a number to key by"),
+        (b'{"k":"a","at":"soon"}', "field 'at': 'soon' is no ISO 8601 time"),
+        (b'{"k":"a","at":"2026-01-01T02:00:00Z"}', "field 'at': .* more than 1:00:00 ahead"),
+    ],
+)
+def test_a_bad_line_names_its_file_and_line_after_all_before_it(line: bytes, words: str) -> None:
+    good = b'{"k":"a","at":0}'
+    chunks = reading(good, good + b"\n" + line + b"\n", rules=LineRules("k", "at")).chunks()
+    assert [next(chunks), next(chunks)] == [[Record(b"a", good, 0)]] * 2
+    with pytest.raises(StreamflowError, match=f"^file1:2: {words}.*; --keep-bad sends such lines"):
+        next(chunks)
+
+
+def test_bad_lines_can_be_kept() -> None:
+    source = reading(
+        b'nope\n\n{"k":"a","at":"soon"}\n{"at":5}\n{"k":"b","at":0}\n',
+        rules=LineRules("k", "at", keep_bad=True),
+    )
+    assert [record for chunk in source.chunks() for record in chunk] == [
+        Record(None, b"nope"),
+        Record(None, b""),
+        Record(b"a", b'{"k":"a","at":"soon"}'),
+        Record(None, b'{"at":5}'),
+        Record(b"b", b'{"k":"b","at":0}', 0),
+    ]
+    assert source.bad == 4
+    assert source.nbytes == len(b'nope{"k":"a","at":"soon"}{"at":5}{"k":"b","at":0}')
+
+
+def test_a_line_that_no_broker_would_take_is_named_even_if_bad_ones_are_kept() -> None:
+    with pytest.raises(StreamflowError, match=r"^file0:1: the record has 1,002 bytes"):
+        records(b'"' + b"x" * 1000 + b'"', rules=LineRules(keep_bad=True))
