@@ -66,7 +66,7 @@ class StreamflowApp(faust.App):
 
     async def _stage(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            batch = event.message.batch
+            batch, event.message.batch = event.message.batch, None
             await self.host.receive(Arrival(batch, event.ack))
 
     def _new_transport(self) -> Any:
@@ -100,7 +100,7 @@ class StreamflowApp(faust.App):
     async def on_revoke(self) -> None:
         """Called by the consumer while revoked partitions are still ours."""
         if self._host is not None:
-            await self._host.release()
+            await self._host.revoke()
 
     async def _seek(self, positions: Any) -> None:
         consumer: Any = self.consumer
@@ -126,6 +126,7 @@ def faust_settings(settings: Settings, app_id: str) -> dict[str, Any]:
         "consumer_auto_offset_reset": "earliest",
         "broker_session_timeout": session,
         "broker_heartbeat_interval": session / 5,
+        "broker_commit_interval": 1.0,
         "stream_wait_empty": False,
         "stream_recovery_delay": 0.0,
         "stream_buffer_maxsize": 4096,

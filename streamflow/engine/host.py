@@ -23,9 +23,9 @@ from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
-from streamflow.engine.task_lane import Arrival, TaskLane
+from streamflow.engine.task_lane import BACKOFF_SECONDS, Arrival, TaskLane
 from streamflow.engine.world import World
-from streamflow.errors import StateRefused, StreamflowError
+from streamflow.errors import SettingsError, SinkRefused, StateRefused, StreamflowError
 from streamflow.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ Seek = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
 #: A group offset that disagrees with the changelog is read again for this long: the transaction
 #: that wrote both may still be settling.
 GROUP_OFFSET_SECONDS = 10.0
+#: A lane that does not open is tried this often, over about a minute.
+OPEN_TRIES = 10
 
 
 class Host:
@@ -92,7 +94,7 @@ class Host:
         self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
         try:
-            positions = await asyncio.gather(*(lane.open() for lane in lanes))
+            positions = await asyncio.gather(*(_opened(lane) for lane in lanes))
         except StreamflowError as error:
             self.refuse(error)
             return
@@ -107,9 +109,14 @@ class Host:
         for lane in lanes:
             lane.start()
 
-    async def release(self) -> None:
+    async def revoke(self) -> None:
+        """Release while the group waits for us: within half the session time-out at the most."""
+        session = self.settings.session_timeout.total_seconds()
+        await self.release(min(session / 2, self.settings.shutdown_timeout.total_seconds()))
+
+    async def release(self, within: float | None = None) -> None:
         """Commit what is in hand, within the shutdown time-out, and close every lane."""
-        timeout = self.settings.shutdown_timeout.total_seconds()
+        timeout = self.settings.shutdown_timeout.total_seconds() if within is None else within
         tasks, self.tasks = self.tasks, {}
         sinks, self.sinks = self.sinks, {}
         closing = [lane.close(timeout) for lane in tasks.values()]
@@ -232,3 +239,22 @@ class Host:
                     )
             if waiting:
                 await asyncio.sleep(0.2)
+
+
+async def _opened(lane: TaskLane | SinkLane) -> int:
+    """Open a lane; what may pass (a broker that is away, a fence in progress) is tried again.
+
+    Raises:
+        StreamflowError: a person has to settle it, or it did not pass.
+    """
+    wait = BACKOFF_SECONDS[0]
+    for _ in range(OPEN_TRIES):
+        try:
+            return await lane.open()
+        except (StateRefused, SinkRefused, SettingsError):
+            raise
+        except Exception as error:
+            log.warning("%s: cannot be opened yet: %r", lane.tp, error)
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, BACKOFF_SECONDS[1])
+    return await lane.open()

@@ -59,8 +59,9 @@ class SinkLane:
         self._runner = asyncio.create_task(self._run(), name=f"sink lane {self.tp}")
 
     async def put(self, arrival: Arrival) -> None:
-        """Hand a batch over; waits while the queue is full."""
-        await self._queue.put(arrival)
+        """Hand a batch over; waits while the queue is full. A closed lane forgets it."""
+        if not self._closing:
+            await self._queue.put(arrival)
 
     async def close(self) -> None:
         """Stop at once, without a roll; Kafka has the rows."""
@@ -68,6 +69,8 @@ class SinkLane:
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait({self._runner})
+        while not self._queue.empty():
+            self._queue.get_nowait()  # wakes whoever waits to put one more
         if self.sink is not None:
             self.sink.close()
 

@@ -68,6 +68,7 @@ class TaskLane:
         self._queue: asyncio.Queue[Arrival] = asyncio.Queue(QUEUE_BATCHES)
         self._runner: asyncio.Task[None] | None = None
         self._draining = asyncio.Event()
+        self._closed = False
 
     @property
     def done(self) -> bool:
@@ -94,8 +95,9 @@ class TaskLane:
         self._runner = asyncio.create_task(self._run(), name=f"lane {self.tp}")
 
     async def put(self, arrival: Arrival) -> None:
-        """Hand a batch over; waits while the queue is full."""
-        await self._queue.put(arrival)
+        """Hand a batch over; waits while the queue is full. A closed lane forgets it."""
+        if not self._closed:
+            await self._queue.put(arrival)
 
     async def close(self, within: float) -> None:
         """Commit what is in hand within these seconds, or forget it; then give everything up."""
@@ -108,6 +110,8 @@ class TaskLane:
                 )
                 self._runner.cancel()
                 await asyncio.wait({self._runner})
+        self._closed = True
+        self._forget_queue()  # wakes whoever waits to put one more
         if self.task is not None:
             await self.task.close()
 
@@ -130,8 +134,7 @@ class TaskLane:
         try:
             if self.task is not None:
                 await self.task.close()
-            while not self._queue.empty():
-                self._queue.get_nowait()
+            self._forget_queue()
             position = await self.open()
             await self._seek(self.tp, position)
         except StateRefused as error:
@@ -139,6 +142,10 @@ class TaskLane:
             self._draining.set()
         except Exception as error:  # the broker may be away; `_work` fails again and backs off
             log.warning("%s: cannot be taken up yet: %s", self.tp, error)
+
+    def _forget_queue(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     async def _work(self) -> None:
         task = self.task

@@ -37,11 +37,15 @@ CHANNEL_BATCHES = 8
 
 
 class BatchMessage(ConsumerMessage):
-    """The message Faust carries: its offset is the last one that the batch covers."""
+    """The message Faust carries: its offset is the last one that the batch covers.
 
-    __slots__ = ("batch",)
+    `stop` is the batch's, kept apart so that whoever takes the batch can let its bytes go.
+    """
 
-    batch: MicroBatch
+    __slots__ = ("batch", "stop")
+
+    batch: MicroBatch | None
+    stop: int
 
 
 class BatchTopic(faust.Topic):
@@ -189,6 +193,7 @@ class BatchConsumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
         message.batch = batch
+        message.stop = batch.stop
         return message
 
     def _new_offset(self, tp: TP) -> int | None:
@@ -198,7 +203,7 @@ class BatchConsumer(driver.Consumer):
         inflight = self._inflight[tp]
         stop: int | None = None
         while inflight and inflight[0].acked:
-            stop = inflight.popleft().batch.stop
+            stop = inflight.popleft().stop
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         return None if tp.topic in app.managed_topics else stop
