@@ -108,12 +108,15 @@ async def topic_specs(
     topology: Topology, names: Names, admin: KafkaAdmin, partitions: Mapping[str, int]
 ) -> list[TopicSpec]:
     """Every topic that a topology needs besides its sources. All keep their records for ever:
-    time retention goes by event time, and old events would be gone at once.
+    time retention goes by event time, and old events would be gone at once. A source that is not
+    in `partitions` has none yet.
     """
     specs: dict[str, TopicSpec] = {}
     for plan in topology.tasks:
         source = names.topic(plan.source.topic)
-        count = partitions[source]
+        count = partitions.get(source)
+        if count is None:
+            continue
         largest = int((await admin.config(source))["max.message.bytes"])
         keep = {"retention.ms": "-1", "max.message.bytes": str(largest + LETTER_BYTES)}
         rows = {"retention.ms": "-1", "max.message.bytes": str(2 * largest + LETTER_BYTES)}

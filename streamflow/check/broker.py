@@ -1,0 +1,66 @@
+"""Does a broker answer, and does it let this client write in transactions?"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from streamflow.check.finding import Finding
+from streamflow.edges.kafka_admin import KafkaAdmin
+from streamflow.errors import SettingsError
+
+#: A broker that has just been started needs some seconds for its first transaction.
+TRANSACTION_SECONDS = 20.0
+
+
+async def check_broker(connection: Mapping[str, Any], app: str) -> list[Finding]:
+    """The broker's answer first; whether transactions work only if there was one."""
+    servers = connection["bootstrap_servers"]
+    try:
+        async with KafkaAdmin(connection):
+            pass
+    except SettingsError:
+        return [
+            Finding.problem(
+                "broker",
+                f"no Kafka broker answers at {servers}",
+                "start one with `streamflow broker`, or name another with --broker",
+            )
+        ]
+    return [
+        Finding.ok("broker", f"broker {servers} answers"),
+        await _transactions(connection, f"{app}-check-{uuid.uuid4().hex}"),
+    ]
+
+
+async def _transactions(connection: Mapping[str, Any], transactional_id: str) -> Finding:
+    """Begin and abort a transaction under an id that nobody else uses."""
+    producer: Any = AIOKafkaProducer(**connection, transactional_id=transactional_id)
+    try:
+        async with asyncio.timeout(TRANSACTION_SECONDS):
+            await producer.start()
+            await producer.begin_transaction()
+            await producer.abort_transaction()
+    except Exception as error:
+        return Finding.problem(
+            "transactions",
+            f"the broker begins no transaction for {transactional_id!r}: {error!r}",
+            "let this user write to transactional ids (ACL Write and Describe), and see that "
+            "__transaction_state has enough in-sync replicas",
+        )
+    finally:
+        await _stop(producer)
+    return Finding.ok("transactions", "the broker takes transactions")
+
+
+async def _stop(producer: Any) -> None:
+    """Stop a producer that may still be waiting for an id it will never get."""
+    try:
+        async with asyncio.timeout(5):
+            await producer.stop()
+    except Exception:
+        await producer.client.close()

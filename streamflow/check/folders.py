@@ -1,0 +1,66 @@
+"""Can tables and state be written where they are to lie?"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from streamflow.check.finding import Finding
+from streamflow.edges.local_files import LocalFiles
+from streamflow.edges.rocksdb import StateFolder
+from streamflow.errors import SettingsError, SinkRefused, SinkUnavailable
+
+PROBE = ".streamflow-check-"
+
+
+def check_lake(lake: Path) -> Finding:
+    """Write a file of a table, as a sink would, in a private folder that is gone afterwards."""
+    name = f"lake folder {str(lake)!r}"
+    try:
+        with tempfile.TemporaryDirectory(prefix=PROBE, dir=_nearest(lake)) as probe:
+            files = LocalFiles(Path(probe), "table")
+            try:
+                files.create("part.parquet", b"probe")
+            finally:
+                files.close()
+    except SinkRefused as error:
+        return Finding.problem("lake", f"{name}: {error}", "put the lake on another file system")
+    except (SinkUnavailable, OSError) as error:
+        return _not_writable("lake", name, error, "--lake")
+    return Finding.ok("lake", f"{name} is writable and its file system has hard links")
+
+
+def check_state(folder: Path) -> Finding:
+    """Write in the folder; if it is there already, also see that nobody has it."""
+    name = f"state folder {str(folder)!r}"
+    try:
+        if folder.is_dir():
+            StateFolder(folder).close()
+        with tempfile.TemporaryDirectory(prefix=PROBE, dir=_nearest(folder)):
+            pass
+    except SettingsError:
+        return Finding.problem(
+            "state",
+            f"{name} is in use by another worker",
+            "stop that one, or give this one its own --worker-id",
+        )
+    except OSError as error:
+        return _not_writable("state", name, error, "--state-dir")
+    return Finding.ok("state", f"{name} is writable and free")
+
+
+def _not_writable(check: str, name: str, error: Exception, option: str) -> Finding:
+    reason = getattr(error, "strerror", None) or str(error)
+    return Finding.problem(
+        check,
+        f"{name} cannot be written: {reason}",
+        f"let this user write there, or name another folder with {option}",
+    )
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself or, while it does not exist, the one it would be made in."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
