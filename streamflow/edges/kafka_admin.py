@@ -27,6 +27,8 @@ _EXISTS = 36
 COORDINATOR_TRIES = 300
 #: Replicas of a topic that is made here, where there are as many brokers.
 REPLICAS = 3
+#: A broker has heard of a topic that was made within this.
+KNOWN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ class KafkaAdmin:
         return {entry[0]: entry[1] for entry in entries}
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Make the topics that do not exist yet; returns the names of those that were made."""
+        """Make the topics that do not exist yet; returns the names of those that were made.
+
+        A topic that was made is known to the broker that was asked when this returns.
+        """
         if not specs:
             return []
         brokers = (await self._admin.describe_cluster())["brokers"]
@@ -98,7 +103,16 @@ class KafkaAdmin:
             elif code != _EXISTS:
                 detail = f": {rest[0]}" if rest and rest[0] else ""
                 raise SettingsError(f"topic {name}: {for_code(code).__name__}{detail}")
+        await self._until_known(made)
         return made
+
+    async def _until_known(self, topics: Sequence[str]) -> None:
+        """The controller answers before the brokers have heard of the topic."""
+        for _ in range(round(KNOWN_SECONDS / 0.05)):
+            if len(await self.partitions(topics)) == len(topics):
+                return
+            await asyncio.sleep(0.05)
+        raise SettingsError(f"topics {list(topics)} were made, but the broker does not list them")
 
     async def group_offset(self, group: str, tp: TopicPartition) -> int | None:
         """The next offset that a consumer group has committed, None for none."""
