@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ Every option is also a setting: STREAMFLOW_BROKER, STREAMFLOW_LAKE and so on."""
 def command(topology: str, log_level: str, as_json: bool, until_end: bool, **given: Any) -> None:
     """Run TOPOLOGY, a module such as topologies.flights, until it is told to stop."""
     set_up_log(log_level)
+    faulthandler.register(signal.SIGUSR1)  # for whoever asks what a worker is doing
     settings = Settings.load(until_end=until_end or None, **given)
     loaded = load_topology(topology)
     console = Console(stderr=True)

@@ -59,6 +59,7 @@ class Host:
         self._world = world
         self._clock = clock
         self._faults = faults
+        self._closed = False
         self._seek: Seek | None = None
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.topic(p.source.topic): p for p in topology.tasks}
@@ -89,6 +90,8 @@ class Host:
     async def assign(self, assigned: Iterable[Any]) -> None:
         """Open a lane for every partition of ours, and seek to their positions."""
         await self.release()
+        if self._closed:
+            return
         tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
         self.tasks = {tp: self._task_lane(tp) for tp in tps if tp.topic in self._plans}
         self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
@@ -123,7 +126,8 @@ class Host:
         await asyncio.gather(*closing, *(lane.close() for lane in sinks.values()))
 
     async def close(self) -> None:
-        """Release everything and give up the edges."""
+        """Release everything and give up the edges; nothing is opened after it."""
+        self._closed = True
         await self.release()
         await self._world.close()
 

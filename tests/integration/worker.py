@@ -50,6 +50,7 @@ class WorkerUnderTest:
         """Start a worker; it is bounded unless the options say otherwise."""
         command = [
             *(sys.executable, "-m", "streamflow", "worker", self.module, "--json"),
+            *("--log-level", "info"),
             *("--broker", self.bootstrap, "--app-id", self.app, "--topic-prefix", self.prefix),
             *("--lake", str(self.lake), "--state-dir", str(self.folder / "state"), *more),
         ]
@@ -76,9 +77,23 @@ class WorkerUnderTest:
 
     def finish(self, worker: "subprocess.Popen[bytes]", timeout: float = 240) -> dict[str, Any]:
         """Wait for a worker to end well; returns its summary."""
-        out, err = worker.communicate(timeout=timeout)
+        try:
+            out, err = worker.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            worker.send_signal(signal.SIGUSR1)
+            worker.send_signal(signal.SIGTERM)
+            raise AssertionError(self.last_words(worker)) from None
         assert worker.returncode == 0, err.decode()[-4000:]
         return orjson.loads(out)
+
+    def last_words(self, worker: "subprocess.Popen[bytes]") -> str:
+        """What a worker that hangs has to say before it is killed."""
+        try:
+            _, err = worker.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            _, err = worker.communicate()
+        return f"the worker did not end:\n{err.decode()[-20_000:]}"
 
     def kill(self, worker: "subprocess.Popen[bytes]") -> None:
         """Kill -9."""
