@@ -62,7 +62,7 @@ types: setup ## pyright, strict
 check: ## exactly what CI runs
 	@.ci/run
 
-bench: setup ## measure throughput and latency
+bench: setup ## throughput next to plain Faust and bare aiokafka
 	$(BIN)/python bench/run.py
 
 lock: ## resolve the dependencies anew (needs uv)

@@ -1,0 +1,131 @@
+"""Throughput of this project's worker against plain Faust and bare aiokafka, on one core.
+
+The broker is pinned to one core and the engine under test to the other. All engines read the same
+topic, in turn, each run a process of its own under a new group; plain Faust reads a part. What an
+engine takes on an empty topic, to start and stop, is measured and subtracted. Compare the
+ratios: absolute numbers are this machine's.
+
+    python bench/run.py [--runs 3] [--years 3] [--limit N] [--faust-records N]
+
+A table goes to standard error, JSON to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from measure import ROOT, Result, run_engine, summarize
+from rich.console import Console
+from rich.table import Table
+
+from streamflow.broker import running_broker
+
+ENGINES = Path(__file__).parent / "engines"
+OURS, FAUST, BARE = "streamflow_worker", "plain_faust", "bare_aiokafka"
+
+
+def main() -> None:
+    """Measure all three and print them."""
+    given = _arguments()
+    console = Console(stderr=True)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    pinned = len(cores) >= 2
+    if not pinned:
+        console.print("fewer than two cores to pin to: broker and engines share what there is")
+    with running_broker(cpus={cores[0]} if pinned else None, install=True) as broker:
+        total = _produce(broker.bootstrap, given.years, given.limit)
+        results: list[Result] = []
+        for engine in (BARE, OURS, FAUST):
+            records = min(total, given.faust_records) if engine == FAUST else total
+            console.print(f"{engine}: {given.runs} runs over {records:,} records", highlight=False)
+            cpu = cores[1] if pinned else None
+            results.append(_measure(engine, broker.bootstrap, records, given.runs, cpu))
+    console.print(_table(results))
+    print(json.dumps(_document(results), indent=2))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--years", type=int, default=3, help="of 336,776 flights each")
+    parser.add_argument("--limit", type=int, help="flights of each year; all by default")
+    parser.add_argument("--faust-records", type=int, default=60_000)
+    return parser.parse_args()
+
+
+def _produce(broker: str, years: int, limit: int | None) -> int:
+    words = ["--broker", broker, "--years", str(years)]
+    words += ["--limit", str(limit)] if limit else []
+    command = [sys.executable, str(ROOT / "bench" / "produce_input.py"), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    made = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
+    return int(made.stdout)
+
+
+def _measure(engine: str, broker: str, records: int, runs: int, cpu: int | None) -> Result:
+    script = ENGINES / f"{engine}.py"
+    with tempfile.TemporaryDirectory(prefix="streamflow-bench-") as folder:
+
+        def words(name: str, prefix: str, count: int) -> list[str]:
+            options = {"--broker": broker, "--prefix": prefix, "--records": str(count)}
+            options |= {"--name": f"{engine}-{name}", "--folder": str(Path(folder) / name)}
+            return [word for pair in options.items() for word in pair]
+
+        idle = run_engine(script, words("idle", "empty.", 0), cpu)
+        done = [run_engine(script, words(f"{n}", "years.", records), cpu) for n in range(runs)]
+    for run in done:
+        if run.records < records:
+            raise RuntimeError(f"{engine} handled {run.records:,} of {records:,} records")
+    return summarize(engine, idle, done)
+
+
+def _ratios(results: list[Result]) -> dict[str, dict[str, float]]:
+    """How many times as fast, and how much CPU, each engine is next to each other one."""
+    by_name = {result.engine: result for result in results}
+    ours = by_name[OURS]
+    return {
+        f"{OURS} / {other}": {
+            "speed": ours.records_per_second / by_name[other].records_per_second,
+            "cpu": ours.cpu_seconds_per_million / by_name[other].cpu_seconds_per_million,
+        }
+        for other in (FAUST, BARE)
+    }
+
+
+def _document(results: list[Result]) -> dict[str, object]:
+    machine = {"cores": os.cpu_count(), "python": platform.python_version()}
+    return {
+        "machine": machine | {"platform": platform.platform()},
+        "engines": [asdict(result) for result in results],
+        "ratios": _ratios(results),
+    }
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table(title="speed: times plain Faust")
+    table.add_column("engine", no_wrap=True)
+    for column in ("records", "records/s", "CPU s/million", "peak MB", "speed"):
+        table.add_column(column, justify="right")
+    faust = next(result for result in results if result.engine == FAUST)
+    for result in results:
+        table.add_row(
+            result.engine,
+            f"{result.records:,}",
+            f"{result.records_per_second:,.0f}",
+            f"{result.cpu_seconds_per_million:,.1f}",
+            f"{result.peak_mb:,.0f}",
+            f"{result.records_per_second / faust.records_per_second:,.1f} x",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
