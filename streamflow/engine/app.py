@@ -17,6 +17,7 @@ from streamflow.engine.host import Host
 from streamflow.engine.settings import Settings
 from streamflow.engine.task_lane import Arrival
 from streamflow.engine.transport import BatchTopic, BatchTransport
+from streamflow.engine.web import add_pages
 from streamflow.errors import SettingsError
 
 
@@ -83,6 +84,12 @@ class StreamflowApp(faust.App):
         if self._make_host is not None:
             await self.host.prepare(self._seek)
             self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
+
+    def on_webserver_init(self, web: Any) -> None:
+        """Faust's web server is about to start: add `/live` and `/ready`."""
+        super().on_webserver_init(web)
+        if self._make_host is not None:
+            add_pages(web, self)
 
     async def on_stop(self) -> None:
         """Commit what is in hand while the consumer is still a member of its group."""

@@ -59,7 +59,10 @@ class Host:
         self._world = world
         self._clock = clock
         self._faults = faults
-        self._closed = False
+        #: Has this worker got its partitions, and nothing taken them away since?
+        self.assigned = False
+        #: Is it over for good?
+        self.closed = False
         self._seek: Seek | None = None
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.topic(p.source.topic): p for p in topology.tasks}
@@ -90,7 +93,7 @@ class Host:
     async def assign(self, assigned: Iterable[Any]) -> None:
         """Open a lane for every partition of ours, and seek to their positions."""
         await self.release()
-        if self._closed:
+        if self.closed:
             return
         tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
         self.tasks = {tp: self._task_lane(tp) for tp in tps if tp.topic in self._plans}
@@ -111,6 +114,7 @@ class Host:
         await self._seek(at)
         for lane in lanes:
             lane.start()
+        self.assigned = True
 
     async def revoke(self) -> None:
         """Release while the group waits for us: within half the session time-out at the most."""
@@ -120,6 +124,7 @@ class Host:
     async def release(self, within: float | None = None) -> None:
         """Commit what is in hand, within the shutdown time-out, and close every lane."""
         timeout = self.settings.shutdown_timeout.total_seconds() if within is None else within
+        self.assigned = False
         tasks, self.tasks = self.tasks, {}
         sinks, self.sinks = self.sinks, {}
         closing = [lane.close(timeout) for lane in tasks.values()]
@@ -127,7 +132,7 @@ class Host:
 
     async def close(self) -> None:
         """Release everything and give up the edges; nothing is opened after it."""
-        self._closed = True
+        self.closed = True
         await self.release()
         await self._world.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from streamflow.engine.app import StreamflowApp
-from streamflow.engine.status import Status, status_of
+from streamflow.engine.status import Status, highwater, status_of
 from streamflow.errors import StreamflowError
 
 #: How often the display is told.
@@ -63,15 +63,7 @@ def _tune_collector() -> None:
 
 def _status(app: StreamflowApp) -> Status:
     host = app.host
-    highwaters = {tp: _highwater(app, tp) for tp in host.tasks}
-    return status_of(host, highwaters)
-
-
-def _highwater(app: StreamflowApp, tp: object) -> int | None:
-    try:
-        return app.consumer.highwater(tp)  # type: ignore[arg-type]
-    except Exception:  # not assigned at this moment
-        return None
+    return status_of(host, {tp: highwater(app, tp) for tp in host.tasks})
 
 
 def _raise_failure(app: StreamflowApp) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.sink import SinkPartition
-from streamflow.engine.task_lane import Arrival
+from streamflow.engine.task_lane import Arrival, cancelled
 from streamflow.errors import SinkUnavailable, StreamflowError
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,11 @@ class SinkLane:
         self._held: Arrival | None = None
 
     @property
+    def is_open(self) -> bool:
+        """Is the sink at work?"""
+        return self.sink is not None and not self._closing
+
+    @property
     def done(self) -> bool:
         """Is everything of an ended input in visible files?"""
         return self.sink is not None and self.sink.done
@@ -67,8 +72,7 @@ class SinkLane:
         """Stop at once, without a roll; Kafka has the rows."""
         self._closing = True
         if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.wait({self._runner})
+            await cancelled(self._runner)
         while not self._queue.empty():
             self._queue.get_nowait()  # wakes whoever waits to put one more
         if self.sink is not None:
@@ -89,7 +93,7 @@ class SinkLane:
         """Feed the sink; after `SinkUnavailable` the next turn repeats what was in hand."""
         sink = self.sink
         assert sink is not None
-        while True:
+        while not self._closing:
             if self._held is None:
                 self._held = await self._next()
             if self._held is None:

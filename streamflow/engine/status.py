@@ -74,6 +74,14 @@ def status_of(host: Host, highwaters: dict[Any, int | None]) -> Status:
     )
 
 
+def highwater(app: Any, tp: Any) -> int | None:
+    """The end offset of a partition that the consumer knows of; None while it is not assigned."""
+    try:
+        return app.consumer.highwater(tp)
+    except Exception:  # there is no assignment at this moment
+        return None
+
+
 def conservation(totals: Counter[str]) -> list[str]:
     """The balance of every record, as lines that add up or say by how much they do not."""
     lines = [_balance("in", totals["in"], {k: totals[k] for k in ("passed", "rejected")})]

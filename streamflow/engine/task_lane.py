@@ -25,6 +25,17 @@ QUEUE_BATCHES = 4
 BACKOFF_SECONDS = (0.1, 10.0)
 
 
+async def cancelled(runner: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end.
+
+    Once is not always enough: in Python 3.11 `wait_for` forgets a cancellation that comes together
+    with what it waited for, and the Kafka client waits so.
+    """
+    while not runner.done():
+        runner.cancel()
+        await asyncio.wait({runner}, timeout=0.1)
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A micro-batch and what to call when a commit covers it."""
@@ -69,12 +80,19 @@ class TaskLane:
         self._runner: asyncio.Task[None] | None = None
         self._draining = asyncio.Event()
         self._closed = False
+        self._lost = False
+
+    @property
+    def is_open(self) -> bool:
+        """Is the task at work, and not waiting to be taken up again?"""
+        return self.task is not None and not self._lost and not self._draining.is_set()
 
     @property
     def done(self) -> bool:
         """Has a bounded input been taken to its end and committed?"""
         task = self.task
-        return task is not None and task.state.ended is not None and task.idle
+        ended = task is not None and task.state.ended is not None and task.idle
+        return ended and not self._lost
 
     async def open(self) -> int:
         """Open the task; returns the position to seek to. Then call `start`."""
@@ -108,8 +126,7 @@ class TaskLane:
                 log.warning(
                     "%s: not committed within %.1f s; it will be done again", self.tp, within
                 )
-                self._runner.cancel()
-                await asyncio.wait({self._runner})
+                await cancelled(self._runner)
         self._closed = True
         self._forget_queue()  # wakes whoever waits to put one more
         if self.task is not None:
@@ -119,6 +136,8 @@ class TaskLane:
         wait = BACKOFF_SECONDS[0]
         while not self._draining.is_set():
             try:
+                if self._lost:
+                    await self._reopen()
                 await self._work()
                 return
             except StateRefused as error:
@@ -126,22 +145,17 @@ class TaskLane:
                 return
             except Exception as error:  # whatever it was: the task is taken up as after a crash
                 log.warning("%s: task lost, taking it up again: %s", self.tp, error)
+            self._lost = True
             await asyncio.sleep(wait)
             wait = min(wait * 2, BACKOFF_SECONDS[1])
-            await self._reopen()
 
     async def _reopen(self) -> None:
-        try:
-            if self.task is not None:
-                await self.task.close()
-            self._forget_queue()
-            position = await self.open()
-            await self._seek(self.tp, position)
-        except StateRefused as error:
-            self._on_refused(error)
-            self._draining.set()
-        except Exception as error:  # the broker may be away; `_work` fails again and backs off
-            log.warning("%s: cannot be taken up yet: %s", self.tp, error)
+        if self.task is not None:
+            await self.task.close()
+        self._forget_queue()
+        position = await self.open()
+        await self._seek(self.tp, position)
+        self._lost = False
 
     def _forget_queue(self) -> None:
         while not self._queue.empty():
