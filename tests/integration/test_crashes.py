@@ -20,7 +20,7 @@ import pytest
 from streamflow.batch import Record
 from streamflow.broker import Broker
 from streamflow.demo.flights import flight_records
-from streamflow.engine.faults import COMMIT_POINTS, CRASH_POINTS, ROLL_POINTS, VARIABLE
+from streamflow.engine.faults import COMMIT_POINTS, CRASH_POINTS, VARIABLE
 from streamflow.local import LocalRun
 from tests.integration.worker import WorkerUnderTest
 from topologies.flights import topology
@@ -31,9 +31,8 @@ FIRST, FLIGHTS, CHUNK = 9_000, 3_000, 250
 #: Where the file system's own steps are, below those of the roll.
 FILE_POINTS = ("temp", "linked")
 #: The step is reached this often before it kills: there are commits and files before it.
-BEFORE: dict[str, int] = dict.fromkeys(COMMIT_POINTS, 5) | dict.fromkeys(
-    (*ROLL_POINTS, *FILE_POINTS), 3
-)
+POINTS: tuple[str, ...] = (*CRASH_POINTS, *FILE_POINTS)
+BEFORE = {point: 5 if point in COMMIT_POINTS else 3 for point in POINTS}
 TOPICS = ("flights.hourly", "flights.dlq", "flights.late")
 TABLES = ("flights", "hourly")
 #: Where a record lies is compared, not what its topic is called, and not which commit sent it.
@@ -113,7 +112,7 @@ def crashed(
 ) -> Iterator[dict[str, WorkerUnderTest]]:
     """One app per step: killed there once, then finished by a second worker."""
     apps: dict[str, WorkerUnderTest] = {}
-    for point in (*CRASH_POINTS, *FILE_POINTS):
+    for point in POINTS:
         folder = tmp_path_factory.mktemp(point)
         apps[point] = WorkerUnderTest(kafka.bootstrap, f"crash-{folder.name}", folder)
     try:
@@ -128,7 +127,7 @@ def crashed(
             app.close()
 
 
-@pytest.mark.parametrize("point", [*CRASH_POINTS, *FILE_POINTS])
+@pytest.mark.parametrize("point", POINTS)
 def test_a_crash_at_any_step_changes_nothing(
     point: str,
     crashed: dict[str, WorkerUnderTest],
