@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 
 from streamflow.batch import Headers, TopicPartition
@@ -80,26 +80,39 @@ def dead_letter(reject: Reject, topology: str, commit: int) -> Headers:
     """The record's own headers first, byte for byte, then Kafka Connect's context and ours."""
     raw = reject.raw
     origin = Origin(raw.tp, raw.offset, raw.offset + 1, commit)
-    stage = "VALUE_CONVERTER" if reject.stage == "decode" else "TRANSFORMATION"
+    return (
+        *raw.headers,
+        *_context(raw.tp, topology, reject.stage, reject.reason, reject.message),
+        *_judgement(reject.rule, reject.severity, reject.field),
+        ("__connect.errors.offset", b"%d" % raw.offset),
+        ("streamflow.timestamp", b"%d" % raw.timestamp),
+        origin.header(),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _context(tp: TopicPartition, topology: str, stage: str, reason: str, message: str) -> Headers:
+    """What the dead letters of one cause share; made once, since causes are few."""
+    converter = "VALUE_CONVERTER" if stage == "decode" else "TRANSFORMATION"
     context = {
-        "__connect.errors.topic": raw.tp.topic,
-        "__connect.errors.partition": raw.tp.partition,
-        "__connect.errors.offset": raw.offset,
+        "__connect.errors.topic": tp.topic,
+        "__connect.errors.partition": tp.partition,
         "__connect.errors.connector.name": topology,
-        "__connect.errors.task.id": raw.tp.partition,
-        "__connect.errors.stage": stage,
+        "__connect.errors.task.id": tp.partition,
+        "__connect.errors.stage": converter,
         "__connect.errors.class.name": "streamflow",
-        "__connect.errors.exception.class.name": f"streamflow.Reject:{reject.reason}",
-        "__connect.errors.exception.message": reject.message,
-        "streamflow.stage": reject.stage,
-        "streamflow.reason": reject.reason,
-        "streamflow.rule": reject.rule,
-        "streamflow.severity": reject.severity,
-        "streamflow.field": reject.field,
-        "streamflow.timestamp": raw.timestamp,
+        "__connect.errors.exception.class.name": f"streamflow.Reject:{reason}",
+        "__connect.errors.exception.message": message,
+        "streamflow.stage": stage,
+        "streamflow.reason": reason,
     }
-    added = tuple((name, str(value).encode()) for name, value in context.items())
-    return (*raw.headers, *added, origin.header())
+    return tuple((name, str(value).encode()) for name, value in context.items())
+
+
+@lru_cache(maxsize=1024)
+def _judgement(rule: str, severity: str, field: str) -> Headers:
+    context = {"streamflow.rule": rule, "streamflow.severity": severity, "streamflow.field": field}
+    return tuple((name, value.encode()) for name, value in context.items())
 
 
 def late_record(late: Late, commit: int) -> Headers:

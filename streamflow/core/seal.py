@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -150,14 +151,14 @@ def _result_records(
     """Results as JSON, keyed by group and window start so that compaction keeps the last."""
     names = [name for name in batch.schema.names if not name.startswith("_")]
     values = _plain(batch.select(names)).to_pylist()
-    keys = _plain(batch.select([*window.by, "window_start"])).to_pylist()
+    key_of = itemgetter(*window.by, "window_start")
     ranges = batch.select(["_offset_first", "_offset_next", "__latest"]).columns
-    for value, key, first, stop, latest in zip(
-        values, keys, *(column.to_pylist() for column in ranges), strict=True
+    for value, first, stop, latest in zip(
+        values, *(column.to_pylist() for column in ranges), strict=True
     ):
         origin = Origin(tp, first, stop, commit)
         yield Record(
-            to_json(list(key.values())),
+            to_json(key_of(value)),
             to_json(value),
             min(latest // 1000, now_ms),
             (traceparent(origin), origin.header()),
