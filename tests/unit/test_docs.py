@@ -26,7 +26,7 @@ def test_the_topology_in_the_readme_is_the_one_that_runs() -> None:
 
 def test_the_test_in_the_readme_passes() -> None:
     names: dict[str, object] = {}
-    exec(blocks("python")[1], names)  # noqa: S102  (our own document)
+    exec(blocks("python")[1], names)
     test = names["test_what_is_no_flight_is_a_dead_letter"]
     assert callable(test)
     test()
