@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamflow.broker.jars import KAFKA_VERSION
+from streamflow.engine.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -35,8 +36,13 @@ def test_docker_compose_understands_the_file() -> None:
 
 def test_ports_are_published_on_loopback_only() -> None:
     published = re.findall(r'- "([^"]*:\d+)"', COMPOSE.read_text())
-    assert len(published) == 2
-    assert all(port.startswith("127.0.0.1:") for port in published)
+    assert published == ["127.0.0.1:9092:9092"]
+
+
+def test_its_settings_are_settings() -> None:
+    names = set(re.findall(r"STREAMFLOW_([A-Z_]+):", COMPOSE.read_text()))
+    assert names
+    assert {name.lower() for name in names} <= set(Settings.model_fields)
 
 
 def test_kafka_is_of_the_version_that_the_local_broker_runs() -> None:
