@@ -1,6 +1,5 @@
 """A topology beside a user's own agents, in one Faust app, started by Faust's own command line."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,10 +13,12 @@ import pytest
 from streamflow.batch import Record
 from streamflow.broker import Broker
 from streamflow.demo.flights import flight_records
+from tests.integration.faust_worker import faust_worker
 from tests.integration.worker import ROOT, WorkerUnderTest
 
 PARTITIONS = 2
 FLIGHTS = 400
+MIXED = "tests.integration.apps.mixed"
 
 
 @pytest.fixture
@@ -26,28 +27,6 @@ def under_test(kafka: Broker, fresh: str, tmp_path: Path) -> Iterator[WorkerUnde
     made.create("flights", PARTITIONS)
     yield made
     made.close()
-
-
-def faust_worker(under_test: WorkerUnderTest, module: str) -> "subprocess.Popen[bytes]":
-    """`faust -A module worker`, told everything by the environment."""
-    settings = {
-        "STREAMFLOW_BROKER": under_test.bootstrap,
-        "STREAMFLOW_APP_ID": under_test.app,
-        "STREAMFLOW_TOPIC_PREFIX": under_test.prefix,
-        "STREAMFLOW_LAKE": str(under_test.lake),
-        "STREAMFLOW_STATE_DIR": str(under_test.folder / "state"),
-        "STREAMFLOW_COMMIT_INTERVAL": "PT0.2S",
-        "STREAMFLOW_SESSION_TIMEOUT": "PT6S",
-    }
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "faust", "-A", module, "worker", "--without-web", "-l", "info"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
-    )
-    under_test.started.append(worker)
-    return worker
 
 
 def stop(worker: "subprocess.Popen[bytes]") -> str:
@@ -72,7 +51,7 @@ def seen(under_test: WorkerUnderTest) -> list[str]:
 
 def test_faust_runs_a_topology_and_stops_when_told(under_test: WorkerUnderTest) -> None:
     under_test.produce("flights", islice(flight_records(), FLIGHTS), PARTITIONS)
-    worker = faust_worker(under_test, "topologies.flights")
+    worker = faust_worker(under_test, "topologies.flights", "--without-web")
     under_test.wait_until(worker, lambda: under_test.committed("flights", PARTITIONS) == FLIGHTS)
     stop(worker)
     assert under_test.read("flights.dlq")
@@ -91,7 +70,7 @@ def test_agents_of_records_and_of_batches_run_beside_a_topology(
     under_test.produce("greetings", [Record(b"%d" % i, b"hello %d" % i) for i in range(50)], 2)
     under_test.produce("numbers", numbered(0, 300), PARTITIONS)
 
-    worker = faust_worker(under_test, "tests.integration.apps.mixed")
+    worker = faust_worker(under_test, MIXED, "--without-web")
     under_test.wait_until(worker, lambda: under_test.committed("flights", PARTITIONS) == FLIGHTS)
     under_test.wait_until(worker, lambda: under_test.committed("numbers", PARTITIONS) == 300)
     under_test.wait_until(worker, lambda: under_test.committed("greetings", PARTITIONS) == 50)
@@ -110,7 +89,7 @@ def test_a_crash_in_the_middle_of_a_batch_loses_nothing_of_an_agent(
         under_test.create(topic, PARTITIONS)
     (under_test.folder / "DIE").touch()
     under_test.produce("numbers", numbered(0, 100), PARTITIONS)
-    worker = faust_worker(under_test, "tests.integration.apps.mixed")
+    worker = faust_worker(under_test, MIXED, "--without-web")
     under_test.wait_until(worker, lambda: under_test.committed("numbers", PARTITIONS) == 100)
     dying = [*numbered(100, 150), Record(b"1", b"die"), *numbered(150, 200)]
     under_test.produce("numbers", dying, PARTITIONS)
@@ -119,7 +98,7 @@ def test_a_crash_in_the_middle_of_a_batch_loses_nothing_of_an_agent(
     assert under_test.committed("numbers", PARTITIONS) < 201
 
     (under_test.folder / "DIE").unlink()
-    again = faust_worker(under_test, "tests.integration.apps.mixed")
+    again = faust_worker(under_test, MIXED, "--without-web")
     under_test.wait_until(again, lambda: under_test.committed("numbers", PARTITIONS) == 201)
     stop(again)
     numbers = [int(value) for value in seen(under_test) if value != "die"]

@@ -6,7 +6,7 @@ What the agents saw goes to the file `SEEN`. A record `die` kills the process as
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ async def greet(stream: Any) -> None:
 
 
 @app.agent(numbers)
-async def tally(stream: AsyncIterator[MicroBatch]) -> None:
+async def tally(stream: AsyncIterable[MicroBatch]) -> None:
     """One event per micro-batch."""
     async for batch in stream:
         with (folder / "SEEN").open("a") as seen:
