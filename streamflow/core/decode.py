@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from streamflow.batch import MicroBatch
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject
-from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, Contract
+from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP
 
 #: Rows validated and turned into columns at a time: few enough that they stay in the cache and
 #: out of the garbage collector's old generation.
@@ -36,43 +36,17 @@ def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
     """Validate a micro-batch and add what streamflow keeps of each record."""
     contract = plan.source.contract
     rejects: list[Reject] = []
-    parts: list[pa.RecordBatch] = []
+    parts: list[pa.RecordBatch] = [contract.columns([])]
     places: list[int] = []
     for start in range(0, len(batch), CHUNK):
-        values = batch.values[start : start + CHUNK]
-        parsed, kept, refused = contract.parse(values)
-        columns, stored, unstorable = _columns(contract, parsed)
-        parts.append(columns)
-        places += [start + kept[i] for i in stored]
-        for bad in refused:
+        decoding = contract.decode(batch.values[start : start + CHUNK])
+        parts.append(decoding.batch)
+        places += [start + place for place in decoding.places]
+        for bad in decoding.refused:
             raw = Raw.of(batch, start + bad.index)
             rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
-        rejects += [
-            Reject(Raw.of(batch, start + kept[index]), "decode", "unstorable", message)
-            for index, message in unstorable
-        ]
-    rows = pa.concat_batches(parts) if parts else contract.columns([])
-    decoded = Decoded(rows, pa.array(places, pa.int64()), rejects)
+    decoded = Decoded(pa.concat_batches(parts), pa.array(places, pa.int64()), rejects)
     return _with_lineage(batch, _with_event_time(plan, batch, _check_key(plan, batch, decoded)))
-
-
-def _columns(
-    contract: Contract, rows: list[dict[str, Any]]
-) -> tuple[pa.RecordBatch, list[int], list[tuple[int, str]]]:
-    """The rows as columns, which of them these are, and those that fit no column."""
-    try:
-        return contract.columns(rows), list(range(len(rows))), []
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        pass
-    stored: list[int] = []
-    refused: list[tuple[int, str]] = []
-    for index, row in enumerate(rows):
-        try:
-            contract.columns([row])
-            stored.append(index)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            refused.append((index, str(error)))
-    return contract.columns([rows[i] for i in stored]), stored, refused
 
 
 def _keep(

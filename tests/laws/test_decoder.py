@@ -1,10 +1,12 @@
 """The fast path is the slow path: the decoder accepts what pydantic accepts, as it does."""
 
 import json
-from datetime import date
+from datetime import UTC as UTC_ZONE
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import (
@@ -17,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from streamflow.plain import plain_reader
 from streamflow.schema import INT64_MAX, INT64_MIN, Contract
 
 
@@ -30,6 +33,16 @@ class Everything(BaseModel):
     day: date | None = None
     at: AwareDatetime | None = None
     price: Decimal | None = Field(default=None, decimal_places=2, max_digits=10)
+
+
+class Plain(BaseModel, frozen=True):
+    """A model that may go the short way."""
+
+    number: int
+    r: float
+    name: str
+    flag: bool | None = None
+    at: AwareDatetime | None
 
 
 class Strict(Everything):
@@ -101,12 +114,23 @@ def by_pydantic(model: type[BaseModel], value: bytes) -> dict[str, Any] | None:
 
 
 def check_equal(model: type[BaseModel], batch: list[bytes]) -> None:
-    accepted, places, refused = Contract(model).parse(batch)
+    decoding = Contract(model).decode(batch)
     slow = [by_pydantic(model, value) for value in batch]
     wanted = [i for i, row in enumerate(slow) if row is not None and fits(row)]
-    assert places == wanted
-    assert repr(accepted) == repr([slow[i] for i in wanted])  # repr: NaN is not equal to itself
-    assert sorted(bad.index for bad in refused) == sorted(set(range(len(batch))) - set(wanted))
+    assert decoding.places == wanted
+    # repr: NaN is not equal to itself
+    stored = [_in_utc(row) for row in decoding.batch.to_pylist()]
+    assert repr(stored) == repr([_in_utc(slow[i]) for i in wanted])
+    refused = [bad.index for bad in decoding.refused]
+    assert sorted(refused) == sorted(set(range(len(batch))) - set(wanted))
+
+
+def _in_utc(row: dict[str, Any] | None) -> dict[str, Any]:
+    """The same points in time, in one zone."""
+    return {
+        name: value.astimezone(UTC_ZONE) if isinstance(value, datetime) else value
+        for name, value in (row or {}).items()
+    }
 
 
 @settings(deadline=None, max_examples=300)
@@ -125,6 +149,86 @@ def test_a_strict_model_that_forbids_more(batch: list[bytes]) -> None:
 @given(st.lists(raw, max_size=6))
 def test_a_model_with_validators_of_its_own(batch: list[bytes]) -> None:
     check_equal(Checked, batch)
+
+
+GOOD = b'{"number":1,"r":2,"name":"x","flag":true,"at":"2024-01-01T00:00:00Z"}'
+#: What is put in the place of a good record's part, or after it.
+CHANGES = [
+    (b'"r":2', b'"r":2.5'),
+    (b'"number":1', b'"number":1.0'),
+    (b'"number":1', b'"number":1e2'),
+    (b'"number":1', b'"number":-0'),
+    (b'"number":1', b'"number":true'),
+    (b'"number":1', b'"number":"1"'),
+    (b'"number":1', b'"number":1,"number":2'),
+    (b'"number":1', b'"number":9223372036854775807'),
+    (b'"number":1', b'"number":9223372036854775808'),
+    (b'"number":1', b'"number":18446744073709551616'),
+    (b'"number":1', b'"other":1'),
+    (b'"r":2', b'"r":1e400'),
+    (b'"r":2', b'"r":NaN'),
+    (b'"r":2', b'"r":-0.0'),
+    (b'"r":2', b'"r":9007199254740993'),
+    (b'"r":2', b'"r":18446744073709551617'),
+    (b'"r":2', b'"r":false'),
+    (b'"r":2', b'"r":"2"'),
+    (b'"name":"x"', b'"name":5'),
+    (b'"name":"x"', b'"name":null'),
+    (b'"name":"x"', b'"name":"\\ud83d\\ude00\\n"'),
+    (b'"name":"x"', b'"name":"\\ud800"'),
+    (b'"name":"x"', b'"name":"\xff"'),
+    (b'"name":"x"', b'"name":"a\tb"'),
+    (b'"name":"x"', b'"name":"x","z":"\xff"'),
+    (b'"name":"x"', b'"name":"x","z":' + b"[" * 250 + b"]" * 250),
+    (b'"flag":true', b'"flag":null'),
+    (b'"flag":true', b'"flag":1'),
+    (b'"flag":true', b'"flag":"yes"'),
+    (b'"flag":true,', b""),
+    (b'"2024-01-01T00:00:00Z"', b"null"),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T00:00:00.25Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T00:00:00.1234567Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-06-31T00:00:00Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T24:00:00Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T23:59:60Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T00:00:00"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T01:00:00+01:00"'),
+    (b'"2024-01-01T00:00:00Z"', b'"0001-01-01T00:00:00Z"'),
+    (b'"2024-01-01T00:00:00Z"', b"1704067200"),
+    (b'00Z"}', b'00Z"}{}'),
+    (b'00Z"}', b'00Z"}}'),
+    (b'00Z"}', b'00Z"'),
+    (b'00Z"}', b'00Z"} '),
+]
+plain = st.one_of(
+    st.just(GOOD), st.sampled_from(CHANGES).map(lambda change: GOOD.replace(*change)), raw
+)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change[1][:40].decode("latin-1"))
+def test_a_plain_model_alone_and_among_good_neighbours(change: tuple[bytes, bytes]) -> None:
+    value = GOOD.replace(*change)
+    assert value != GOOD
+    check_equal(Plain, [value])
+    check_equal(Plain, [GOOD, value, GOOD])
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(plain, max_size=5))
+def test_a_plain_model_in_any_mixture(batch: list[bytes]) -> None:
+    check_equal(Plain, batch)
+
+
+def test_the_short_way_is_taken_by_plain_models_only() -> None:
+    reader = plain_reader(Plain, Contract(Plain).schema)
+    assert reader is not None
+    read = reader.read([GOOD, GOOD])
+    assert read is not None
+    assert read.num_rows == 2
+    assert reader.read([GOOD, b"{"]) is None
+    assert reader.read([GOOD, None]) is None
+    for model in (Everything, Strict):
+        assert plain_reader(model, Contract(model).schema) is None
 
 
 def test_the_strategies_do_make_records_that_are_accepted() -> None:
