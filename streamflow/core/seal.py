@@ -153,6 +153,7 @@ def _result_records(
     values = _plain(batch.select(names)).to_pylist()
     key_of = itemgetter(*window.by, "window_start")
     ranges = batch.select(["_offset_first", "_offset_next", "__latest"]).columns
+    trace = traceparent(Origin(tp, batch["_offset_first"][0].as_py(), 0, commit))
     for value, first, stop, latest in zip(
         values, *(column.to_pylist() for column in ranges), strict=True
     ):
@@ -161,7 +162,7 @@ def _result_records(
             to_json(key_of(value)),
             to_json(value),
             min(latest // 1000, now_ms),
-            (traceparent(origin), origin.header()),
+            (trace, origin.header()),
         )
 
 

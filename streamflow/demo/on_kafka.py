@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
 
 from streamflow.batch import Record
@@ -117,16 +117,23 @@ def _process(command: list[str]) -> Generator[subprocess.Popen[bytes]]:
 
 
 async def _first(connection: Mapping[str, Any], topic: str, count: int) -> list[Record]:
-    """The first records of a topic."""
+    """The first records of a topic, partition by partition."""
     consumer = AIOKafkaConsumer(
-        topic, **connection, isolation_level="read_committed", auto_offset_reset="earliest"
+        **connection, isolation_level="read_committed", enable_auto_commit=False
     )
     await consumer.start()
     try:
         found: list[Record] = []
-        while len(found) < count:
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                found += [Record(r.key, r.value, r.timestamp, tuple(r.headers)) for r in records]
+        for partition in range(PARTITIONS):
+            tp = TopicPartition(topic, partition)
+            consumer.assign([tp])
+            await consumer.seek_to_beginning(tp)
+            end = (await consumer.end_offsets([tp]))[tp]
+            while len(found) < count and await consumer.position(tp) < end:
+                for records in (await consumer.getmany(tp, timeout_ms=1000)).values():
+                    found += [
+                        Record(r.key, r.value, r.timestamp, tuple(r.headers)) for r in records
+                    ]
         return found[:count]
     finally:
         await consumer.stop()

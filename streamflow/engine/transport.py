@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import faust
+from aiokafka.consumer.fetcher import PartitionRecords
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -34,6 +35,21 @@ FETCH_BYTES = 4 * 1024 * 1024
 FETCH_WAIT_MS = 100
 #: Batches that a topic's channel holds; with `FETCH_BYTES` the bound on what waits in memory.
 CHANNEL_BATCHES = 8
+
+
+#: Topics whose records are not made into aiokafka's `ConsumerRecord`, one Python object each with
+#: eleven fields: a batch takes its columns from what aiokafka's parser gives. Measured: 1.0 us a
+#: record less 0.6. By name and for the whole process, since aiokafka's fetcher is not told the app.
+_unwrapped: set[str] = set()
+_wrap = PartitionRecords._consumer_record
+
+
+def _consumer_record(records: Any, tp: Any, record: Any) -> Any:
+    return record if tp.topic in _unwrapped else _wrap(records, tp, record)
+
+
+fetched: Any = PartitionRecords
+fetched._consumer_record = _consumer_record
 
 
 class BatchMessage(ConsumerMessage):
@@ -55,6 +71,7 @@ class BatchTopic(faust.Topic):
         kwargs.setdefault("maxsize", CHANNEL_BATCHES)
         super().__init__(app, **kwargs)
         app.batch_topics.update(self.topics)
+        _unwrapped.update(self.topics)
 
     def _compile_decode(self) -> None:
         async def decode(message: Any, *, propagate: bool = False) -> Any:
@@ -124,7 +141,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             [record.key for record in records],
             [record.value for record in records],
             [record.timestamp for record in records],
-            [record.headers for record in records],
+            [tuple(record.headers) for record in records],
         )
 
     def _create_worker_consumer(self, transport: Any) -> Any:

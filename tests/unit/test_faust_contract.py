@@ -9,11 +9,14 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer.fetcher import PartitionRecords
 from faust.app.base import App
 from faust.topics import Topic
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
+
+from streamflow.engine.transport import _wrap
 
 OVERRIDDEN: list[tuple[Any, str, list[str]]] = [
     (Consumer, "getmany", ["self", "timeout"]),
@@ -32,6 +35,7 @@ OVERRIDDEN: list[tuple[Any, str, list[str]]] = [
     (driver.AIOKafkaConsumerThread, "_seek_wait", ["self", "consumer", "partitions"]),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
     (Topic, "_compile_decode", ["self"]),
+    (PartitionRecords, "_consumer_record", ["records", "tp", "record"]),
     (App, "_new_transport", ["self"]),
     (App, "on_start", ["self"]),
     (App, "on_stop", ["self"]),
@@ -68,6 +72,11 @@ def test_the_consumer_keeps_the_attribute_the_transport_writes(owner: Any, name:
 )
 def test_aiokafka_reads_these_settings_when_it_starts_not_when_it_is_made(attribute: str) -> None:
     assert f"self.{attribute}" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+
+
+def test_aiokafka_still_makes_its_records_through_the_name_that_is_replaced() -> None:
+    assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords)
+    assert list(inspect.signature(_wrap).parameters) == ["self", "tp", "record"]
 
 
 def test_a_transport_is_chosen_by_class_attributes() -> None:
