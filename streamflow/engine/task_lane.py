@@ -166,7 +166,8 @@ class TaskLane:
         assert task is not None
         while True:
             self._finish_input(task)
-            if task.due or (self._draining.is_set() and not task.idle):
+            last = self._draining.is_set() or task.state.ended is not None
+            if task.due or (last and not task.idle):
                 await task.commit()
             if self._draining.is_set() and task.idle:
                 return
