@@ -21,7 +21,11 @@ class Outbox(Protocol):
     """
 
     async def fence(self) -> None:
-        """Initialise the producer id: any earlier owner of this id can commit nothing any more."""
+        """Initialise the producer id: any earlier owner of this id can commit nothing any more.
+
+        When it returns, whatever earlier owners did is settled: a transaction of theirs is wholly
+        visible or wholly gone, so what is read afterwards does not change by it.
+        """
         ...
 
     async def begin(self) -> None:

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     until_end: bool = Field(False, description="Stop when everything there was at start is done.")
     web_port: int | None = Field(
-        None, description="Port of /live and /metrics on loopback; no server if unset."
+        None, description="Port of /live and /ready on loopback; no server if unset."
     )
     web_bind: str = Field("127.0.0.1", description="Address the web server listens on.")
 
