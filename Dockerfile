@@ -15,9 +15,9 @@ FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 streamflow \
     && install --directory --owner streamflow /data
 COPY --from=build /app /app
-COPY --chown=streamflow topologies /work/topologies
-ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONPATH=/work
-WORKDIR /work
+COPY --chown=streamflow topologies /home/streamflow/topologies
+ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONPATH=/home/streamflow
+WORKDIR /home/streamflow
 USER streamflow
 VOLUME /data
 EXPOSE 6066

@@ -153,7 +153,12 @@ class Contract:
         try:
             return self.columns(rows), list(range(len(rows))), []
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            pass
+            return self._store_each(rows)
+
+    def _store_each(
+        self, rows: list[dict[str, Any]]
+    ) -> tuple[pa.RecordBatch, list[int], list[tuple[int, str]]]:
+        """As `_store`, each row tried alone to find those that fit no column."""
         stored: list[int] = []
         refused: list[tuple[int, str]] = []
         for index, row in enumerate(rows):

@@ -106,7 +106,10 @@ def row_by_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, 
     try:
         return function(rows)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ZeroDivisionError):
-        pass
+        return _each_row(function, rows, kind)
+
+
+def _each_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, kind: Any) -> Any:
     values: list[Any] = []
     for row in range(rows.num_rows):
         try:
