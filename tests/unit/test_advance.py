@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Sum, Topology, Tumbling, source, topic
+from streamflow import Rule, Sum, Topology, Tumbling, source, topic
 from streamflow.batch import Record, TopicPartition
 from streamflow.core.headers import LINEAGE_HEADER, TRACEPARENT, read_lineage
 from streamflow.core.keys import META
@@ -164,3 +166,29 @@ def test_records_deleted_before_they_were_read_are_refused(driver: TopologyDrive
     log.trim(2)
     with pytest.raises(StateRefused, match="records were deleted before they were read"):
         driver.restart()
+
+
+def test_a_rule_that_cannot_be_computed_on_a_record_is_broken_by_that_record_only() -> None:
+    big = source(topic("big"), Big, key="name", event_time="at").gate(Rule("next", "n + 1 > 0"))
+    driver = TopologyDriver(
+        Topology("big", big.to(topic("good")), big.rejected.to(topic("big.dlq"))), NOW
+    )
+    rows = [{"name": "a", "n": n, "at": NOON} for n in (1, 2**63 - 1, 2)]
+    driver.send("big", *rows)
+    assert [row["n"] for row in driver.read("good")] == [1, 2]
+    letters = driver.read("big.dlq")
+    assert [(row["n"], row["rule"]) for row in letters] == [(2**63 - 1, "next")]
+
+
+def test_a_record_of_which_no_event_time_can_be_made_is_a_dead_letter() -> None:
+    def later(rows: pa.RecordBatch) -> pa.Array:
+        added = pc.add_checked(rows["at"].cast(pa.int64()), rows["n"])
+        return added.cast(pa.timestamp("us", "UTC"))
+
+    big = source(topic("big"), Big, key="name", event_time=later)
+    driver = TopologyDriver(
+        Topology("big", big.to(topic("good")), big.rejected.to(topic("big.dlq"))), NOW
+    )
+    driver.send("big", *({"name": "a", "n": n, "at": NOON} for n in (0, 2**63 - 1, 0)))
+    assert [row["n"] for row in driver.read("good")] == [0, 0]
+    assert [(r["offset"], r["reason"]) for r in driver.read("big.dlq")] == [(1, "event-time")]
