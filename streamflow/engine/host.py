@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -156,14 +155,6 @@ class Host:
                 self.finished.set()
                 return
             await asyncio.sleep(0.1)
-
-    def totals(self) -> Counter[str]:
-        """Records per exit over the tasks of this worker, not yet committed ones included."""
-        totals: Counter[str] = Counter()
-        for lane in self.tasks.values():
-            if lane.task is not None:
-                totals.update(lane.task.totals)
-        return totals
 
     def _all_done(self) -> bool:
         wanted = sum(self._partitions.get(topic, 0) for topic in self._plans)

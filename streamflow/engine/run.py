@@ -32,23 +32,23 @@ async def run_app(app: StreamflowApp, on_tick: Callable[[Status], None]) -> Stat
     starting = asyncio.create_task(app.start(), name="start")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    status = _status(app)
     try:
         if starting.done():
             await starting
             while not (stop.is_set() or app.host.finished.is_set() or app.crashed):
-                status = _status(app)
-                on_tick(status)
+                on_tick(_status(app))
                 await _first(stop, app.host.finished, TICK_SECONDS)
-            status = _status(app)
     finally:
         stopping.cancel()
         if not starting.done():
             starting.cancel()
+        tasks, sinks = dict(app.host.tasks), dict(app.host.sinks)
+        ends = {tp: highwater(app, tp) for tp in tasks}
         with suppress(asyncio.CancelledError):
             await app.stop()
     _raise_failure(app)
-    return status
+    # Stopping commits what was in hand, so the last word is said after it.
+    return status_of(tasks, sinks, ends)
 
 
 def _tune_collector() -> None:
@@ -63,7 +63,7 @@ def _tune_collector() -> None:
 
 def _status(app: StreamflowApp) -> Status:
     host = app.host
-    return status_of(host, {tp: highwater(app, tp) for tp in host.tasks})
+    return status_of(host.tasks, host.sinks, {tp: highwater(app, tp) for tp in host.tasks})
 
 
 def _raise_failure(app: StreamflowApp) -> None:

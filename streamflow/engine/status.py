@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
-from streamflow.engine.host import Host
+from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.task_lane import TaskLane
 
 
 @dataclass(frozen=True)
@@ -43,34 +45,38 @@ class Status:
         return made
 
 
-def status_of(host: Host, highwaters: dict[Any, int | None]) -> Status:
-    """The status of a host; `highwaters` are the end offsets that the consumer knows."""
+def status_of(
+    tasks: Mapping[Any, TaskLane], sinks: Mapping[Any, SinkLane], ends: Mapping[Any, int | None]
+) -> Status:
+    """The status of these lanes, also of closed ones; `ends` are the sources' end offsets."""
+    totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     marks: list[int] = []
     lag: int | None = 0
     ended = 0
-    for tp, lane in host.tasks.items():
+    for tp, lane in tasks.items():
         if lane.task is None:
             continue
         state = lane.task.state
         rules.update(state.rules)
+        totals.update(lane.task.totals)
         mark = state.watermark(lane.task.plan.out_of_orderness)
         if mark is not None and mark != INFINITY:
             marks.append(mark)
         ended += state.ended is not None
-        end = highwaters.get(tp)
+        end = ends.get(tp)
         lag = None if lag is None or end is None else lag + max(end - state.position, 0)
-    sinks = [lane.sink for lane in host.sinks.values() if lane.sink is not None]
+    opened = [lane.sink for lane in sinks.values() if lane.sink is not None]
     return Status(
-        totals=host.totals(),
+        totals=totals,
         rules=rules,
         watermark=from_micros(min(marks)) if marks else None,
-        tasks=len(host.tasks),
+        tasks=len(tasks),
         ended=ended,
         lag=lag,
-        files=sum(sink.written.files for sink in sinks),
-        rows=sum(sink.written.rows for sink in sinks),
-        bytes=sum(sink.written.bytes for sink in sinks),
+        files=sum(sink.written.files for sink in opened),
+        rows=sum(sink.written.rows for sink in opened),
+        bytes=sum(sink.written.bytes for sink in opened),
     )
 
 

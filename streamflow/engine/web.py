@@ -64,7 +64,11 @@ class Health:
         stalled = [str(tp) for tp in self._progress.stalled(self._positions(host))]
         failure = host.failure or self._app.crash_reason
         ends = {tp: highwater(self._app, tp) for tp in host.tasks}
-        report = {"state": self._state(), "stalled": stalled, **status_of(host, ends).as_json()}
+        report = {
+            "state": self._state(),
+            "stalled": stalled,
+            **status_of(host.tasks, host.sinks, ends).as_json(),
+        }
         if failure is not None:
             report["failure"] = str(failure)
         return failure is None and not stalled, report
