@@ -79,6 +79,8 @@ def test_a_file_in_the_place_of_a_database_is_replaced(tmp_path: Path) -> None:
     path.write_text("not a folder")
     with closing(RocksStore(path)) as store:
         store.apply([(b"a", b"1")])
+        assert store.get([b"a"]) == [b"1"]
+    assert path.is_dir()
 
 
 def test_a_disk_that_takes_no_state_is_said_in_words(tmp_path: Path) -> None:
