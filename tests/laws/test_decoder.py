@@ -39,10 +39,19 @@ class Plain(BaseModel, frozen=True):
     """A model that may go the short way."""
 
     number: int
-    r: float
+    r: float = Field(gt=-5, le=1e12)
     name: str
+    kind: Literal["a", "b"] | None = None
+    low: int | None = Field(default=None, ge=-1, lt=2**40)
     flag: bool | None = None
     at: AwareDatetime | None
+
+
+class NullByDefault(BaseModel):
+    """Nothing is null unless it is left out, so it may not go the short way."""
+
+    number: int
+    name: str = None  # type: ignore[assignment]
 
 
 class Strict(Everything):
@@ -180,6 +189,29 @@ CHANGES = [
     (b'"name":"x"', b'"name":"a\tb"'),
     (b'"name":"x"', b'"name":"x","z":"\xff"'),
     (b'"name":"x"', b'"name":"x","z":' + b"[" * 250 + b"]" * 250),
+    (b'"number":1', b'"number":1,"other":' + b"9" * 4299),
+    (b'"number":1', b'"number":1,"other":' + b"9" * 4301),
+    (b'"number":1', b'"number":' + b"9" * 4301),
+    (b'"number":1', b'"number":1,"other":[01]'),
+    (b'"number":1', b'"number":1,"other":NaN'),
+    (b'"number":1', b'"number":1,"other":{"\xff":1}'),
+    (b'"number":1', b'"number":1,"\xed\xa0\x80":1'),
+    (b'"number":1', b'"number":1,"\xc3\xa9":"\xc3\xa9"'),
+    (b'"number":1', b'"n\\u0075mber":1'),
+    (b'"number":1', b'"low":2,"number":1'),
+    (b'"number":1', b'"low":null,"number":1'),
+    (b'"number":1', b'"low":-2,"number":1'),
+    (b'"number":1', b'"low":1099511627776,"number":1'),
+    (b'"number":1', b'"kind":"a","number":1'),
+    (b'"number":1', b'"kind":null,"number":1'),
+    (b'"number":1', b'"kind":"c","number":1'),
+    (b'"r":2', b'"r":-5'),
+    (b'"r":2', b'"r":1.1e12'),
+    (b'"r":2', b'"r":-4.999999999999999999'),
+    (b'"r":2', b'"r":0.1e-400'),
+    (b'"name":"x"', b'"name":"x","z":' + b"[" * 199 + b"]" * 199),
+    (b'"name":"x"', b'"name":"x","name":5'),
+    (b'"name":"x"', b'"name":5,"name":"x"'),
     (b'"flag":true', b'"flag":null'),
     (b'"flag":true', b'"flag":1'),
     (b'"flag":true', b'"flag":"yes"'),
@@ -192,6 +224,10 @@ CHANGES = [
     (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T23:59:60Z"'),
     (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T00:00:00"'),
     (b'"2024-01-01T00:00:00Z"', b'"2024-01-01"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T00Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T00:00Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"12024-01-01T00:00:00Z"'),
+    (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T00:00:00+0100"'),
     (b'"2024-01-01T00:00:00Z"', b'"2024-01-01T01:00:00+01:00"'),
     (b'"2024-01-01T00:00:00Z"', b'"0001-01-01T00:00:00Z"'),
     (b'"2024-01-01T00:00:00Z"', b"1704067200"),
@@ -227,7 +263,7 @@ def test_the_short_way_is_taken_by_plain_models_only() -> None:
     assert read.num_rows == 2
     assert reader.read([GOOD, b"{"]) is None
     assert reader.read([GOOD, None]) is None
-    for model in (Everything, Strict):
+    for model in (Everything, Strict, NullByDefault):
         assert plain_reader(model, Contract(model).schema) is None
 
 
