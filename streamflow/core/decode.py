@@ -37,15 +37,15 @@ def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
     contract = plan.source.contract
     rejects: list[Reject] = []
     parts: list[pa.RecordBatch] = [contract.columns([])]
-    places: list[int] = []
+    places = [pa.array([], pa.int64())]
     for start in range(0, len(batch), CHUNK):
         decoding = contract.decode(batch.values[start : start + CHUNK])
         parts.append(decoding.batch)
-        places += [start + place for place in decoding.places]
+        places.append(pc.add(pa.array(decoding.places, pa.int64()), start))
         for bad in decoding.refused:
             raw = Raw.of(batch, start + bad.index)
             rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
-    decoded = Decoded(pa.concat_batches(parts), pa.array(places, pa.int64()), rejects)
+    decoded = Decoded(pa.concat_batches(parts), pa.concat_arrays(places), rejects)
     return _with_lineage(batch, _with_event_time(plan, batch, _check_key(plan, batch, decoded)))
 
 

@@ -173,9 +173,13 @@ def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _text(times: pa.Array) -> pa.Array:
-    """ISO 8601 in UTC; the fraction of a second only where there is one."""
-    text = pc.strftime(times, format="%Y-%m-%dT%H:%M:%SZ")
-    return pc.replace_substring_regex(text, pattern=r"\.000000Z$", replacement="Z")
+    """ISO 8601 in UTC; the fraction of a second only where there is one.
+
+    By a cast, and not by `strftime`, which takes 1 us for each.
+    """
+    text = pc.cast(pc.cast(times, pa.timestamp("us")), pa.string())
+    text = pc.replace_substring_regex(text, pattern=r"(\.000000)?$", replacement="Z")
+    return pc.binary_replace_slice(text, 10, 11, "T")
 
 
 def to_json(value: Any) -> bytes:

@@ -17,7 +17,7 @@ from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from streamflow.batch import Record, TopicPartition
-from streamflow.edges.partitioner import default_partition
+from streamflow.edges.partitioner import default_partitions
 from streamflow.errors import Fenced, TaskLost
 
 #: A producer batch of this many bytes is closed and sent; a larger record travels alone.
@@ -135,13 +135,12 @@ class KafkaOutbox:
         if topic not in self._partitions:
             self._partitions[topic] = len(await self._producer.partitions_for(topic))
         count = self._partitions[topic]
+        keys = list({record.key for record in records if record.key is not None})
         known: dict[bytes | None, int] = {None: 0}
+        known |= zip(keys, default_partitions(keys, count), strict=True)
         placed: dict[TopicPartition, list[Record]] = {}
         for record in records:
-            key = record.key
-            if key not in known:
-                known[key] = default_partition(key or b"", count)
-            placed.setdefault(TopicPartition(topic, known[key]), []).append(record)
+            placed.setdefault(TopicPartition(topic, known[record.key]), []).append(record)
         return placed
 
     @asynccontextmanager

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 
 from streamflow.batch import Record
 from streamflow.clock import Clock, SystemClock
-from streamflow.edges.partitioner import default_partition
+from streamflow.edges.partitioner import default_partitions
 from streamflow.errors import SettingsError, StreamflowError
 from streamflow.produce.limits import OVERHEAD_BYTES, Limits
 from streamflow.produce.topics import existing_topic
@@ -32,6 +32,8 @@ BATCH_BYTES = 900_000
 REQUEST_BYTES = 64 * 1024 * 1024
 #: Records between two looks at the event loop.
 CHUNK_RECORDS = 2_000
+#: Keys whose partition is remembered.
+KNOWN_KEYS = 100_000
 #: When the input has nothing for this long, what has come so far is sent.
 LINGER_SECONDS = 0.2
 
@@ -133,7 +135,7 @@ class Sender:
         self.count = 0
         self._topic = topic
         self._partitions = partitions
-        self._places: dict[bytes | None, int] = {}
+        self._places: dict[bytes, int] = {}
         self._keyless = 0
         self._open: dict[int, Any] = {}
         self._sent: list[tuple[int, asyncio.Future[Any]]] = []
@@ -155,14 +157,10 @@ class Sender:
 
     async def add(self, records: Sequence[Record]) -> None:
         """Take records over; batches that are full are sent."""
-        places, opened = self._places, self._open
+        places, opened = self._place(records), self._open
         for record in records:
             key = record.key
-            partition = places.get(key) if key is not None else self._keyless
-            if partition is None:
-                partition = places[record.key] = default_partition(
-                    record.key or b"", self._partitions
-                )
+            partition = places[key] if key is not None else self._keyless
             batch = opened.get(partition)
             if batch is None:
                 batch = opened[partition] = self._producer.create_batch()
@@ -180,6 +178,16 @@ class Sender:
         self._check_done()
         # Enough for the producer's own task to send what it has.
         await asyncio.sleep(0)
+
+    def _place(self, records: Sequence[Record]) -> dict[bytes, int]:
+        """The partition of every key of the records; those of earlier ones are kept for a while."""
+        places = self._places
+        if len(places) > KNOWN_KEYS:
+            places.clear()
+        keys = {record.key for record in records}
+        new = [key for key in keys if key is not None and key not in places]
+        places |= zip(new, default_partitions(new, self._partitions), strict=True)
+        return places
 
     async def flush(self) -> None:
         """Send all that was taken over, without waiting for the answers."""
