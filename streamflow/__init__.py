@@ -1,11 +1,19 @@
-"""streamflow: Kafka topics in, trustworthy Parquet and topics out."""
+"""streamflow: Kafka topics in, trustworthy Parquet and topics out.
 
-from streamflow.aggregates import Count, Distinct, Max, Mean, Min, Sum
-from streamflow.destinations import day, month, parquet, topic
-from streamflow.errors import StreamflowError, TopologyError
-from streamflow.rules import Rule
-from streamflow.topology import Topology, source
-from streamflow.windows import Tumbling
+What a topology is written with is imported when it is first asked for, so that `streamflow --help`
+does not wait for Arrow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamflow.aggregates import Count, Distinct, Max, Mean, Min, Sum
+    from streamflow.destinations import day, month, parquet, topic
+    from streamflow.errors import StreamflowError, TopologyError
+    from streamflow.rules import Rule
+    from streamflow.topology import Topology, source
+    from streamflow.windows import Tumbling
 
 __all__ = [
     "Count",
@@ -25,3 +33,23 @@ __all__ = [
     "source",
     "topic",
 ]
+
+_HOMES = {
+    "aggregates": ("Count", "Distinct", "Max", "Mean", "Min", "Sum"),
+    "destinations": ("day", "month", "parquet", "topic"),
+    "errors": ("StreamflowError", "TopologyError"),
+    "rules": ("Rule",),
+    "topology": ("Topology", "source"),
+    "windows": ("Tumbling",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"streamflow.{module}"), name)
+    raise AttributeError(f"module 'streamflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
