@@ -235,7 +235,7 @@ def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> No
             f"{where}: the partition {part.name!r} would hide a column of that name; "
             f"partition by the column {part.name!r} itself or rename it"
         )
-    if part.pattern is not None and not pa.types.is_timestamp(schema.field(part.column).type):
+    if part.unit is not None and not pa.types.is_timestamp(schema.field(part.column).type):
         raise TopologyError(f"{where}: {part.column!r} is no timestamp to take a {part.name} of")
 
 
