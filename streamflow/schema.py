@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import blake2b
 from operator import itemgetter
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin
 
@@ -168,6 +169,12 @@ class Contract:
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
                 refused.append((index, str(error)))
         return self.columns([rows[i] for i in stored]), stored, refused
+
+
+def schema_id(schema: pa.Schema) -> str:
+    """A short hash of a schema's columns: their names, types and whether they may be null."""
+    columns = "\n".join(f"{field.name}: {field.type} {field.nullable}" for field in schema)
+    return blake2b(columns.encode(), digest_size=6).hexdigest()
 
 
 def arrow_schema(model: type[BaseModel]) -> pa.Schema:

@@ -111,11 +111,12 @@ def origin(tp: TopicPartition, first: int, spec: SinkSpec) -> Cut:
 
 
 def next_cut(
-    previous: Cut, spec: SinkSpec, groups: Sequence[Group], trailers: Sequence[Trailer], stop: int
+    previous: Cut, topology: str, groups: Sequence[Group], trailers: Sequence[Trailer], stop: int
 ) -> Cut:
     """The cut after `previous`, over `trailers` (at least one) and their rows, ending at `stop`.
 
-    `groups` are the rows arranged by the sink's partition columns; each becomes one file.
+    All trailers have one layout. `groups` are the rows arranged by its partition columns; each
+    becomes one file.
     """
     tp, k, last = previous.tp, previous.k + 1, trailers[-1]
     return Cut(
@@ -126,9 +127,9 @@ def next_cut(
         next=stop,
         after=previous.trailer,
         trailer=last.commit,
-        topology=spec.topology,
-        topology_version=spec.topology_version,
-        partition_by=spec.partition_by,
+        topology=topology,
+        topology_version=last.layout.topology_version,
+        partition_by=last.layout.partition_by,
         commits=len(trailers),
         watermark=last.watermark,
         end_of_input=last.end_of_input,
@@ -142,7 +143,7 @@ def next_cut(
                 rows=group.count,
                 first=group.first,
                 last=group.last,
-                schema_id=spec.schema_id,
+                schema_id=last.layout.schema_id,
             )
             for i, group in enumerate(groups)
         ),

@@ -18,7 +18,7 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Drop, Parquet, PartitionBy, Topic
 from streamflow.errors import TopologyError
 from streamflow.rules import Condition, Rule
-from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
+from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS, schema_id
 from streamflow.windows import micros
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ class SinkPlan:
     name: str
     table: Parquet
     schema: pa.Schema
+
+    @cached_property
+    def schema_id(self) -> str:
+        """The id of the schema of its rows."""
+        return schema_id(self.schema)
+
+    @property
+    def partition_by(self) -> tuple[str, ...]:
+        """The columns of its rows that name folders."""
+        return tuple(part.name for part in self.table.partition_by)
 
     def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with its partition values, in the order of `schema`."""

@@ -9,7 +9,7 @@ row for 0.12 us, where lz4 takes 58 B for 0.07 us, and every byte is replicated,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -33,6 +33,19 @@ def _no_counts() -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of a commit are laid out, and by which version of the topology.
+
+    It travels with the rows, so that they become files as they were meant to when they were
+    committed, whatever the topology says by then. `partition_by` names columns of the rows.
+    """
+
+    schema_id: str
+    partition_by: tuple[str, ...]
+    topology_version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Trailer:
     """What a commit says of itself, after its rows.
 
@@ -45,6 +58,7 @@ class Trailer:
     commit: int
     previous: int | None
     chunks: int
+    layout: Layout
     watermark: int | None = None
     end_of_input: bool = False
     sources: Mapping[str, tuple[int, int, int]] = field(default_factory=_no_sources)
@@ -102,6 +116,7 @@ def encode_trailer(trailer: Trailer) -> Record:
         "commit": trailer.commit,
         "previous": trailer.previous,
         "chunks": trailer.chunks,
+        "layout": asdict(trailer.layout),
         "watermark": trailer.watermark,
         "end_of_input": trailer.end_of_input,
         "sources": dict(trailer.sources),
@@ -173,7 +188,9 @@ def _trailer(value: bytes) -> Trailer:
         if fields.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}: was it written by a newer version?")
         sources = {topic: tuple(span) for topic, span in fields.pop("sources").items()}
-        trailer = Trailer(**fields, sources=sources)
+        layout = fields.pop("layout")
+        layout["partition_by"] = tuple(layout["partition_by"])
+        trailer = Trailer(**fields, sources=sources, layout=Layout(**layout))
         _check(trailer)
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _malformed("trailer", error) from None
@@ -187,7 +204,10 @@ def _check(trailer: Trailer) -> None:
         if len(span) != 3:
             raise ValueError(f"a source range has three numbers, not {span!r}")
         whole += span
+    layout = trailer.layout
+    words = [layout.schema_id, layout.topology_version, *layout.partition_by]
     wrong = [number for number in whole if type(number) is not int]
+    wrong += [word for word in words if type(word) is not str]
     if wrong or type(trailer.end_of_input) is not bool:
         raise ValueError(f"wrong type of value: {wrong or trailer.end_of_input!r}")
 

@@ -29,8 +29,8 @@ from streamflow.core.keys import (
     window_range,
 )
 from streamflow.core.names import Names
-from streamflow.core.plan import TaskPlan, WindowPlan
-from streamflow.core.rows import Trailer, encode_rows, encode_trailer
+from streamflow.core.plan import SinkPlan, TaskPlan, WindowPlan
+from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.step import INFINITY, StateView, Step, TaskState
 
 #: Changelog and rows records stay below this; Kafka's default limit is 1 MiB.
@@ -79,7 +79,7 @@ def seal(
     changes[META] = meta
     outputs = [
         *_topics(plan, names, tp, steps, commit, now_ms),
-        *_sinks(plan, names, tp, steps, state),
+        *_sinks(plan, names, tp, steps, state, version),
     ]
     return Sealed(state, tuple(o for o in outputs if o[1]), tuple(changes.items()))
 
@@ -188,16 +188,21 @@ def to_json(value: Any) -> bytes:
 
 
 def _sinks(
-    plan: TaskPlan, names: Names, tp: TopicPartition, steps: Sequence[Step], state: TaskState
+    plan: TaskPlan,
+    names: Names,
+    tp: TopicPartition,
+    steps: Sequence[Step],
+    state: TaskState,
+    version: str,
 ) -> Iterator[tuple[TopicPartition, list[Record]]]:
     """Per table its rows and the commit's trailer, which is there also when no row is."""
     rows = [batch for step in steps for batch in step.rows]
     for sink in plan.sinks:
-        yield _sink(plan, names, tp, steps, state, sink.name, [sink.rows(b) for b in rows])
+        yield _sink(plan, names, tp, steps, state, version, sink, rows)
     for window in plan.windows:
         results = [b for step in steps for b in step.results.get(window.name, ())]
         for sink in window.sinks:
-            yield _sink(plan, names, tp, steps, state, sink.name, [sink.rows(b) for b in results])
+            yield _sink(plan, names, tp, steps, state, version, sink, results)
 
 
 def _sink(
@@ -206,13 +211,15 @@ def _sink(
     tp: TopicPartition,
     steps: Sequence[Step],
     state: TaskState,
-    sink: str,
-    batches: list[pa.RecordBatch],
+    version: str,
+    sink: SinkPlan,
+    rows: list[pa.RecordBatch],
 ) -> tuple[TopicPartition, list[Record]]:
     counts, rules = Counter[str](), Counter[str]()
     for step in steps:
         counts.update(step.counts)
         rules.update(step.rules)
+    batches = [sink.rows(batch) for batch in rows]
     chunks = encode_rows(batches, state.commit, chunk_bytes=RECORD_BYTES)
     watermark = state.watermark(plan.out_of_orderness)
     trailer = Trailer(
@@ -224,8 +231,9 @@ def _sink(
         counts=dict(counts),
         gates=dict(rules),
         chunks=len(chunks),
+        layout=Layout(sink.schema_id, sink.partition_by, version),
     )
-    return TopicPartition(names.rows(sink), tp.partition), [*chunks, encode_trailer(trailer)]
+    return TopicPartition(names.rows(sink.name), tp.partition), [*chunks, encode_trailer(trailer)]
 
 
 def from_micros(micros: int) -> datetime:

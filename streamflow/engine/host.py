@@ -16,6 +16,7 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
+from streamflow.engine import sink_chain
 from streamflow.engine.faults import Faults
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
@@ -85,9 +86,18 @@ class Host:
         return self._partitions
 
     async def prepare(self, seek: Seek) -> None:
-        """Before anything is consumed: make missing topics; `seek` moves the consumer."""
+        """Before anything is consumed: make missing topics and agree with the tables on what their
+        files look like; `seek` moves the consumer.
+        """
         self._seek = seek
         self._partitions = await self._world.prepare()
+        for sink in self._tables.values():
+            await asyncio.to_thread(self._agree, sink)
+
+    def _agree(self, sink: SinkPlan) -> None:
+        files, spec = self._world.files(sink.table.path), table_spec(self.topology, sink)
+        sink_chain.claim(files, spec, self.names.app)
+        sink_chain.agree(files, spec)
 
     async def assign(self, assigned: Iterable[Any]) -> None:
         """Open a lane for every partition of ours, and seek to their positions."""

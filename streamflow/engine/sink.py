@@ -178,11 +178,14 @@ class SinkPartition:
         return trim
 
     def _due(self) -> bool:
-        """Is it time to roll? Only whole commits count, so a cut ends just after a trailer."""
+        """Is it time to roll? Only whole commits count, so a cut ends just after a trailer.
+
+        All files of a cut have one layout, so it is when the first commit of another has come.
+        """
         last = self._buffer.last
         if last is None:
             return False
-        if last.end_of_input:
+        if last.end_of_input or self._buffer.one_layout < self._buffer.stop:
             return True
         if not self._buffer.whole_bytes:
             return self._buffer.commits >= IDLE_COMMITS
@@ -196,12 +199,12 @@ class SinkPartition:
     def _decide(self) -> tuple[Cut, Rows | None]:
         """The next cut as it stands, and its rows if it is the one decided here."""
         assert self._last is not None, "open() comes first"
-        stop = self._buffer.stop
+        stop = self._buffer.one_layout
         commits = self._buffer.upto(stop)
-        check_schema(commits, self.spec)
-        rows = unpack(commits, self.spec.partition_by)
         trailers = list(commits.trailers.values())
-        cut = next_cut(self._last, self.spec, rows.groups, trailers, stop)
+        check_schema(commits, trailers[-1].layout)
+        rows = unpack(commits, trailers[-1].layout.partition_by)
+        cut = next_cut(self._last, self.spec.topology, rows.groups, trailers, stop)
         self._faults("cut-temp")
         standing = sink_chain.settle(self._files, cut)
         self._faults("cut")

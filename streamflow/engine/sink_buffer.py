@@ -47,6 +47,7 @@ class Buffer:
         self._begun: list[RowsChunk] = []
         self._begun_bytes = 0
         self._whole_bytes = 0
+        self._changes: list[int] = []  # where commits of another layout begin
 
     @property
     def nbytes(self) -> int:
@@ -94,6 +95,11 @@ class Buffer:
         """Move over offsets that carry no record."""
         self.position = max(self.position, position)
 
+    @property
+    def one_layout(self) -> int:
+        """Just after the last of the whole commits that are laid out as the first one held is."""
+        return self._changes[0] if self._changes else self.stop
+
     def upto(self, stop: int) -> Commits:
         """The whole commits before `stop`."""
         return Commits(
@@ -107,6 +113,7 @@ class Buffer:
         self._chunks = {o: chunk for o, chunk in self._chunks.items() if o >= stop}
         self._trailers = {o: trailer for o, trailer in self._trailers.items() if o >= stop}
         self._whole_bytes -= rolled.payload_bytes
+        self._changes = [change for change in self._changes if change > stop]
 
     def _begin(self, chunk: RowsChunk) -> None:
         commit = self._begun[0].commit if self._begun else chunk.commit
@@ -131,6 +138,9 @@ class Buffer:
                 f"the trailer of commit {trailer.commit} ends {trailer.chunks} chunks, but"
                 f" {len(self._begun)} came before it, of {_commits(commits)}"
             )
+        last = self.last
+        if last is not None and last.layout != trailer.layout:
+            self._changes.append(self.stop)
         self._after, self._any = trailer.commit, False
         self._whole_bytes += self._begun_bytes
         self._begun, self._begun_bytes = [], 0

@@ -10,10 +10,11 @@ import pyarrow as pa
 from streamflow.core.cut import Cut, check_rows, footer
 from streamflow.core.hive import Group, arrange
 from streamflow.core.parquet import encode_parquet
-from streamflow.core.sink_spec import SinkSpec
+from streamflow.core.rows import Layout
 from streamflow.engine.sink_buffer import Commits
 from streamflow.errors import SinkRefused
 from streamflow.ports import TableFiles
+from streamflow.schema import schema_id
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,14 +50,15 @@ def unpack(commits: Commits, partition_by: tuple[str, ...]) -> Rows:
     return Rows(table, arrange(tables, partition_by))
 
 
-def check_schema(commits: Commits, spec: SinkSpec) -> None:
-    """Raise `SinkRefused` unless all rows have the schema that the sink declares today."""
+def check_schema(commits: Commits, layout: Layout) -> None:
+    """Raise `SinkRefused` unless all rows have the schema that their trailers name."""
     for offset, chunk in commits.chunks.items():
-        if not chunk.schema.equals(spec.schema):
+        found = schema_id(chunk.schema)
+        if found != layout.schema_id:
             raise SinkRefused(
-                f"sink {spec.name!r}: the rows of commit {chunk.commit} at offset {offset} are not"
-                f" of schema {spec.schema_id!r}: {_difference(chunk.schema, spec.schema)}; start"
-                " the version of the topology that wrote them and let the sink roll them first"
+                f"the rows of commit {chunk.commit} at offset {offset} have schema {found}, and"
+                f" its trailer says {layout.schema_id}: the rows topic was written by something"
+                " else, or is damaged"
             )
 
 
@@ -90,16 +92,3 @@ def write_files(cut: Cut, rows: Rows, files: TableFiles, faults: Callable[[str],
             written += Written(1, file.rows, len(data))
     faults("files-linked")
     return written
-
-
-def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
-    there = {field.name: field for field in found}
-    here = {field.name: field for field in wanted}
-    parts = [f"column {name!r} is missing" for name in here if name not in there]
-    parts += [f"column {name!r} is not declared" for name in there if name not in here]
-    parts += [
-        f"column {name!r} is {there[name].type}, not {here[name].type}"
-        for name in here
-        if name in there and not there[name].equals(here[name])
-    ]
-    return "; ".join(parts) or "the order of the columns differs"

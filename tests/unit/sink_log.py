@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 
 from streamflow.batch import MicroBatch, Record, TopicPartition
 from streamflow.clock import SimulatedClock
-from streamflow.core.rows import Trailer, encode_rows, encode_trailer
+from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine.sink import SinkPartition, ignore
 from streamflow.ports import TableFiles
+from streamflow.schema import schema_id
 
 TP = TopicPartition("app-flights-rows", 3)
 SCHEMA = pa.schema(
@@ -25,6 +26,7 @@ SCHEMA = pa.schema(
         ("_offset", pa.int64()),
     ]
 )
+LAYOUT = Layout(schema_id(SCHEMA), ("origin",), "1")
 ORIGINS = ("EWR", "JFK", None)
 
 
@@ -43,7 +45,7 @@ def spec(
         name="flights",
         path="flights",
         schema=schema,
-        schema_id=f"flights-{version}",
+        schema_id=schema_id(schema),
         topology="flights",
         topology_version=version,
         partition_by=partition_by,
@@ -75,8 +77,13 @@ def rows(ids: Sequence[int]) -> pa.RecordBatch:
 
 @dataclass
 class Log:
-    """Offsets of commit markers carry no record, as in Kafka."""
+    """Offsets of commit markers carry no record, as in Kafka.
 
+    `layout` and `schema` are those of the commits to come; a column beyond `SCHEMA` is null.
+    """
+
+    layout: Layout = LAYOUT
+    schema: pa.Schema = SCHEMA
     records: dict[int, Record] = field(default_factory=dict[int, Record])
     end: int = 0
     first: int = 0
@@ -86,11 +93,15 @@ class Log:
     def commit(self, count: int, *, chunk_bytes: int = 900_000, end_of_input: bool = False) -> None:
         """One commit of `count` rows, whose ids go on from the last."""
         ids = range(self.rows, self.rows + count)
-        chunks = encode_rows([rows(ids)], self.commits + 1, chunk_bytes=chunk_bytes)
+        made = rows(ids)
+        for column in list(self.schema)[len(SCHEMA) :]:
+            made = made.append_column(column, pa.nulls(len(ids), column.type))
+        chunks = encode_rows([made], self.commits + 1, chunk_bytes=chunk_bytes)
         trailer = Trailer(
             commit=self.commits + 1,
             previous=self.commits or None,
             chunks=len(chunks),
+            layout=self.layout,
             watermark=self.rows,
             end_of_input=end_of_input,
             sources={"in": (3, self.rows, self.rows + count)},

@@ -25,6 +25,7 @@ READING_ORDER = [
     "rows",
     "seal",
     "sink_spec",
+    "table_schema",
     "hive",
     "parquet",
     "cut",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.core.rows import RowsChunk, Trailer, decode, encode_rows, encode_trailer
+from streamflow.core.rows import Layout, RowsChunk, Trailer, decode, encode_rows, encode_trailer
 from streamflow.errors import SinkRefused
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -18,6 +18,7 @@ TRAILERS = st.builds(
     commit=COUNT,
     previous=st.none() | COUNT,
     chunks=COUNT,
+    layout=st.builds(Layout, NAME, st.lists(NAME, max_size=2).map(tuple), NAME),
     watermark=st.none() | INT64,
     end_of_input=st.booleans(),
     sources=st.dictionaries(NAME, st.tuples(COUNT, COUNT, COUNT), max_size=3),
@@ -89,7 +90,7 @@ def test_small_batches_of_a_commit_travel_as_one_record() -> None:
 
 
 GOOD = encode_rows(batches([[{"number": 1}]]), 3)[0]
-TRAILER = encode_trailer(Trailer(commit=3, previous=2, chunks=1))
+TRAILER = encode_trailer(Trailer(3, 2, 1, Layout("id", ("place",), "v")))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,9 @@ TRAILER = encode_trailer(Trailer(commit=3, previous=2, chunks=1))
         ((TRAILER.value or b"").replace(b"3", b"3.5"), TRAILER.headers, "wrong type of value"),
         ((TRAILER.value or b"").replace(b'"gates":{}', b'"gates":[]'), TRAILER.headers, "values"),
         ((TRAILER.value or b"").replace(b'"gates"', b'"more"'), TRAILER.headers, "more"),
+        ((TRAILER.value or b"").replace(b'"layout"', b'"more"'), TRAILER.headers, "lacks 'layout'"),
+        ((TRAILER.value or b"").replace(b'"place"', b"5"), TRAILER.headers, "wrong type of value"),
+        ((TRAILER.value or b"").replace(b'["place"]', b"null"), TRAILER.headers, "malformed"),
     ],
 )
 def test_what_is_not_a_record_of_a_rows_topic_is_refused(

@@ -7,18 +7,20 @@ from pathlib import Path
 import duckdb
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.clock import SimulatedClock
-from streamflow.core.rows import Trailer, encode_rows, encode_trailer
+from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.parquet import read_footer
 from streamflow.engine.sink import IDLE_COMMITS
 from streamflow.errors import SinkRefused, SinkUnavailable
+from streamflow.schema import schema_id
 
-from .sink_log import SCHEMA, TP, Crash, Log, drain, ids, partition, rows, spec
+from .sink_log import LAYOUT, SCHEMA, TP, Crash, Log, drain, ids, partition, rows, spec
 
 
 def log_of(*counts: int, end: bool = True) -> Log:
@@ -73,7 +75,7 @@ def test_a_footer_tells_where_the_rows_come_from() -> None:
         "rows_partition": "3",
         "rows_range": "[0,5]",
         "cut": "1",
-        "schema_id": "flights-1",
+        "schema_id": LAYOUT.schema_id,
         "sources": '{"in":[[3,0,7]]}',
         "counts": '{"passed":7,"rejected":2}',
         "gates": '{"rule":2}',
@@ -83,7 +85,7 @@ def test_a_footer_tells_where_the_rows_come_from() -> None:
 
 def test_it_rolls_at_the_target_size_and_corrects_the_estimate() -> None:
     files = MemoryFiles()
-    log = Log()
+    log = Log(replace(LAYOUT, partition_by=()))
     for _ in range(40):
         log.commit(500)
     sink = partition(files, spec(partition_by=(), target_bytes=12_000))
@@ -306,7 +308,7 @@ def test_a_topic_that_starts_after_what_is_needed_is_refused() -> None:
 
 
 def trailer(commit: int, previous: int | None, chunks: int = 0) -> Record:
-    return encode_trailer(Trailer(commit=commit, previous=previous, chunks=chunks))
+    return encode_trailer(Trailer(commit, previous, chunks, LAYOUT))
 
 
 @pytest.mark.parametrize(
@@ -338,12 +340,54 @@ def test_a_first_trailer_that_follows_another_is_refused_at_the_beginning_of_a_t
         drain(partition(MemoryFiles()), log)
 
 
-def test_rows_of_another_schema_are_refused() -> None:
-    other = pa.schema([("origin", pa.int32()), *list(SCHEMA)[1:], ("more", pa.string())])
-    with pytest.raises(
-        SinkRefused, match="column 'more' is missing; column 'origin' is string, not int32"
-    ):
-        drain(partition(MemoryFiles(), spec(schema=other)), log_of(4))
+def test_rows_that_are_not_of_the_schema_that_their_trailer_names_are_refused() -> None:
+    log = log_of(4, end=False)
+    log.layout = replace(LAYOUT, schema_id="another")
+    log.commit(3)
+    with pytest.raises(SinkRefused, match=r"rows of commit 2 at offset 3 have schema .* another"):
+        drain(partition(MemoryFiles()), log)
+
+
+WIDER = pa.schema([*SCHEMA, pa.field("more", pa.string())])
+
+
+def grow(log: Log) -> None:
+    """The commits to come are those of a second version, which has one more column."""
+    log.schema = WIDER
+    log.layout = Layout(schema_id(WIDER), LAYOUT.partition_by, "2")
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_each_row_becomes_a_file_as_it_was_meant_to_when_it_was_committed(version: str) -> None:
+    log = log_of(5, 5, end=False)
+    grow(log)
+    log.commit(5)
+    log.commit(5, end_of_input=True)
+    files = MemoryFiles()
+    running = spec(target_bytes=10**9, schema={"1": SCHEMA, "2": WIDER}[version], version=version)
+    drain(partition(files, running), log)
+    assert ids(files) == list(range(20))
+    found: dict[str, set[str]] = {"1": set(), "2": set()}
+    for name in files.names():
+        data = files.read(name)
+        footer = read_footer(data)
+        assert ("more" in pq.read_schema(pa.BufferReader(data)).names) == (footer["cut"] == "2")
+        found[footer["topology_version"]].add(footer["schema_id"])
+    assert found == {"1": {schema_id(SCHEMA)}, "2": {schema_id(WIDER)}}
+
+
+def test_rows_of_an_earlier_layout_become_visible_when_the_first_of_another_comes() -> None:
+    log = log_of(5, end=False)
+    files = MemoryFiles()
+    sink = partition(files, spec(target_bytes=10**9))
+    drain(sink, log)
+    assert ids(files) == []
+    stop = log.end
+    grow(log)
+    log.commit(5)
+    sink.receive(log.fetch(stop, log.end))
+    assert ids(files) == list(range(5))
+    assert sink.lag_bytes > 0
 
 
 def test_batches_of_another_partition_are_refused() -> None:
