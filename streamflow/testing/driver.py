@@ -25,6 +25,7 @@ from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.core.seal import to_json
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
 from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine import sink_chain
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sync import run_sync
 from streamflow.engine.table_spec import table_spec
@@ -124,6 +125,16 @@ class TopologyDriver:
             self._stores.clear()
         self._open_all()
 
+    def deploy(self, topology: Topology) -> None:
+        """Stop, and start another version of the topology on the same topics, tables and state.
+
+        Raises:
+            SinkRefused: a table could not be read as one any more.
+            StateRefused: the state is of other windows.
+        """
+        self._topology = topology
+        self._open_all()
+
     def read(self, topic: str) -> list[dict[str, Any]]:
         """The values of all records of a topic, partition by partition.
 
@@ -177,6 +188,9 @@ class TopologyDriver:
 
     def _open_all(self) -> None:
         self._tasks, self._sinks = {}, {}
+        for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
+            files = self._files.setdefault(sink.table.path, MemoryFiles())
+            sink_chain.agree(files, table_spec(self._topology, sink))
         for plan in self._topology.tasks:
             for partition in range(len(self.broker.topics[plan.source.topic])):
                 tp = TopicPartition(plan.source.topic, partition)

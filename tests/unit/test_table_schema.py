@@ -1,0 +1,149 @@
+"""A table stays one table while its topology changes, and says beforehand when it would not."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from pydantic import AwareDatetime, BaseModel
+
+from streamflow import Topology, parquet, source, topic
+from streamflow.core.table_schema import decode_schema, encode_schema, schema_of
+from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine.sink_chain import agree
+from streamflow.errors import SinkRefused
+from streamflow.testing import TopologyDriver
+
+from .sink_log import SCHEMA, spec
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MORE = pa.schema([*SCHEMA, pa.field("more", pa.string())])
+NEEDED = pa.schema([*SCHEMA, pa.field("more", pa.string(), nullable=False)])
+FEWER = pa.schema(list(SCHEMA)[:-1])
+TEXT = pa.schema([SCHEMA.field(0), pa.field("id", pa.string()), *list(SCHEMA)[2:]])
+BACK = pa.schema([*SCHEMA, pa.field("more", pa.int64())])
+
+
+def versions(files: MemoryFiles) -> list[str]:
+    return [name for name in files.names(private=True) if name.startswith("schema-")]
+
+
+@pytest.mark.parametrize("schemas", [[SCHEMA, SCHEMA], [SCHEMA, MORE, MORE], [SCHEMA, FEWER]])
+def test_what_can_be_read_together_is_agreed_to(schemas: list[pa.Schema]) -> None:
+    files = MemoryFiles()
+    for number, schema in enumerate(schemas):
+        agree(files, spec(schema=schema, version=str(number)))
+    assert len(versions(files)) == len({str(schema) for schema in schemas})
+    last = versions(files)[-1]
+    assert decode_schema(files.read(last, private=True), last).columns == tuple(
+        (field.name, str(field.type), field.nullable) for field in schemas[-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("schemas", "words"),
+    [
+        ([SCHEMA, TEXT], "column 'id' is string, it was int64"),
+        ([SCHEMA, NEEDED], "'more' is new and is never null, but earlier files do not have it"),
+        ([MORE, SCHEMA, BACK], "column 'more' is int64, it was string"),
+    ],
+)
+def test_what_cannot_is_refused(schemas: list[pa.Schema], words: str) -> None:
+    files = MemoryFiles()
+    for schema in schemas[:-1]:
+        agree(files, spec(schema=schema))
+    before = versions(files)
+    with pytest.raises(SinkRefused, match=words):
+        agree(files, spec(schema=schemas[-1]))
+    assert versions(files) == before
+
+
+@pytest.mark.parametrize(
+    ("by", "words"), [((), "by no column, it was by origin"), (("id",), "by id, it was by origin")]
+)
+def test_other_folders_are_refused(by: tuple[str, ...], words: str) -> None:
+    files = MemoryFiles()
+    agree(files, spec())
+    with pytest.raises(SinkRefused, match=words):
+        agree(files, spec(partition_by=by))
+
+
+def test_whoever_comes_second_looks_again() -> None:
+    class Raced(MemoryFiles):
+        """Another worker writes down its version just before this one does."""
+
+        rival = True
+
+        def create(self, name: str, data: bytes | memoryview, *, private: bool = False) -> bool:
+            if self.rival:
+                self.rival = False
+                agree(self, spec(schema=TEXT))
+            return super().create(name, data, private=private)
+
+    files = Raced()
+    with pytest.raises(SinkRefused, match="column 'id' is int64, it was string"):
+        agree(files, spec())
+    assert len(versions(files)) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"format":2}'])
+def test_a_damaged_version_is_refused(data: bytes) -> None:
+    files = MemoryFiles()
+    files.create("schema-00000.json", data, private=True)
+    with pytest.raises(SinkRefused, match=r"table schema schema-00000\.json cannot be read"):
+        agree(files, spec())
+
+
+def test_it_is_written_as_json() -> None:
+    schema = schema_of(spec())
+    assert orjson.loads(encode_schema(schema))["columns"][1] == ["id", "int64", True]
+    assert decode_schema(encode_schema(schema), "x") == schema
+
+
+class Order(BaseModel, frozen=True):
+    id: int
+    at: AwareDatetime
+
+
+class Noted(Order, frozen=True):
+    note: str | None = None
+
+
+class Worded(BaseModel, frozen=True):
+    id: str
+    at: AwareDatetime
+
+
+def topology(model: type[BaseModel]) -> Topology:
+    orders = source(topic("orders"), model, event_time="at")
+    table = parquet("orders", roll_interval=timedelta(minutes=1))
+    return Topology("orders", orders.to(table), orders.rejected.to(topic("orders.dlq")))
+
+
+def order(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": number, "at": "2026-01-01T00:00:00Z", **more}
+
+
+def test_rows_committed_before_a_new_version_and_not_yet_in_a_file_are_not_lost() -> None:
+    driver = TopologyDriver(topology(Order), NOW)
+    driver.send("orders", order(1))
+    assert driver.files("orders") == []
+    driver.deploy(topology(Noted))
+    driver.send("orders", order(2, note="x"))
+    driver.deploy(topology(Order))
+    driver.send("orders", order(3))
+    driver.advance(timedelta(minutes=2))
+    found = sorted(driver.files("orders"), key=lambda row: row["id"])
+    assert [(row["id"], row.get("note")) for row in found] == [(1, None), (2, "x"), (3, None)]
+
+
+def test_a_version_that_does_not_fit_the_table_commits_nothing() -> None:
+    driver = TopologyDriver(topology(Order), NOW)
+    driver.send("orders", order(1))
+    with pytest.raises(SinkRefused, match="column 'id' is string, it was int64"):
+        driver.deploy(topology(Worded))
+    driver.deploy(topology(Order))
+    driver.send("orders", order(2))
+    driver.advance(timedelta(minutes=2))
+    assert sorted(row["id"] for row in driver.files("orders")) == [1, 2]
