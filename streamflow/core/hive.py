@@ -1,12 +1,7 @@
-"""Which rows lie in which Hive-style folder.
-
-Names are escaped as Hive and Spark escape them. As there, null and the empty text share the folder
-`__HIVE_DEFAULT_PARTITION__`, which readers take for null.
-"""
+"""Which rows lie in which Hive-style folder."""
 
 from __future__ import annotations
 
-import string
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamflow.errors import SinkRefused
-
-DEFAULT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-MAX_NAME_BYTES = 255  # of one path component, on every usual file system
-
-_ESCAPES = {
-    code: f"%{code:02X}"
-    for code in [*range(0x20), 0x7F, *map(ord, "\"#%'*/:=?\\{[]^")]
-    if chr(code) not in string.ascii_letters
-}
+from streamflow.core.folder_name import DEFAULT_PARTITION, component
 
 Position = tuple[int, int]
 """Where a row lies in a rows topic: the offset of its chunk, and its number in the chunk."""
@@ -39,17 +25,6 @@ class Group:
     first: Position
     last: Position
     rows: pa.Array | None
-
-
-def component(column: str, value: str | None) -> str:
-    """One folder name, `column=value`. Raises `SinkRefused` when no file system would take it."""
-    name = f"{column.translate(_ESCAPES)}={(value or DEFAULT_PARTITION).translate(_ESCAPES)}"
-    if len(name.encode()) > MAX_NAME_BYTES:
-        raise SinkRefused(
-            f"partition value {value!r} of column {column!r} makes a folder name of more than"
-            f" {MAX_NAME_BYTES} bytes; shorten it in the topology or reject such rows"
-        )
-    return name
 
 
 def arrange(chunks: Mapping[int, pa.Table], partition_by: Sequence[str]) -> list[Group]:

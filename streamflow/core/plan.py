@@ -115,6 +115,14 @@ class TaskPlan:
         return [t for t in (*self.topics, self.rejected_topic, *late, *results) if t is not None]
 
     @cached_property
+    def folder_columns(self) -> tuple[str, ...]:
+        """Fields of text that name folders of some table: not every text can."""
+        fields = self.source.contract.schema
+        parts = [part for sink in self.all_sinks for part in sink.table.partition_by]
+        named = [p.column for p in parts if p.unit is None and p.column in fields.names]
+        return tuple(sorted({n for n in named if pa.types.is_string(fields.field(n).type)}))
+
+    @cached_property
     def state_id(self) -> str:
         """A hash of what the state depends on; state of another id cannot be read."""
         return _digest([self.source.topic, *(_describe_window(w) for w in self.windows)])
@@ -187,6 +195,7 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     ]
     schema = pa.schema([*results.schema, *extra, *AGGREGATE_LINEAGE])
     sinks, topics = _destinations(results, edges, schema, warnings=False)
+    _check_folders(results, sinks)
     return WindowPlan(
         results.name,
         micros(windowed.window.size),
@@ -215,6 +224,20 @@ def _check_result(
         name = f"{results.model.__name__}.{output}"
         made = f"{type(aggregate).__name__}() gives {gives}"
         raise TopologyError(f"{name} is {declared}, but {made}; change the model")
+
+
+def _check_folders(results: Results, sinks: Sequence[SinkPlan]) -> None:
+    """Text that names folders has to come from the records, where it is looked at one by one."""
+    by = results.windowed.by
+    for sink in sinks:
+        for part in sink.table.partition_by:
+            made = part.column in results.schema.names and part.column not in by
+            if made and pa.types.is_string(results.schema.field(part.column).type):
+                raise TopologyError(
+                    f"parquet({sink.table.path!r}): {part.column!r} is text that an aggregate "
+                    f"makes, and not every text names a folder; partition by {list(by)} or by "
+                    "day('window_start')"
+                )
 
 
 def _destinations(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.core.hive import DEFAULT_PARTITION, arrange, component
+from streamflow.core.folder_name import DEFAULT_PARTITION, component, has_name
+from streamflow.core.hive import arrange
 from streamflow.errors import SinkRefused
 
 SCHEMA = pa.schema([("month", pa.string()), ("n", pa.int32()), ("i", pa.int64())])
@@ -71,7 +72,7 @@ def test_nothing_goes_to_the_default_partition(value: str | None) -> None:
 
 
 def test_a_value_that_no_file_system_takes_is_refused() -> None:
-    with pytest.raises(SinkRefused, match="reject such rows"):
+    with pytest.raises(SinkRefused, match="by another column"):
         component("c", "é" * 200)
 
 
@@ -86,3 +87,24 @@ def test_dates_truth_values_and_dictionaries_name_folders() -> None:
     )
     (group,) = arrange({0: table}, ("day", "late", "origin"))
     assert group.folder == "day=2013-01-02/late=true/origin=EWR/"
+
+
+VALUES = st.lists(
+    st.none()
+    | st.text(max_size=5)
+    | st.sampled_from(["", DEFAULT_PARTITION, "=" * 83, "=" * 84, "x" * 251, "x" * 252, "é" * 126]),
+    max_size=8,
+)
+
+
+@given(VALUES)
+def test_a_value_has_a_name_when_its_folder_gives_it_back(values: list[str | None]) -> None:
+    found = has_name("cé", pa.array(values, pa.string())).to_pylist()
+    for value, good in zip(values, found, strict=True):
+        try:
+            name = component("cé", value)
+        except SinkRefused:
+            assert not good
+            continue
+        back = unquote(name.split("=", 1)[1])
+        assert good == ((None if back == DEFAULT_PARTITION else back) == value)

@@ -13,6 +13,7 @@ CORE = sorted((ROOT / "core").glob("*.py"))
 READING_ORDER = [
     "plan",
     "step",
+    "folder_name",
     "decode",
     "gate",
     "watermark",
