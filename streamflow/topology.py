@@ -201,7 +201,8 @@ class Topology:
     version: str
 
     def __init__(self, name: str, *edges: Edge) -> None:
-        from streamflow.core.plan import compile_tasks, version_of  # values below, plan above
+        from streamflow.core.compile import compile_tasks  # values below, plans above
+        from streamflow.core.plan import version_of
 
         if not _NAME.fullmatch(name):
             raise TopologyError(f"Topology({name!r}): a name has letters, digits and . _ - only")

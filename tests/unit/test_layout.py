@@ -12,6 +12,7 @@ CORE = sorted((ROOT / "core").glob("*.py"))
 #: The order in which data meets the files of the core; a file imports only earlier ones.
 READING_ORDER = [
     "plan",
+    "compile",
     "step",
     "folder_name",
     "decode",
