@@ -1,7 +1,8 @@
 """Aggregates as values: what to keep per group, how partial results merge, and what comes out.
 
 Each aggregate describes its *partial*: columns that a micro-batch's rows are reduced to and that
-merge with other partials of the same group in any order. Integers and decimals are summed in
+merge with other partials of the same group in any order. Nulls are left out; `null_of_nulls` says
+whether the result is null where there is nothing but nulls. Integers and decimals are summed in
 decimal128, so they are exact and cannot wrap; an overflow of 38 digits is an error.
 """
 
@@ -41,6 +42,7 @@ class Count:
     """Number of rows."""
 
     field: ClassVar[str | None] = None
+    null_of_nulls: ClassVar[bool] = False
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -56,6 +58,7 @@ class Sum:
     """Sum of the values that are not null; null where there is none."""
 
     field: str
+    null_of_nulls: ClassVar[bool] = True
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -71,6 +74,7 @@ class Mean:
     """Arithmetic mean of the values that are not null, as a float; null where there is none."""
 
     field: str
+    null_of_nulls: ClassVar[bool] = True
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -87,6 +91,7 @@ class Min:
     """Smallest value; null where all are."""
 
     field: str
+    null_of_nulls: ClassVar[bool] = True
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -102,6 +107,7 @@ class Max:
     """Largest value; null where all are."""
 
     field: str
+    null_of_nulls: ClassVar[bool] = True
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -117,6 +123,7 @@ class Distinct:
     """Exact number of different values that are not null. State grows with that number."""
 
     field: str
+    null_of_nulls: ClassVar[bool] = False
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""

@@ -88,6 +88,10 @@ class Stream:
         """What is not a record of the contract, or breaks a rule that rejects."""
         return Exit(self, "rejected")
 
+    def nullable(self, name: str) -> bool:
+        """Can this column be null? The key cannot: it is compared with the record's key."""
+        return name != self.source.key and self.schema.field(name).nullable
+
     def gate(self, *rules: Rule) -> Stream:
         """Check rules on each record; see `Rule` for what breaking one means."""
         names = [rule.name for rule in (*self.rules, *rules)]
@@ -103,6 +107,9 @@ class Stream:
         groups = (by,) if isinstance(by, str) else by
         for name in groups:
             self._need("window", name)
+            kind = self.schema.field(name).type
+            if pa.types.is_nested(kind):
+                raise TopologyError(f"window on {self}: cannot group by {name!r}, which is {kind}")
         key = self.source.key
         if key is None or key not in groups:
             raise TopologyError(

@@ -38,8 +38,8 @@ class Hourly(BaseModel, frozen=True):
     origin: str
     window_start: AwareDatetime
     flights: int
-    mean_delay: float
-    max_delay: int
+    mean_delay: float | None
+    max_delay: int | None
     destinations: int
 
 

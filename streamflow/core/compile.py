@@ -71,11 +71,13 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
 def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> WindowPlan:
     windowed = results.windowed
     fields = windowed.stream.schema
+    _check_groups(results)
     parts: list[PartColumn] = []
     for output, aggregate in results.aggregates.items():
         kind = fields.field(aggregate.field).type if aggregate.field is not None else None
         made = aggregate.parts(kind)
-        _check_result(results, output, aggregate, made)
+        _check_type(results, output, aggregate, made)
+        _check_null(results, output, aggregate)
         parts += [PartColumn(output, part, aggregate.field) for part in made]
     extra = [
         pa.field("window_end", TIMESTAMP, nullable=False),
@@ -100,9 +102,24 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     )
 
 
-def _check_result(
-    results: Results, output: str, aggregate: Aggregate, parts: Sequence[Part]
-) -> None:
+def _check_groups(results: Results) -> None:
+    """A result's grouping fields are the records' own: of the same types, as often null."""
+    stream = results.windowed.stream
+    for name in results.windowed.by:
+        field = f"{results.model.__name__}.{name}"
+        origin = f"{stream.source.contract.model.__name__}.{name}"
+        declared, given = results.schema.field(name), stream.schema.field(name)
+        if declared.type != given.type:
+            raise TopologyError(
+                f"{field} is {declared.type}, but {origin} is {given.type}; change the model"
+            )
+        if stream.nullable(name) and not declared.nullable:
+            raise TopologyError(
+                f"{field} can be null, since {origin} can; {_or_none(results, name)}"
+            )
+
+
+def _check_type(results: Results, output: str, aggregate: Aggregate, parts: Sequence[Part]) -> None:
     """What the aggregate gives, tried on no rows, must fit the model's field."""
     gives = aggregate.result({part.name: pa.array([], part.type) for part in parts}).type
     declared = results.schema.field(output).type
@@ -113,6 +130,25 @@ def _check_result(
         name = f"{results.model.__name__}.{output}"
         made = f"{type(aggregate).__name__}() gives {gives}"
         raise TopologyError(f"{name} is {declared}, but {made}; change the model")
+
+
+def _check_null(results: Results, output: str, aggregate: Aggregate) -> None:
+    """A window in which a field is always null gives a result only where the model allows null."""
+    name = aggregate.field
+    if name is None or not aggregate.null_of_nulls or results.schema.field(output).nullable:
+        return
+    if results.windowed.stream.nullable(name):
+        raise TopologyError(
+            f"{results.model.__name__}.{output} can be null, since "
+            f"{type(aggregate).__name__}({name!r}) is null where every {name} is; "
+            f"{_or_none(results, output)}"
+        )
+
+
+def _or_none(results: Results, name: str) -> str:
+    annotation = results.model.model_fields[name].annotation
+    plain = isinstance(annotation, type)
+    return f"declare it {annotation.__name__ if plain else annotation} | None"
 
 
 def _check_folders(results: Results, sinks: Sequence[SinkPlan]) -> None:

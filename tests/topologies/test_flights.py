@@ -64,6 +64,14 @@ def test_an_hour_is_final_when_the_watermark_is_six_hours_past_it(driver: Topolo
     ]
 
 
+def test_an_hour_whose_delays_are_unknown_has_none(driver: TopologyDriver) -> None:
+    driver.send("flights", flight(dep_delay=None))
+    driver.end_of_input()
+    made = [(row["flights"], row["mean_delay"], row["max_delay"]) for row in driver.files("hourly")]
+    assert made == [(1, None, None)]
+    assert [row["max_delay"] for row in driver.read("flights.hourly")] == [None]
+
+
 def test_a_flight_behind_a_final_hour_is_late_with_its_lateness(driver: TopologyDriver) -> None:
     driver.send("flights", flight(TEN + 8 * HOUR), flight())
     late = driver.read("flights.late")
