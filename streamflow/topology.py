@@ -22,7 +22,7 @@ from streamflow.destinations import Destination, Drop, Parquet, Topic
 from streamflow.errors import TopologyError
 from streamflow.rules import Rule
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, Contract, arrow_schema
-from streamflow.windows import Tumbling
+from streamflow.windows import Window
 
 if TYPE_CHECKING:
     import faust
@@ -102,7 +102,9 @@ class Stream:
             rule.compiled(self.schema)
         return Stream(self.source, (*self.rules, *rules))
 
-    def window(self, window: Tumbling, *, by: str | tuple[str, ...], grace: timedelta) -> Windowed:
+    def window(
+        self, window: Window, *, by: str | tuple[str, ...], grace: timedelta = timedelta(0)
+    ) -> Windowed:
         """Group records by fields and event-time windows; late is later than `grace`."""
         groups = (by,) if isinstance(by, str) else by
         for name in groups:
@@ -139,7 +141,7 @@ class Windowed:
     """A stream in windows; only `aggregate` can follow."""
 
     stream: Stream
-    window: Tumbling
+    window: Window
     by: tuple[str, ...]
     grace: timedelta
 

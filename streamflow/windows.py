@@ -1,13 +1,21 @@
-"""Windows as values. Intervals are half open and aligned to the epoch (plus `offset`), in UTC."""
+"""Windows as values: half-open intervals of event time, `[start, end)`.
+
+`Tumbling` and `Hopping` are aligned to the epoch (plus `offset`), in UTC; `Calendar` follows the
+days, weeks or months of a time zone, so that some days have 23 or 25 hours; a `Session` lasts as
+long as its rows follow each other within a gap.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
 
 from streamflow.errors import TopologyError
 
 MICROSECOND = timedelta(microseconds=1)
+CalendarUnit = Literal["day", "week", "month"]
 
 
 def micros(duration: timedelta) -> int:
@@ -23,5 +31,64 @@ class Tumbling:
     offset: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        if self.size <= timedelta(0):
-            raise TopologyError(f"Tumbling({self.size}): the size must be above zero")
+        _above_zero(self, "size", self.size)
+
+
+@dataclass(frozen=True)
+class Hopping:
+    """Windows of one size, one beginning `every` so often: a row is in `size / every` of them."""
+
+    size: timedelta
+    every: timedelta
+    offset: timedelta = timedelta(0)
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "size", self.size)
+        _above_zero(self, "every", self.every)
+        if self.every > self.size:
+            raise TopologyError(
+                f"{self}: rows between two windows would be in none; every may be at most size"
+            )
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The days, weeks (from Monday) or months of a time zone: each row is in exactly one.
+
+    Where the clocks change at midnight, a day begins at its first instant.
+    """
+
+    unit: CalendarUnit
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("day", "week", "month"):
+            raise TopologyError(f"{self}: the unit is day, week or month")
+        try:
+            ZoneInfo(self.zone)
+        except (KeyError, ValueError, OSError) as error:
+            raise TopologyError(
+                f"{self}: no time zone {self.zone!r}; names are like 'Europe/Berlin', and need the"
+                " system's time-zone database (package tzdata)"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Session:
+    """Rows of a group that follow each other within `gap`; it ends `gap` after the last.
+
+    A row exactly `gap` after another is of the same session, as in Kafka Streams and Flink.
+    """
+
+    gap: timedelta
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "gap", self.gap)
+
+
+Window = Tumbling | Hopping | Calendar | Session
+
+
+def _above_zero(window: object, name: str, duration: timedelta) -> None:
+    if duration <= timedelta(0):
+        raise TopologyError(f"{window}: the {name} must be above zero")

@@ -9,21 +9,20 @@ replays after a crash cannot be seen in what comes out; and every record is in o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch, TopicPartition
-from streamflow.core.aggregate import START, finish, merge, partial
+from streamflow.core.aggregate import finish, partial
+from streamflow.core.close import close
 from streamflow.core.decode import decode
 from streamflow.core.gate import Gated, gate
-from streamflow.core.keys import decode_partial, window_range
 from streamflow.core.plan import TaskPlan, WindowPlan
-from streamflow.core.step import INFINITY, Late, Raw, StateView, Step, TaskState
+from streamflow.core.step import Late, Raw, StateView, Step, TaskState
 from streamflow.core.watermark import after_all, before_each
-from streamflow.core.window import assign
+from streamflow.core.window import Assigned, assign
 from streamflow.schema import EVENT_TIME
 
 
@@ -36,21 +35,16 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
     after = replace(state, position=batch.stop, seen=after_all(times, state.seen))
     counts = Counter({"in": len(batch), "passed": gated.rows.num_rows})
     counts["rejected"] = len(gated.rejects)
-    open_partials = dict(state.open)
     late: dict[str, tuple[Late, ...]] = {}
     for window in plan.windows:
         on_time = assign(window, batch, gated.rows, gated.places, times, watermarks)
         late[window.name] = on_time.late
-        counts["assigned"] += gated.rows.num_rows
-        counts["late"] += len(on_time.late)
+        counts["assigned"] += on_time.pairs
+        counts["late"] += on_time.pairs - on_time.rows.num_rows
         counts["accumulated"] += on_time.rows.num_rows
-        if on_time.rows.num_rows:
-            at = pc.cast(on_time.rows.column(EVENT_TIME.name), pa.int64())
-            new = partial(window, on_time.rows, on_time.starts, at)
-            held = open_partials.get(window.name)
-            open_partials[window.name] = new if held is None else pa.concat_tables([held, new])
+        after = _accumulate(window, after, on_time)
     step = Step(
-        replace(after, open=open_partials),
+        after,
         batch.start,
         batch.stop,
         rows=(gated.rows,) if plan.sinks and gated.rows.num_rows else (),
@@ -78,6 +72,20 @@ def _forwarded(
     return tuple((Raw.of(batch, row), time) for row, time in pairs)
 
 
+def _accumulate(window: WindowPlan, state: TaskState, on_time: Assigned) -> TaskState:
+    """The state with one more partial of a window operator."""
+    if not on_time.rows.num_rows:
+        return state
+    at = pc.cast(on_time.rows.column(EVENT_TIME.name), pa.int64())
+    new = partial(window, on_time.rows, on_time.starts, on_time.ends, at)
+    held = state.open.get(window.name)
+    both = new if held is None else pa.concat_tables([held, new])
+    due = state.due
+    if window.name in due:
+        due = {**due, window.name: min(due[window.name], pc.min(on_time.ends).as_py())}
+    return replace(state, open={**state.open, window.name: both}, due=due)
+
+
 def _close(
     plan: TaskPlan, before: TaskState, step: Step, view: StateView, tp: TopicPartition
 ) -> Step:
@@ -88,35 +96,12 @@ def _close(
         return step
     results: dict[str, tuple[pa.RecordBatch, ...]] = {}
     erased: list[bytes] = []
-    open_partials = dict(step.state.open)
-    counts = Counter(step.counts)
+    state, counts = step.state, Counter(step.counts)
     for window in plan.windows:
-        first = -(2**63) if old is None else window.closed_by(old) + 1
-        last = INFINITY - 1 if new == INFINITY else window.closed_by(new)
-        stored = view.scan(*window_range(window.name, first, last + 1))
-        erased += [key for key, _ in stored]
-        closing = [decode_partial(data) for _, data in stored]
-        held = open_partials.pop(window.name, None)
-        if held is not None:
-            due = pc.less_equal(held.column(START), last)
-            closing.append(held.filter(due))
-            open_partials[window.name] = held.filter(pc.invert(due))
-        rows = _results(window, closing, tp)
-        if rows is not None:
-            results[window.name] = (rows,)
-            counts["results"] += rows.num_rows
-    return replace(
-        step,
-        state=replace(step.state, open=open_partials),
-        results=results,
-        erased=tuple(erased),
-        counts=counts,
-    )
-
-
-def _results(
-    window: WindowPlan, partials: Sequence[pa.Table], tp: TopicPartition
-) -> pa.RecordBatch | None:
-    if not any(table.num_rows for table in partials):
-        return None
-    return finish(window, merge(window, partials), tp)
+        closed = close(window, state, view, old, new)
+        state = closed.state
+        erased += closed.erased
+        if closed.partials is not None:
+            results[window.name] = (finish(window, closed.partials, tp),)
+            counts["results"] += closed.partials.num_rows
+    return replace(step, state=state, results=results, erased=tuple(erased), counts=counts)

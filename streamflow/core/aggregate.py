@@ -10,17 +10,24 @@ import pyarrow.compute as pc
 
 from streamflow.batch import TopicPartition
 from streamflow.core.plan import PartColumn, WindowPlan
+from streamflow.core.window import ends_of
 from streamflow.errors import StateRefused
 from streamflow.schema import TIMESTAMP
+from streamflow.windows import Session
 
-START = "__start"
+START, END = "__start", "__end"
+_SESSION = "__session"
 #: Kept of every group besides its aggregates: how `first` and merging reduce each.
 KEPT = (("__latest", "max"), ("__first", "min"), ("__next", "max"))
 
 
-def partial(plan: WindowPlan, rows: pa.RecordBatch, starts: pa.Array, times: pa.Array) -> pa.Table:
+def partial(
+    plan: WindowPlan, rows: pa.RecordBatch, starts: pa.Array, ends: pa.Array, times: pa.Array
+) -> pa.Table:
     """Reduce rows to one partial per window and group."""
     columns: dict[str, Any] = {START: starts}
+    if isinstance(plan.window, Session):
+        columns[END] = ends
     for name in plan.by:
         columns[name] = rows.column(name)
     for part in plan.parts:
@@ -29,20 +36,47 @@ def partial(plan: WindowPlan, rows: pa.RecordBatch, starts: pa.Array, times: pa.
     offsets = rows.column("_offset")
     columns |= {"__latest": times, "__first": offsets, "__next": pc.add(offsets, 1)}
     steps = [(part.column, part.part.first) for part in plan.parts] + list(KEPT)
-    return _reduce(plan, pa.table(columns), steps)
+    return _reduce(plan, _in_sessions(plan, pa.table(columns)), steps).select(_columns(plan))
 
 
 def merge(plan: WindowPlan, partials: Sequence[pa.Table]) -> pa.Table:
     """One partial per window and group, sorted by window, then group."""
-    table = pa.concat_tables(partials)
+    merged = _merge(plan, pa.concat_tables(partials))
+    if isinstance(plan.window, Session):
+        # A long session hides from each other the two that lie before and after a short one in it.
+        while (again := _merge(plan, merged)).num_rows < merged.num_rows:
+            merged = again
+    return merged.sort_by([(name, "ascending") for name in (START, *plan.by)])
+
+
+def _merge(plan: WindowPlan, partials: pa.Table) -> pa.Table:
+    table = _in_sessions(plan, partials)
     steps = [(p.column, p.part.merge) for p in plan.parts if p.part.merge != "union"] + list(KEPT)
-    order = [(START, "ascending"), *((name, "ascending") for name in plan.by)]
+    order = [(name, "ascending") for name in _groups(plan)]
     merged = _reduce(plan, table, steps).sort_by(order)
     for part in plan.parts:
         if part.part.merge == "union":
             values = _union(plan, table, part).sort_by(order).column(part.column)
             merged = merged.append_column(part.column, values)
     return merged.select(_columns(plan))
+
+
+def _in_sessions(plan: WindowPlan, table: pa.Table) -> pa.Table:
+    """The table with a number for each run of rows of a group that touch; as it is without them."""
+    if not isinstance(plan.window, Session):
+        return table
+    ordered = table.sort_by([(name, "ascending") for name in (*plan.by, START)])
+    n = ordered.num_rows
+    here, before = ordered.slice(1), ordered.slice(0, max(n - 1, 0))
+    apart = pc.greater(here[START], before[END])
+    for name in plan.by:
+        one, other = here[name], before[name]
+        both_null = pc.and_(pc.is_null(one), pc.is_null(other))
+        same = pc.or_(pc.fill_null(pc.equal(one, other), False), both_null)
+        apart = pc.or_(apart, pc.invert(same))
+    first = pa.chunked_array([pa.array([True][:n], pa.bool_()), *apart.chunks], pa.bool_())
+    numbers = pc.cumulative_sum(pc.cast(first, pa.int64()))
+    return ordered.append_column(_SESSION, numbers)
 
 
 def finish(plan: WindowPlan, merged: pa.Table, tp: TopicPartition) -> pa.RecordBatch:
@@ -53,7 +87,12 @@ def finish(plan: WindowPlan, merged: pa.Table, tp: TopicPartition) -> pa.RecordB
     n = merged.num_rows
     made: dict[str, Any] = {name: merged.column(name) for name in plan.by}
     made["window_start"] = pc.cast(merged.column(START), TIMESTAMP)
-    made["window_end"] = pc.cast(pc.add(merged.column(START), plan.size), TIMESTAMP)
+    ends = (
+        merged.column(END)
+        if isinstance(plan.window, Session)
+        else ends_of(plan.window, _flat(merged.column(START)))
+    )
+    made["window_end"] = pc.cast(ends, TIMESTAMP)
     made["revision"] = pa.repeat(pa.scalar(0, pa.int32()), n)
     made["final"] = pa.repeat(pa.scalar(True), n)
     made["_topic"] = pa.repeat(pa.scalar(tp.topic, pa.string()), n)
@@ -81,12 +120,18 @@ def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
 
 
 def _columns(plan: WindowPlan) -> list[str]:
-    return [START, *plan.by, *(part.column for part in plan.parts), *(name for name, _ in KEPT)]
+    bounds = [START, END] if isinstance(plan.window, Session) else [START]
+    return [*bounds, *plan.by, *(part.column for part in plan.parts), *(name for name, _ in KEPT)]
+
+
+def _groups(plan: WindowPlan) -> list[str]:
+    return [_SESSION if isinstance(plan.window, Session) else START, *plan.by]
 
 
 def _reduce(plan: WindowPlan, table: pa.Table, steps: list[tuple[str, str]]) -> pa.Table:
-    groups = [START, *plan.by]
-    reduced = table.group_by(groups, use_threads=False).aggregate(steps)
+    if isinstance(plan.window, Session):
+        steps = [*steps, (START, "min"), (END, "max")]
+    reduced = table.group_by(_groups(plan), use_threads=False).aggregate(steps)
     names = {f"{column}_{function}": column for column, function in steps}
     return reduced.rename_columns([names.get(name, name) for name in reduced.column_names])
 
@@ -97,13 +142,16 @@ def _union(plan: WindowPlan, table: pa.Table, part: PartColumn) -> pa.Table:
     A null row per partial is added, which `distinct` does not count: so a group of empty lists
     keeps its row and the result has the same groups as every other reduction.
     """
-    groups = table.select([START, *plan.by])
+    groups = table.select(_groups(plan))
     lists = table.column(part.column).combine_chunks()
     values = groups.take(pc.list_parent_indices(lists))
     values = values.append_column(part.column, pc.list_flatten(lists))
     nulls = pa.nulls(groups.num_rows, lists.type.value_type)
     with_all_groups = pa.concat_tables([values, groups.append_column(part.column, nulls)])
-    reduced = _reduce(plan, with_all_groups, [(part.column, "distinct")])
+    reduced = with_all_groups.group_by(_groups(plan), use_threads=False).aggregate(
+        [(part.column, "distinct")]
+    )
+    reduced = reduced.rename_columns([*_groups(plan), part.column])
     return reduced.set_column(
         reduced.column_names.index(part.column),
         part.column,

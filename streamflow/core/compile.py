@@ -89,8 +89,7 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     _check_folders(results, sinks)
     return WindowPlan(
         results.name,
-        micros(windowed.window.size),
-        micros(windowed.window.offset),
+        windowed.window,
         micros(windowed.grace),
         windowed.by,
         tuple(results.aggregates.items()),

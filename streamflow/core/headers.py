@@ -119,12 +119,16 @@ def late_record(late: Late, commit: int) -> Headers:
     """The record's own headers, then which window it missed and by how much."""
     raw = late.raw
     origin = Origin(raw.tp, raw.offset, raw.offset + 1, commit)
+    start, end = late.missed[0]
     context = {
         "streamflow.late.window": late.window,
-        "streamflow.late.window_start_us": late.window_start,
-        "streamflow.late.window_end_us": late.window_end,
+        "streamflow.late.window_start_us": start,
+        "streamflow.late.window_end_us": end,
         "streamflow.late.watermark_us": late.watermark,
         "streamflow.late.lateness_us": late.lateness,
     }
+    if len(late.missed) > 1:
+        windows = ",".join(f"{start}/{end}" for start, end in late.missed)
+        context["streamflow.late.windows_us"] = windows
     added = tuple((name, str(value).encode()) for name, value in context.items())
     return (*forwarded(raw, commit)[:-1], *added, origin.header())

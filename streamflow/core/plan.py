@@ -14,7 +14,7 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
 from streamflow.rules import Condition, Rule
 from streamflow.schema import schema_id
-from streamflow.windows import micros
+from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
     from streamflow.topology import Source
@@ -61,11 +61,10 @@ class PartColumn:
 
 @dataclass(frozen=True, eq=False)
 class WindowPlan:
-    """One windowed aggregation of a task; durations are microseconds."""
+    """One windowed aggregation of a task; `grace` is in microseconds."""
 
     name: str
-    size: int
-    offset: int
+    window: Window
     grace: int
     by: tuple[str, ...]
     aggregates: tuple[tuple[str, Aggregate], ...]
@@ -74,10 +73,6 @@ class WindowPlan:
     topics: tuple[str, ...]
     sinks: tuple[SinkPlan, ...]
     late_topic: str | None
-
-    def closed_by(self, watermark: int) -> int:
-        """Windows that start at or before this are final at this watermark."""
-        return watermark - self.grace - self.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +137,7 @@ def _describe_function(function: str | Callable[..., Any]) -> str:
 
 def _describe_window(window: WindowPlan) -> str:
     aggregates = [f"{name}={aggregate!r}" for name, aggregate in window.aggregates]
-    bounds = f"{window.size}+{window.offset} grace {window.grace}"
+    bounds = f"{window.window!r} grace {window.grace}"
     return f"{window.name} by {window.by} {bounds}: {', '.join(aggregates)}"
 
 

@@ -32,6 +32,7 @@ from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan, WindowPlan
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.step import INFINITY, StateView, Step, TaskState
+from streamflow.core.window import places_of
 
 #: Changelog and rows records stay below this; Kafka's default limit is 1 MiB.
 RECORD_BYTES = 900_000
@@ -71,7 +72,9 @@ def seal(
     for step in steps:
         totals.update(step.counts)
         rules.update(step.rules)
-    state = replace(last, commit=commit, totals=dict(totals), rules=dict(rules), open={})
+    state = replace(
+        last, commit=commit, totals=dict(totals), rules=dict(rules), open={}, taken=frozenset()
+    )
     changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
     for window in plan.windows:
         changes |= _store(window, last, view, commit)
@@ -87,20 +90,21 @@ def seal(
 def _store(
     window: WindowPlan, state: TaskState, view: StateView, commit: int
 ) -> dict[bytes, bytes | None]:
-    """Entries for the windows that are still open, one per window and commit; folded beyond 64."""
+    """Entries for the windows that are still open, one per place and commit; folded beyond 64."""
     held = state.open.get(window.name)
     if held is None or held.num_rows == 0:
         return {}
     changes: dict[bytes, bytes | None] = {}
     merged = merge(window, [held])
-    starts = merged.column(START)
-    for start in pc.unique(starts).to_pylist():
-        table = merged.filter(pc.equal(starts, start))
-        stored = view.scan(*window_range(window.name, start, start + 1))
+    places = places_of(window.window, merged.column(START).combine_chunks())
+    for place in pc.unique(places).to_pylist():
+        table = merged.filter(pc.equal(places, place))
+        entries = view.scan(*window_range(window.name, place, place + 1))
+        stored = [(key, data) for key, data in entries if key not in state.taken]
         if len(stored) >= FOLD_AFTER:
             table = merge(window, [*(decode_partial(data) for _, data in stored), table])
             changes |= dict.fromkeys(key for key, _ in stored)
-        changes |= dict(encode_partials(window.name, start, commit, table, RECORD_BYTES))
+        changes |= dict(encode_partials(window.name, place, commit, table, RECORD_BYTES))
     return changes
 
 

@@ -60,15 +60,15 @@ class Reject:
 
 @dataclass(frozen=True)
 class Late:
-    """A record that came when its window was final already. Times in microseconds.
+    """A record that came when a window of it was final already. Times in microseconds.
 
-    `watermark` is the one before the record in its partition.
+    `missed` are the bounds of the windows it came too late for, by start; `watermark` is the one
+    before the record in its partition.
     """
 
     raw: Raw
     window: str
-    window_start: int
-    window_end: int
+    missed: tuple[tuple[int, int], ...]
     event_time: int
     watermark: int
 
@@ -90,6 +90,8 @@ class TaskState:
         totals: Records per exit over all commits: the conservation line.
         rules: How many records broke each rule, over all commits.
         open: Per window operator, partials that no commit has stored yet.
+        taken: Keys of stored partials that are in `open` again; the next commit erases them.
+        due: Per session operator, a time before which no session can end; None is unknown.
     """
 
     commit: int = 0
@@ -99,6 +101,8 @@ class TaskState:
     totals: Mapping[str, int] = field(default_factory=dict)
     rules: Mapping[str, int] = field(default_factory=dict)
     open: Mapping[str, pa.Table] = field(default_factory=dict)
+    taken: frozenset[bytes] = frozenset()
+    due: Mapping[str, int] = field(default_factory=dict)
 
     def watermark(self, out_of_orderness: int) -> int | None:
         """The watermark after everything so far; None before the first row."""

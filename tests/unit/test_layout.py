@@ -21,6 +21,7 @@ READING_ORDER = [
     "window",
     "aggregate",
     "keys",
+    "close",
     "advance",
     "names",
     "headers",
