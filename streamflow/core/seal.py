@@ -38,6 +38,8 @@ from streamflow.core.window import places_of
 RECORD_BYTES = 900_000
 #: Partials of one window beyond this number are folded into one.
 FOLD_AFTER = 64
+#: Floats that JSON has no number for, in the words that protobuf's JSON and pydantic know.
+_WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -154,7 +156,7 @@ def _result_records(
 ) -> Iterator[Record]:
     """Results as JSON, keyed by group and window start so that compaction keeps the last."""
     names = [name for name in batch.schema.names if not name.startswith("_")]
-    values = _plain(batch.select(names)).to_pylist()
+    values = _plain(batch.select(names))
     key_of = itemgetter(*window.by, "window_start")
     ranges = batch.select(["_offset_first", "_offset_next", "__latest"]).columns
     trace = traceparent(Origin(tp, batch["_offset_first"][0].as_py(), 0, commit))
@@ -170,10 +172,19 @@ def _result_records(
         )
 
 
-def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Times as text: turning each into a Python object would cost more than all the rest."""
+def _plain(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as JSON takes them; times are text.
+
+    Turning each time into a Python object would cost more than all the rest.
+    """
     columns = [_text(c) if pa.types.is_timestamp(c.type) else c for c in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_floating(column.type):
+            wild = pc.invert(pc.is_finite(column))
+            for row in pc.indices_nonzero(wild).to_pylist() if wild.true_count else ():
+                rows[row][name] = _WORDS[str(rows[row][name])]
+    return rows
 
 
 def _text(times: pa.Array) -> pa.Array:

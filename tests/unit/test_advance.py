@@ -1,13 +1,16 @@
 """Examples of what a task does, where the laws alone would not tell."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Rule, Sum, Topology, Tumbling, source, topic
+from streamflow import Mean, Rule, Sum, Topology, Tumbling, parquet, source, topic
 from streamflow.batch import Record, TopicPartition
 from streamflow.core.headers import LINEAGE_HEADER, TRACEPARENT, read_lineage
 from streamflow.core.keys import META
@@ -131,6 +134,75 @@ def test_a_sum_beyond_its_column_is_refused_and_never_wrapped() -> None:
     driver.send("big", *({"name": "a", "n": 2**62, "at": NOON} for _ in range(2)))
     with pytest.raises(StateRefused, match=r"big\[0\]: a result of 'big.sums' does not fit total"):
         driver.end_of_input()
+
+
+class Weight(BaseModel):
+    name: str
+    kg: float
+    at: AwareDatetime
+
+
+class MeanWeight(BaseModel):
+    name: str
+    window_start: AwareDatetime
+    mean: float
+
+
+class MeanPerWeight(BaseModel):
+    name: str
+    kg: float
+    window_start: AwareDatetime
+    mean: float
+
+
+def weights(model: type[BaseModel], by: str | tuple[str, ...]) -> TopologyDriver:
+    stream = source(topic("weights"), Weight, key="name", event_time="at")
+    means = stream.window(Tumbling(MINUTE), by=by, grace=MINUTE).aggregate(model, mean=Mean("kg"))
+    edges = [means.to(topic("means")), means.to(parquet("means"))]
+    return TopologyDriver(
+        Topology("weights", *edges, means.late.drop(), stream.rejected.drop()), NOW
+    )
+
+
+def weigh(name: str, *kilos: str) -> list[Record]:
+    at = NOON.isoformat()
+    return [
+        Record(name.encode(), f'{{"name": "{name}", "kg": {kg}, "at": "{at}"}}'.encode())
+        for kg in kilos
+    ]
+
+
+def test_the_example_of_an_infinite_mean_in_the_documents_is_what_comes_out() -> None:
+    driver = weights(MeanWeight, "name")
+    driver.send("weights", *weigh("a", "1e308", "1e308"), *weigh("b", "1.0"))
+    driver.end_of_input()
+    text = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text()
+    shown = re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0].splitlines()
+    assert [(r.value or b"").decode() for r in driver.records("means")] == shown
+
+
+def test_a_float_that_is_no_number_of_json_reads_back_from_the_topic_as_from_the_table() -> None:
+    driver = weights(MeanWeight, "name")
+    minus = weigh("minus", "-1e308", "-1e308")
+    driver.send("weights", *weigh("plus", "1e308", "1e308"), *minus, *weigh("none", "NaN", "1"))
+    driver.end_of_input()
+    read = [MeanWeight.model_validate_json(r.value or b"") for r in driver.records("means")]
+    assert {row.name: str(row.mean) for row in read} == {
+        "plus": "inf",
+        "minus": "-inf",
+        "none": "nan",
+    }
+    assert {row["name"]: str(row["mean"]) for row in driver.files("means")} == {
+        row.name: str(row.mean) for row in read
+    }
+
+
+def test_results_of_infinite_groups_have_different_keys() -> None:
+    driver = weights(MeanPerWeight, ("name", "kg"))
+    driver.send("weights", *weigh("a", "1e999", "-1e999", "2"))
+    driver.end_of_input()
+    keys = sorted((orjson.loads(r.key or b"")[1] for r in driver.records("means")), key=str)
+    assert keys == ["-Infinity", 2.0, "Infinity"]
 
 
 def test_new_input_after_the_end_was_declared_is_refused(driver: TopologyDriver) -> None:
