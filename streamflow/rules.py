@@ -51,20 +51,45 @@ class Rule:
         """The condition as a function; tried on zero rows of `schema`.
 
         Raises:
-            TopologyError: it does not compile, names an unknown field, or gives no booleans.
+            TopologyError: it does not compile, names an unknown field, or gives no column of
+                booleans.
         """
         where = f"rule {self.name!r}"
         condition = self.condition
-        compiled: Condition = (
-            compile_condition(condition, schema, where) if isinstance(condition, str) else condition
-        )
-        try:
-            result: Any = compiled(_empty(schema))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, KeyError) as error:
-            raise TopologyError(f"{where}: cannot be computed on these fields: {error}") from error
-        if not pa.types.is_boolean(result.type):
-            raise TopologyError(f"{where}: gives {result.type}, not true or false")
+        if isinstance(condition, str):
+            compiled: Condition = compile_condition(condition, schema, where)
+        elif callable(condition):
+            compiled = condition
+        else:
+            raise TopologyError(f"{where}: {condition!r} is neither SQL nor a function")
+        kind = tried(compiled, schema, where).type
+        if not pa.types.is_boolean(kind):
+            raise TopologyError(f"{where}: gives {kind}, not true or false")
         return compiled
+
+
+def tried(function: Condition, schema: pa.Schema, where: str) -> pa.Array:
+    """The column that a function makes of zero rows, as it must when every record is refused.
+
+    Raises:
+        TopologyError: it raises, or gives anything but a column with a value for each row.
+    """
+    try:
+        result: Any = function(_empty(schema))
+    except Exception as error:
+        raise TopologyError(
+            f"{where}: cannot be computed on these fields, tried on zero rows: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(result, pa.Array | pa.ChunkedArray):
+        raise TopologyError(
+            f"{where}: gives a {type(result).__name__}, not a pa.Array with one value per row"
+        )
+    if len(result):
+        raise TopologyError(
+            f"{where}: gives {len(result)} values for zero rows; give one value per row"
+        )
+    return result
 
 
 def broken(condition: Condition, rows: pa.RecordBatch) -> pa.Array:

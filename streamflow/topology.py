@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from streamflow.aggregates import Aggregate
 from streamflow.destinations import Destination, Drop, Parquet, Topic
 from streamflow.errors import TopologyError
-from streamflow.rules import Rule
+from streamflow.rules import Rule, tried
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, Contract, arrow_schema
 from streamflow.windows import Window
 
@@ -233,7 +233,7 @@ def source(
     model: type[BaseModel],
     *,
     key: str | None = None,
-    event_time: EventTime,
+    event_time: EventTime | None = None,
     out_of_orderness: timedelta = timedelta(0),
 ) -> Stream:
     """A topic whose values are JSON documents of `model`.
@@ -243,7 +243,8 @@ def source(
         model: The contract of its values.
         key: The field that the topic is keyed by, as UTF-8 text. Every record's key is compared
             with it; one that differs leaves on the rejected side.
-        event_time: A field, or a function that makes a timestamp column from the fields.
+        event_time: When it happened: an AwareDatetime field, or a function from a `pa.RecordBatch`
+            of the fields to a column of timestamps with a zone; tried on zero rows. Never left out.
         out_of_orderness: How far event time may run back: the watermark is the largest event time
             so far less this.
     """
@@ -253,13 +254,31 @@ def source(
             f"source({topic.name!r}): {model.__name__} has no field {key!r} to be keyed by; "
             f"it has {sorted(contract.schema.names)}"
         )
+    if event_time is None:
+        raise TopologyError(
+            f"source({topic.name!r}): event_time is missing; name the AwareDatetime field of "
+            f"{model.__name__} that says when it happened, or a function that makes that time"
+        )
+    _check_event_time(f"source({topic.name!r})", event_time, contract)
+    if out_of_orderness < timedelta(0):
+        raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
+    return Stream(Source(topic.name, contract, key, event_time, out_of_orderness))
+
+
+def _check_event_time(where: str, event_time: EventTime, contract: Contract) -> None:
     if isinstance(event_time, str):
         names = contract.schema.names
         if event_time not in names or contract.schema.field(event_time).type != TIMESTAMP:
             raise TopologyError(
-                f"source({topic.name!r}): event_time={event_time!r} is no AwareDatetime field of "
-                f"{model.__name__}"
+                f"{where}: event_time={event_time!r} is no AwareDatetime field of "
+                f"{contract.model.__name__}"
             )
-    if out_of_orderness < timedelta(0):
-        raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
-    return Stream(Source(topic.name, contract, key, event_time, out_of_orderness))
+        return
+    if not callable(event_time):
+        raise TopologyError(f"{where}: event_time={event_time!r} is no field and no function")
+    where = f"{where}: event_time={getattr(event_time, '__name__', event_time)}"
+    kind = tried(event_time, contract.schema, where).type
+    if not pa.types.is_timestamp(kind) or kind.tz is None:
+        raise TopologyError(
+            f"{where}: gives {kind}, not points in time; make a pa.timestamp('us', 'UTC') of it"
+        )

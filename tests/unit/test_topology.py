@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -63,6 +64,10 @@ def edges(of: Any) -> list[Any]:
     return [of.to(parquet("orders")), of.rejected.to(topic("orders.dlq"))]
 
 
+def rule(condition: Any) -> Any:
+    return stream().gate(Rule("r", condition))
+
+
 def both(edge: Callable[[Any], Any]) -> Topology:
     orders = stream()
     return Topology("t", edge(orders), orders.rejected.drop())
@@ -110,6 +115,33 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: stream().gate(Rule("r", "cents >")), "cannot be read as SQL\n  cents >"),
     (lambda: stream().gate(Rule("r", "cents + 1")), "gives int64, not true or false"),
     (lambda: stream().gate(Rule("r", "cents > 'x'")), "cannot be computed on these fields"),
+    (lambda: stream().gate(Rule("r", "1 = 1")), "gives a BooleanScalar, not a pa.Array"),
+    (lambda: rule(lambda rows: [True] * len(rows)), "rule 'r': gives a list, not a pa.Array with"),
+    (lambda: rule(lambda rows: None), "rule 'r': gives a NoneType, not a pa.Array with one value"),
+    (lambda: rule(lambda rows: pa.array([True])), "gives 1 values for zero rows; give one value"),
+    (lambda: rule(lambda rows: rows["cents"]), "rule 'r': gives int64, not true or false"),
+    (lambda: rule(lambda rows: rows["cent"]), "tried on zero rows: KeyError: .*cent"),
+    (lambda: rule(lambda rows: rows["cents"][0]), "tried on zero rows: IndexError: "),
+    (lambda: rule(7), "rule 'r': 7 is neither SQL nor a function"),
+    (
+        lambda: source(topic("orders"), Order, key="country"),
+        r"source\('orders'\): event_time is missing; name the AwareDatetime field of Order",
+    ),
+    (lambda: stream(event_time=HOUR), "event_time=.* is no field and no function"),
+    (
+        lambda: stream(event_time=lambda rows: rows["when"]),
+        r"source\('orders'\): event_time=<lambda>: cannot be computed .* KeyError: .*when",
+    ),
+    (lambda: stream(event_time=lambda rows: [1]), "gives a list, not a pa.Array"),
+    (lambda: stream(event_time=lambda rows: pa.array([0])), "gives 1 values for zero rows"),
+    (
+        lambda: stream(event_time=lambda rows: rows["cents"]),
+        "gives int64, not points in time; make a pa.timestamp",
+    ),
+    (
+        lambda: stream(event_time=lambda rows: rows["at"].cast(pa.timestamp("us"))),
+        r"gives timestamp\[us\], not points in time",
+    ),
     (
         lambda: stream().gate(Rule("r", "cents > 1"), Rule("r", "cents > 2")),
         "two rules are named 'r'",
