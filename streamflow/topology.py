@@ -61,11 +61,14 @@ class Exit:
 
     def to(self, destination: Topic) -> Edge:
         """Send them to a topic, with their original bytes and the reason."""
-        return Edge(self, destination)
+        return _edge(self, destination, Topic)
 
     def drop(self) -> Edge:
         """Lose them on purpose; they are counted."""
         return Edge(self, Drop())
+
+    def __str__(self) -> str:
+        return f"the {self.kind} side of {self.of}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,11 @@ class Stream:
         if isinstance(destination, Parquet):
             for part in destination.partition_by:
                 self._need(f"parquet({destination.path!r})", part.column)
-        return Edge(self, destination)
+        return _edge(self, destination, Topic, Parquet)
+
+    def drop(self) -> Edge:
+        """Lose them on purpose, where only the rejected matter; they are counted."""
+        return Edge(self, Drop())
 
     def _need(self, step: str, name: str) -> None:
         if name not in self.schema.names:
@@ -192,7 +199,7 @@ class Results:
 
     def to(self, destination: Topic | Parquet) -> Edge:
         """Send results on, to a topic keyed by group and window start, or to a table."""
-        return Edge(self, destination)
+        return _edge(self, destination, Topic, Parquet)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -263,6 +270,13 @@ def source(
     if out_of_orderness < timedelta(0):
         raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
     return Stream(Source(topic.name, contract, key, event_time, out_of_orderness))
+
+
+def _edge(origin: Stream | Results | Exit, destination: Any, *kinds: type[Topic | Parquet]) -> Edge:
+    if not isinstance(destination, kinds):
+        options = " or ".join(f"{kind.__name__.lower()}(...)" for kind in kinds)
+        raise TopologyError(f"{origin}.to({destination!r}): give it a {options}")
+    return Edge(origin, destination)
 
 
 def _check_event_time(where: str, event_time: EventTime, contract: Contract) -> None:

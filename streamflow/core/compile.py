@@ -6,7 +6,7 @@ one name, edges that start from different places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -43,7 +43,45 @@ def compile_tasks(name: str, edges: Sequence[Edge]) -> tuple[TaskPlan, ...]:
         for topic in plan.output_topics:
             if topic in topics:
                 raise TopologyError(f"topology {name!r} writes to {topic!r}, which it also reads")
+    _check_topics(name, plans)
     return plans
+
+
+def _check_topics(name: str, plans: Sequence[TaskPlan]) -> None:
+    """A topic holds one kind of records, each once; its reader could not tell two kinds apart.
+
+    Dead letters and late records say in their headers where they come from, so those of several
+    sources or windows can share a topic; so can records of several sources with one model.
+    """
+    seen: set[tuple[str, str]] = set()
+    holds: dict[str, tuple[object, str]] = {}
+    for plan in plans:
+        for topic, kind, words in _written(plan):
+            if (topic, words) in seen:
+                raise TopologyError(
+                    f"topology {name!r}: {words} go to {topic!r} twice; leave one .to(...) out"
+                )
+            seen.add((topic, words))
+            first, first_words = holds.setdefault(topic, (kind, words))
+            if kind != first:
+                raise TopologyError(
+                    f"topology {name!r}: {topic!r} would hold {first_words} and {words}, which are "
+                    "different kinds of records; send each kind to a topic of its own"
+                )
+
+
+def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
+    """Each topic of a plan with what it gets: the kind, and words for it."""
+    name, model = plan.source.topic, plan.source.contract.model
+    for topic in plan.topics:
+        yield topic, ("records", model), f"the records of {name!r}"
+    if plan.rejected_topic is not None:
+        yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
+    for window in plan.windows:
+        for topic in window.topics:
+            yield topic, ("results", window.name), f"the results of {window.name!r}"
+        if window.late_topic is not None:
+            yield window.late_topic, ("late", model), f"the late records of {window.name!r}"
 
 
 def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
@@ -56,6 +94,7 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
         results = _results_of(edge)
         if results is not None:
             windows.setdefault(id(results), results)
+    _check_passed(name, stream, mine, windowed=bool(windows))
     _no_twins(name, "results", [results.name for results in windows.values()])
     return TaskPlan(
         name,
@@ -86,6 +125,8 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     ]
     schema = pa.schema([*results.schema, *extra, *AGGREGATE_LINEAGE])
     sinks, topics = _destinations(results, edges, schema, warnings=False)
+    if not sinks and not topics:
+        raise TopologyError(f"topology {name!r}: the results of {results} go nowhere; add .to(...)")
     _check_folders(results, sinks)
     return WindowPlan(
         results.name,
@@ -205,6 +246,21 @@ def _one_stream(name: str, edges: Sequence[Edge]) -> Stream:
             "start them all from the stream that the last gate gives"
         )
     return next(iter(streams.values()))
+
+
+def _check_passed(name: str, stream: Stream, edges: Sequence[Edge], *, windowed: bool) -> None:
+    """Passed records leave, or are counted in windows, or are dropped by name."""
+    mine = [edge.destination for edge in edges if edge.origin is stream]
+    if not mine and not windowed:
+        raise TopologyError(
+            f"topology {name!r}: the passed records of {stream} go nowhere; add .to(...), a "
+            "window, or .drop() where only the rejected matter"
+        )
+    if len(mine) > 1 and any(isinstance(destination, Drop) for destination in mine):
+        raise TopologyError(
+            f"topology {name!r}: the passed records of {stream} are sent on and dropped; "
+            "leave .drop() out"
+        )
 
 
 def _exit_topic(name: str, of: Stream | Results, kind: str, edges: Sequence[Edge]) -> str | None:

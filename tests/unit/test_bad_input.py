@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from streamflow import Topology, source, topic
 from streamflow.batch import Record
 from streamflow.testing import TopologyDriver
-from tests.laws.orders import order, topology
+from tests.laws.orders import Order, order, topology
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = order(0)
@@ -97,3 +98,13 @@ def test_a_dead_letter_says_what_connect_says() -> None:
     assert b"valid integer" in (headers["__connect.errors.exception.message"] or b"")
     assert headers["streamflow.stage"] == b"decode"
     assert headers["streamflow.severity"] == b"critical"
+
+
+def test_a_topology_that_only_validates_counts_what_it_drops() -> None:
+    stream = source(topic("orders"), Order, key="country", event_time="at")
+    only = Topology("only", stream.drop(), stream.rejected.to(topic("orders.dlq")))
+    driver = TopologyDriver(only, NOW)
+    driver.send("orders", GOOD, Record(b"FR", b"{"), GOOD)
+    driver.end_of_input()
+    assert driver.totals == {"in": 3, "passed": 2, "rejected": 1}
+    assert [row["offset"] for row in driver.read("orders.dlq")] == [1]

@@ -68,9 +68,14 @@ def rule(condition: Any) -> Any:
     return stream().gate(Rule("r", condition))
 
 
-def both(edge: Callable[[Any], Any]) -> Topology:
+def both(*made: Callable[[Any], Any]) -> Topology:
     orders = stream()
-    return Topology("t", edge(orders), orders.rejected.drop())
+    return Topology("t", *(edge(orders) for edge in made), orders.rejected.drop())
+
+
+def late_only(made: Callable[[Any], list[Any]]) -> Topology:
+    results = hourly(orders=Count())
+    return Topology("t", *made(results), results.windowed.stream.rejected.drop())
 
 
 def two_of_a_name() -> Any:
@@ -93,6 +98,27 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: Topology("t", hourly(orders=Count()).to(topic("x"))),
         "the late side of 'orders.hourly' goes nowhere",
+    ),
+    (
+        lambda: late_only(lambda results: [results.late.to(topic("late"))]),
+        r"the results of 'orders\.hourly' go nowhere; add \.to\(\.\.\.\)",
+    ),
+    (
+        lambda: Topology("t", stream().rejected.to(topic("orders.dlq"))),
+        "the passed records of 'orders' go nowhere; add .* or .drop",
+    ),
+    (
+        lambda: both(lambda orders: orders.drop(), lambda orders: orders.to(topic("x"))),
+        "the passed records of 'orders' are sent on and dropped; leave",
+    ),
+    (
+        lambda: both(lambda orders: orders.to(topic("x")), lambda orders: orders.to(topic("x"))),
+        r"the records of 'orders' go to 'x' twice; leave one \.to\(\.\.\.\) out",
+    ),
+    (lambda: stream().to("x"), r"'orders'\.to\('x'\): give it a topic\(...\) or parquet\(...\)"),
+    (
+        lambda: stream().rejected.to(parquet("x")),
+        r"the rejected side of 'orders'\.to\(.*\): give it a topic\(...\)",
     ),
     (two_of_a_name, "two tables are named 'orders'"),
     (lambda: stream(key="land"), "Order has no field 'land' to be keyed by"),
@@ -305,6 +331,62 @@ def test_a_group_is_what_the_records_have() -> None:
         per_shop(PerShopNumber)
     with pytest.raises(TopologyError, match="cannot group by 'tags', which is list"):
         per_shop(PerStreet, by=("shop", "tags"))
+
+
+@pytest.mark.parametrize(
+    ("passed", "rejected", "results", "late", "words"),
+    [
+        (
+            "a",
+            "x",
+            "b",
+            "x",
+            "the dead letters of 'orders' and the late records of 'orders.hourly'",
+        ),
+        ("a", "b", "x", "x", "the results of 'orders.hourly' and the late records of"),
+        ("x", "x", "a", "b", "the records of 'orders' and the dead letters of 'orders'"),
+        ("x", "a", "x", "b", "the records of 'orders' and the results of 'orders.hourly'"),
+        ("x", "a", "b", "x", "the records of 'orders' and the late records of 'orders.hourly'"),
+        ("a", "x", "x", "b", "the dead letters of 'orders' and the results of 'orders.hourly'"),
+    ],
+)
+def test_two_kinds_of_records_in_one_topic_are_refused(
+    passed: str, rejected: str, results: str, late: str, words: str
+) -> None:
+    made = hourly(orders=Count())
+    orders = made.windowed.stream
+    with pytest.raises(TopologyError, match=f"'x' would hold {words}.* topic of its own"):
+        Topology(
+            "t",
+            orders.to(topic(passed)),
+            orders.rejected.to(topic(rejected)),
+            made.to(topic(results)),
+            made.late.to(topic(late)),
+        )
+
+
+class Refund(Order):
+    reason: str
+
+
+def test_two_sources_share_a_topic_where_its_reader_can_tell() -> None:
+    def two(model: type[BaseModel], good: str) -> Topology:
+        one = source(topic("orders"), Order, key="country", event_time="at")
+        two = source(topic("more"), model, key="country", event_time="at")
+        return Topology(
+            "t",
+            one.to(topic("good")),
+            two.to(topic(good)),
+            one.rejected.to(topic("dlq")),
+            two.rejected.to(topic("dlq")),
+        )
+
+    two(Order, "good")
+    two(Refund, "refunds")
+    with pytest.raises(
+        TopologyError, match="'good' would hold the records of 'orders' and the records of 'more'"
+    ):
+        two(Refund, "good")
 
 
 def test_edges_before_and_after_a_gate_are_refused() -> None:
