@@ -389,6 +389,29 @@ def test_two_sources_share_a_topic_where_its_reader_can_tell() -> None:
         two(Refund, "good")
 
 
+class PerDay(Hourly):
+    pass
+
+
+def test_two_windows_share_a_topic_of_late_records_but_not_of_results() -> None:
+    def two(first: str, second: str) -> Topology:
+        hours = hourly(orders=Count())
+        orders = hours.windowed.stream
+        days = orders.window(Tumbling(24 * HOUR), by="country", grace=HOUR).aggregate(
+            PerDay, orders=Count()
+        )
+        made = [hours.to(topic(first)), days.to(topic(second))]
+        late = [hours.late.to(topic("late")), days.late.to(topic("late"))]
+        return Topology("t", *made, *late, orders.rejected.drop())
+
+    assert [window.late_topic for window in two("a", "b").tasks[0].windows] == ["late", "late"]
+    with pytest.raises(
+        TopologyError,
+        match="'a' would hold the results of 'orders.hourly' and the results of 'orders.perday'",
+    ):
+        two("a", "a")
+
+
 def test_edges_before_and_after_a_gate_are_refused() -> None:
     before = stream()
     after = before.gate(Rule("cheap", "cents < 10"))
