@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.rules import Rule
     from streamflow.topology import Topology, source
-    from streamflow.windows import Tumbling
+    from streamflow.windows import Calendar, Hopping, Session, Tumbling
 
 __all__ = [
+    "Calendar",
     "Count",
     "Distinct",
+    "Hopping",
     "Max",
     "Mean",
     "Min",
     "Rule",
+    "Session",
     "StreamflowError",
     "Sum",
     "Topology",
@@ -40,7 +43,7 @@ _HOMES = {
     "errors": ("StreamflowError", "TopologyError"),
     "rules": ("Rule",),
     "topology": ("Topology", "source"),
-    "windows": ("Tumbling",),
+    "windows": ("Calendar", "Hopping", "Session", "Tumbling"),
 }
 
 

@@ -80,10 +80,7 @@ def _accumulate(window: WindowPlan, state: TaskState, on_time: Assigned) -> Task
     new = partial(window, on_time.rows, on_time.starts, on_time.ends, at)
     held = state.open.get(window.name)
     both = new if held is None else pa.concat_tables([held, new])
-    due = state.due
-    if window.name in due:
-        due = {**due, window.name: min(due[window.name], pc.min(on_time.ends).as_py())}
-    return replace(state, open={**state.open, window.name: both}, due=due)
+    return replace(state, open={**state.open, window.name: both})
 
 
 def _close(

@@ -18,7 +18,7 @@ from streamflow.core.keys import decode_partial, window_range
 from streamflow.core.plan import WindowPlan
 from streamflow.core.step import INFINITY, StateView, TaskState
 from streamflow.core.window import closed_by
-from streamflow.windows import Session
+from streamflow.windows import Session, micros
 
 _MIN = -(2**63)
 
@@ -65,8 +65,8 @@ def _close_sessions(plan: WindowPlan, state: TaskState, view: StateView, final: 
     found = [decode_partial(data) for _, data in stored] + ([held] if held is not None else [])
     sessions = _merged(plan, found)
     keys = tuple(key for key, _ in stored)
-    # What is not scanned begins after `final`, and so ends a gap after that at the earliest.
-    later = final + 1
+    # What is not scanned, and every row on time to come, is after `final`: it ends a gap later.
+    later = final + micros(plan.window.gap) + 1
     if sessions is None:
         return Closed(None, replace(state, due={**state.due, plan.name: later}), keys)
     over = pc.less_equal(sessions.column(END), final)
@@ -79,7 +79,8 @@ def _close_sessions(plan: WindowPlan, state: TaskState, view: StateView, final: 
         taken=state.taken | frozenset(keys),
         due={**state.due, plan.name: later},
     )
-    return Closed(_merged(plan, [sessions.filter(over)]), after, keys)
+    ended = sessions.filter(over)
+    return Closed(ended if ended.num_rows else None, after, keys)
 
 
 def _merged(plan: WindowPlan, partials: list[pa.Table]) -> pa.Table | None:
