@@ -63,3 +63,11 @@ def test_each_link_and_file_that_is_named_exists(path: Path) -> None:
         for name in re.findall(r"`((?:core|engine|edges|tests)/[a-z_]+(?:\.py|/)?)`", text):
             found = ROOT / name if name.startswith("tests") else ROOT / "streamflow" / name
             assert found.exists(), name
+
+
+def test_the_readme_says_where_the_command_is_and_what_of_the_topology_it_leaves_out() -> None:
+    assert "`.venv/bin/streamflow`" in README
+    shown = blocks("python")[0]
+    for name in ("Flight", "Hourly", "scheduled"):
+        assert name in shown
+        assert f"`{name}`" in README
