@@ -15,8 +15,10 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from streamflow.cli.inputs import InputFile, why_not
 from streamflow.clock import Clock, SystemClock
 from streamflow.engine.settings import Settings
+from streamflow.errors import SettingsError
 from streamflow.produce.lines import Input, LineRules, Lines
 from streamflow.produce.send import produce_chunks
 from streamflow.produce.topics import existing_topic, made_topic
@@ -26,11 +28,11 @@ Examples:
     streamflow produce orders orders.ndjson --key customer --create
     tail -f app.log | streamflow produce logs --keep-bad
 
-Each line is one record, and its bytes go out as they are. --key takes text, numbers and booleans.
---timestamp takes ISO 8601 text (UTC where it names no zone) or an epoch number: below 1e11 it
-counts seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. Kafka refuses
-a time more than an hour ahead. A line that is not JSON or lacks a field ends the command, with
-what came before it sent."""
+Each line is one record, and its bytes go out as they are; a file that is gzip is unpacked. --key
+takes text, numbers and booleans. --timestamp takes ISO 8601 text (UTC where it names no zone) or
+an epoch number: below 1e11 it counts seconds, below 1e14 milliseconds, below 1e17 microseconds,
+else nanoseconds. Kafka refuses a time more than an hour ahead. A line that is not JSON or lacks a
+field ends the command, with what came before it sent."""
 
 
 @click.command(epilog=EPILOG)
@@ -38,7 +40,7 @@ what came before it sent."""
 @click.argument(
     "files",
     nargs=-1,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+    type=click.Path(path_type=Path, allow_dash=True),
     metavar="[FILE]...",
 )
 @click.option("--key", metavar="FIELD", help="The field whose value is the record's key.")
@@ -68,7 +70,7 @@ def command(
 async def _produce(
     connection: dict[str, Any],
     topic: str,
-    inputs: Sequence[Input],
+    inputs: Sequence[InputFile],
     options: dict[str, Any],
     clock: Clock,
 ) -> dict[str, Any]:
@@ -77,9 +79,9 @@ async def _produce(
     else:
         partitions, limits = await existing_topic(connection, topic)
     rules = LineRules(options["key"], options["timestamp"], options["keep_bad"])
-    lines = Lines(inputs, rules, limits, clock)
+    lines = Lines([Input(file.name, file.read) for file in inputs], rules, limits, clock)
     started = clock.monotonic()
-    with _progress(topic, lines, _size(inputs)) as on_progress:
+    with _progress(topic, inputs) as on_progress:
         count = await produce_chunks(
             connection,
             topic,
@@ -101,29 +103,29 @@ async def _produce(
     }
 
 
-def _open(path: Path, stack: ExitStack) -> Input:
+def _open(path: Path, stack: ExitStack) -> InputFile:
     if str(path) != "-":
-        return Input(str(path), stack.enter_context(path.open("rb", buffering=0)).read)
+        if refused := why_not(path):
+            raise SettingsError(refused)
+        file = InputFile(str(path), stack.enter_context(path.open("rb", buffering=0)).read)
+        if path.is_file():  # a pipe would keep the others waiting
+            file.look()
+        return file
     if sys.stdin.isatty():
         click.echo("reading lines from the terminal; Ctrl-D ends", err=True)
     # Unbuffered: a reader that waits in a buffer's lock would abort Python when Ctrl-C ends it.
     stdin: Any = sys.stdin.buffer
-    return Input("stdin", getattr(stdin, "raw", stdin).read)
+    return InputFile("stdin", getattr(stdin, "raw", stdin).read)
 
 
-def _size(inputs: Sequence[Input]) -> int | None:
+def _size(inputs: Sequence[InputFile]) -> int | None:
     """Bytes of all inputs, None if one has no size that is known before it ends."""
-    total = 0
-    for source in inputs:
-        path = Path(source.name)
-        if not path.is_file():
-            return None
-        total += path.stat().st_size
-    return total
+    paths = [Path(file.name) for file in inputs]
+    return sum(path.stat().st_size for path in paths) if all(map(Path.is_file, paths)) else None
 
 
 @contextmanager
-def _progress(topic: str, lines: Lines, size: int | None) -> Generator[Callable[[int], None]]:
+def _progress(topic: str, inputs: Sequence[InputFile]) -> Generator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
     columns = (
@@ -137,12 +139,13 @@ def _progress(topic: str, lines: Lines, size: int | None) -> Generator[Callable[
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(topic, total=size, records=0, rate=0.0)
+        task = progress.add_task(topic, total=_size(inputs), records=0, rate=0.0)
 
         def show(count: int) -> None:
             elapsed = progress.tasks[task].elapsed
             rate = count / elapsed if elapsed else 0.0
-            progress.update(task, completed=lines.read, records=count, rate=rate)
+            taken = sum(file.taken for file in inputs)
+            progress.update(task, completed=taken, records=count, rate=rate)
 
         yield show
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import orjson
 from rich.console import Console
 
 from streamflow.batch import Record
+from streamflow.cli.inputs import READ_BYTES, InputFile, why_not
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.core.plan import TaskPlan
@@ -33,7 +35,7 @@ is no log to go on from, so a run is one attempt: its folder appears when the in
     "inputs",
     multiple=True,
     metavar="[TOPIC=]FILE",
-    help="A file of JSON lines; name the topic where the topology has several. Repeatable.",
+    help="JSON lines, plain or gzip; name the topic where there are several. Repeatable.",
 )
 @click.option(
     "--output",
@@ -105,8 +107,8 @@ def _files(topology: Topology, inputs: tuple[str, ...]) -> dict[str, list[Path]]
                 problems.append(f"--input {given}: say for which topic, as one of {topics} and =")
         if topic not in topics:
             problems.append(f"--input {given}: {topology.name} reads {topics}, not {topic!r}")
-        if not Path(path).is_file():
-            problems.append(f"--input {given}: there is no file {path!r} in {Path.cwd()}")
+        if refused := why_not(Path(path)):
+            problems.append(f"--input {given}: {refused}")
         files.setdefault(topic, []).append(Path(path))
     if not inputs:
         problems.append("no --input; name at least one file of JSON lines")
@@ -118,8 +120,8 @@ def _files(topology: Topology, inputs: tuple[str, ...]) -> dict[str, list[Path]]
 def _records(plan: TaskPlan, paths: Iterable[Path]) -> Iterator[Record]:
     """Each line as a record: its bytes unchanged, keyed as the source says."""
     for path in paths:
-        with path.open("rb") as lines:
-            for line in lines:
+        with path.open("rb", buffering=0) as file:
+            for line in io.BufferedReader(InputFile(str(path), file.read), READ_BYTES):
                 value = line.rstrip(b"\r\n")
                 yield Record(_key(plan.source.key, value), value)
 

@@ -28,7 +28,7 @@ class Input:
     """
 
     name: str
-    read: Callable[[int], bytes]
+    read: Callable[[int], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class Lines:
     Attributes:
         bad: Lines that broke the rules and were kept.
         nbytes: Bytes of all values so far.
-        read: Bytes read so far, for progress.
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class Lines:
     ) -> None:
         self.bad = 0
         self.nbytes = 0
-        self.read = 0
         self._inputs = inputs
         self._rules = rules
         self._limits = limits
@@ -72,14 +70,13 @@ class Lines:
         """The records, as many at a time as were read at once.
 
         Raises:
-            StreamflowError: naming file and line of the first line that breaks the rules; all
-                records before it have been yielded.
+            StreamflowError: naming file and line of the first line that breaks the rules, or the
+                file that cannot be read on; all records before it have been yielded.
         """
         for source in self._inputs:
             number = 0
             rest: list[bytes] = []
-            while data := source.read(READ_BYTES):
-                self.read += len(data)
+            while data := _more(source):
                 *lines, tail = data.split(b"\n")
                 if lines:
                     lines[0] = b"".join([*rest, lines[0]])
@@ -138,6 +135,13 @@ class Lines:
         if not self._rules.keep_bad:
             raise ValueError(f"{reason}; --keep-bad sends such lines too")
         self.bad += 1
+
+
+def _more(source: Input) -> bytes | None:
+    try:
+        return source.read(READ_BYTES)
+    except StreamflowError as error:
+        raise StreamflowError(f"{error}; what comes before it was sent") from error
 
 
 def _field(document: Any, name: str) -> Any:
