@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -68,10 +68,11 @@ class LocalRun:
         partitions: int = PARTITIONS,
         clock: Clock | None = None,
     ) -> None:
-        if folder.exists():
-            raise SettingsError(
-                f"{folder} exists already; a local run writes a new folder each time"
-            )
+        with _in_words(folder):
+            if folder.exists():
+                raise SettingsError(
+                    f"{folder} exists already; a local run writes a new folder each time"
+                )
         self._topology = topology
         self._folder = folder
         self._work = folder.with_name(f".{folder.name}.unfinished")
@@ -89,7 +90,35 @@ class LocalRun:
         on_progress: Callable[[Counter[str]], None] = lambda totals: None,
     ) -> LocalResult:
         """Read every input to its end; `inputs` are records per source topic."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._make_folder()
+        try:
+            result = self._run(inputs, on_progress)
+            shutil.rmtree(self._work / "state", ignore_errors=True)
+            self._work.rename(self._folder)
+        except BaseException:  # Ctrl-C too: nobody can go on from half a run
+            shutil.rmtree(self._work, ignore_errors=True)
+            raise
+        return result
+
+    def _make_folder(self) -> None:
+        """A private folder; one that a killed run has left behind is cleared away."""
+        with _in_words(self._folder):
+            if self._work.exists():
+                self._see_that_nobody_writes()
+                shutil.rmtree(self._work)
+            (self._work / "topics").mkdir(parents=True)
+
+    def _see_that_nobody_writes(self) -> None:
+        try:
+            StateFolder(self._work / "state").close()
+        except SettingsError as error:
+            raise SettingsError(
+                f"{self._folder} is being written by another run; name another folder"
+            ) from error
+
+    def _run(
+        self, inputs: Mapping[str, Iterable[Record]], on_progress: Callable[[Counter[str]], None]
+    ) -> LocalResult:
         with ExitStack() as stack:
             self._open(stack)
             for topic, records in inputs.items():
@@ -98,10 +127,7 @@ class LocalRun:
                 task.end_of_input()
                 run_sync(task.commit())
             self._drain()
-            result = self._result()
-        shutil.rmtree(self._work / "state", ignore_errors=True)
-        self._work.rename(self._folder)
-        return result
+            return self._result()
 
     def _consume(
         self,
@@ -145,7 +171,6 @@ class LocalRun:
                 log.trim(log.next_offset)
 
     def _open(self, stack: ExitStack) -> None:
-        (self._work / "topics").mkdir(parents=True)
         states = StateFolder(self._work / "state")
         stack.callback(states.close)
         for plan in self._topology.tasks:
@@ -208,6 +233,18 @@ class LocalRun:
             rows=sum(sink.written.rows for sink in sinks),
             bytes=sum(sink.written.bytes for sink in sinks),
         )
+
+
+@contextmanager
+def _in_words(folder: Path) -> Generator[None]:
+    """What the file system says about a folder that is to be made, for the one who named it."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be made: {error.strerror}; let this user write there, or name "
+            "another folder for the results"
+        ) from error
 
 
 def as_line(record: Record) -> bytes:
