@@ -21,7 +21,16 @@ from streamflow.aggregates import Aggregate
 from streamflow.destinations import Destination, Drop, Parquet, Topic
 from streamflow.errors import TopologyError
 from streamflow.rules import Rule, tried
-from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, Contract, arrow_schema
+from streamflow.schema import TIMESTAMP, Contract, arrow_schema
+from streamflow.stages import (
+    Expression,
+    Gate,
+    Map,
+    Stage,
+    filter_stage,
+    map_stage,
+    with_lineage,
+)
 from streamflow.windows import Window
 
 if TYPE_CHECKING:
@@ -73,18 +82,40 @@ class Exit:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Records of a source that passed all gates so far."""
+    """Records of a source that came through all stages so far."""
 
     source: Source
-    rules: tuple[Rule, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     def __str__(self) -> str:
         return repr(self.source.topic)
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns that rules, windows and sinks can use."""
-        return pa.schema([*self.source.contract.schema, *LINEAGE, EVENT_TIME])
+        """Columns that stages, windows and sinks can use."""
+        return with_lineage(self._fields)
+
+    @property
+    def model(self) -> type[BaseModel]:
+        """The model of its rows."""
+        maps = [stage for stage in self.stages if isinstance(stage, Map)]
+        return maps[-1].model if maps else self.source.contract.model
+
+    @property
+    def key(self) -> str | None:
+        """The field that holds the record's key; a map has to take it over under its name."""
+        key = self.source.key
+        for stage in self.stages:
+            if isinstance(stage, Map) and key is not None:
+                taken = key in stage.schema.names and key not in stage.columns
+                key = key if taken else None
+        return key
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of all gates."""
+        gates = [stage for stage in self.stages if isinstance(stage, Gate)]
+        return tuple(rule for gate in gates for rule, _ in gate.rules)
 
     @property
     def rejected(self) -> Exit:
@@ -93,7 +124,7 @@ class Stream:
 
     def nullable(self, name: str) -> bool:
         """Can this column be null? The key cannot: it is compared with the record's key."""
-        return name != self.source.key and self.schema.field(name).nullable
+        return name != self.key and self.schema.field(name).nullable
 
     def gate(self, *rules: Rule) -> Stream:
         """Check rules on each record; see `Rule` for what breaking one means."""
@@ -101,9 +132,38 @@ class Stream:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise TopologyError(f"gate on {self}: two rules are named {twice[0]!r}")
-        for rule in rules:
-            rule.compiled(self.schema)
-        return Stream(self.source, (*self.rules, *rules))
+        made = tuple((rule, rule.compiled(self.schema)) for rule in rules)
+        before = self.stages[:-1] if self.stages else ()
+        last = self.stages[-1] if self.stages else None
+        if isinstance(last, Gate):
+            return Stream(self.source, (*before, Gate((*last.rules, *made))))
+        return Stream(self.source, (*self.stages, Gate(made)))
+
+    def filter(self, condition: Expression) -> Stream:
+        """Keep the records on which a condition is true, and drop the others: as SQL's WHERE, also
+        those on which it is NULL. Dropped records are counted, and do move the watermark.
+
+        Args:
+            condition: SQL, as in a `Rule`, or a function from a `pa.RecordBatch` to truth values.
+        """
+        stage = filter_stage(condition, self.schema, f"filter on {self}")
+        return Stream(self.source, (*self.stages, stage))
+
+    def map(self, model: type[BaseModel], **columns: Expression) -> Stream:
+        """Make rows of another model: select, rename, compute, fill and cast in one step.
+
+        Each field of `model` is computed by the expression of its name, SQL or a function from a
+        `pa.RecordBatch` to a column; without one, the stream's field of that name is taken over.
+        Values are cast to the field's type without loss. A row on which that fails, or which has a
+        null where the model allows none, leaves on the rejected side. An expression must look at
+        each row alone.
+
+        Args:
+            model: What the rows are from here on; a table has its fields, a topic gets its JSON.
+            columns: Expressions by field.
+        """
+        stage = map_stage(model, columns, self.schema, f"map on {self}")
+        return Stream(self.source, (*self.stages, stage))
 
     def window(
         self, window: Window, *, by: str | tuple[str, ...], grace: timedelta = timedelta(0)
@@ -115,11 +175,11 @@ class Stream:
             kind = self.schema.field(name).type
             if pa.types.is_nested(kind):
                 raise TopologyError(f"window on {self}: cannot group by {name!r}, which is {kind}")
-        key = self.source.key
+        key = self.key
         if key is None or key not in groups:
             raise TopologyError(
                 f"window on {self}: grouping by {list(groups)} does not contain the topic's key "
-                f"{key!r}, so results would be partial per partition; group by the key too"
+                f"{self.source.key!r}, so results would be partial per partition; group by it too"
             )
         if grace < timedelta(0):
             raise TopologyError(f"window on {self}: grace {grace} is below zero")
@@ -138,9 +198,15 @@ class Stream:
 
     def _need(self, step: str, name: str) -> None:
         if name not in self.schema.names:
-            has = sorted(self.source.contract.schema.names)
-            model = self.source.contract.model.__name__
-            raise TopologyError(f"{step}: {model} has no field {name!r}; it has {has}")
+            has = sorted(self._fields.names)
+            raise TopologyError(
+                f"{step}: {self.model.__name__} has no field {name!r}; it has {has}"
+            )
+
+    @property
+    def _fields(self) -> pa.Schema:
+        maps = [stage for stage in self.stages if isinstance(stage, Map)]
+        return maps[-1].schema if maps else self.source.contract.schema
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.aggregate import finish, partial
+from streamflow.core.chain import Chained, chain
 from streamflow.core.close import close
-from streamflow.core.decode import decode
-from streamflow.core.gate import Gated, gate
+from streamflow.core.decode import Decoded, decode
+from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
 from streamflow.core.step import Late, Raw, StateView, Step, TaskState
 from streamflow.core.watermark import after_all, before_each
@@ -28,16 +29,17 @@ from streamflow.schema import EVENT_TIME
 
 def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch) -> Step:
     """Take one micro-batch, which starts at the state's position."""
-    gated = gate(plan, batch, decode(plan, batch))
-    times = pc.cast(gated.rows.column(EVENT_TIME.name), pa.int64())
-    seen = before_each(times, state.seen)
-    watermarks = pc.subtract(seen, plan.out_of_orderness)
-    after = replace(state, position=batch.stop, seen=after_all(times, state.seen))
-    counts = Counter({"in": len(batch), "passed": gated.rows.num_rows})
-    counts["rejected"] = len(gated.rejects)
+    decoded = decode(plan, batch)
+    passed = chain(plan, batch, decoded)
+    moving = _moving(decoded, passed)
+    watermarks = _watermarks(plan, state, moving, passed.rows)
+    times = _micros(passed.rows)
+    after = replace(state, position=batch.stop, seen=after_all(_micros(moving), state.seen))
+    counts = Counter({"in": len(batch), "passed": passed.rows.num_rows})
+    counts["rejected"], counts["dropped"] = len(passed.rejects), passed.dropped
     late: dict[str, tuple[Late, ...]] = {}
     for window in plan.windows:
-        on_time = assign(window, batch, gated.rows, gated.places, times, watermarks)
+        on_time = assign(window, batch, passed.rows, passed.places, times, watermarks)
         late[window.name] = on_time.late
         counts["assigned"] += on_time.pairs
         counts["late"] += on_time.pairs - on_time.rows.num_rows
@@ -47,12 +49,12 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
         after,
         batch.start,
         batch.stop,
-        rows=(gated.rows,) if plan.sinks and gated.rows.num_rows else (),
-        forwarded=_forwarded(plan, batch, gated, times),
-        rejects=tuple(sorted(gated.rejects, key=lambda reject: reject.raw.offset)),
+        rows=(passed.rows,) if plan.sinks and passed.rows.num_rows else (),
+        forwarded=_forwarded(plan, batch, passed, times),
+        rejects=tuple(sorted(passed.rejects, key=lambda reject: reject.raw.offset)),
         late=late,
         counts=counts,
-        rules=gated.rules,
+        rules=passed.rules,
     )
     return _close(plan, state, step, view, batch.tp)
 
@@ -64,12 +66,38 @@ def end_of_input(plan: TaskPlan, state: TaskState, view: StateView, tp: TopicPar
 
 
 def _forwarded(
-    plan: TaskPlan, batch: MicroBatch, gated: Gated, times: pa.Array
+    plan: TaskPlan, batch: MicroBatch, passed: Chained, times: pa.Array
 ) -> tuple[tuple[Raw, int], ...]:
     if not plan.topics:
         return ()
-    pairs = zip(gated.places.to_pylist(), times.to_pylist(), strict=True)
-    return tuple((Raw.of(batch, row), time) for row, time in pairs)
+    raws = [Raw.of(batch, row) for row in passed.places.to_pylist()]
+    if plan.remade:
+        fields = [name for name in plan.schema.names if not name.startswith("_")]
+        values = map(to_json, json_rows(passed.rows.select(fields)))
+        raws = [replace(raw, value=value) for raw, value in zip(raws, values, strict=True)]
+    return tuple(zip(raws, times.to_pylist(), strict=True))
+
+
+def _moving(decoded: Decoded, passed: Chained) -> pa.RecordBatch:
+    """The rows that move the watermark: all that were not rejected, dropped ones too."""
+    if len(passed.rejects) == len(decoded.rejects):
+        return decoded.rows
+    refused = pa.array([reject.raw.offset for reject in passed.rejects], pa.int64())
+    return decoded.rows.filter(pc.invert(pc.is_in(decoded.rows["_offset"], value_set=refused)))
+
+
+def _watermarks(
+    plan: TaskPlan, state: TaskState, moving: pa.RecordBatch, rows: pa.RecordBatch
+) -> pa.Array:
+    """For each row the watermark before it in its partition."""
+    before = pc.subtract(before_each(_micros(moving), state.seen), plan.out_of_orderness)
+    if moving.num_rows == rows.num_rows:
+        return before
+    return before.take(pc.index_in(rows["_offset"], value_set=moving["_offset"]))
+
+
+def _micros(rows: pa.RecordBatch) -> pa.Array:
+    return pc.cast(rows.column(EVENT_TIME.name), pa.int64())
 
 
 def _accumulate(window: WindowPlan, state: TaskState, on_time: Assigned) -> TaskState:

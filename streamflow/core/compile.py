@@ -16,6 +16,7 @@ from streamflow.core.plan import PartColumn, SinkPlan, TaskPlan, WindowPlan
 from streamflow.destinations import Drop, Parquet, PartitionBy, Topic
 from streamflow.errors import TopologyError
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
+from streamflow.stages import Map
 from streamflow.windows import micros
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ def _check_topics(name: str, plans: Sequence[TaskPlan]) -> None:
 def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
     """Each topic of a plan with what it gets: the kind, and words for it."""
     name, model = plan.source.topic, plan.source.contract.model
+    maps = [stage.model for stage in plan.stages if isinstance(stage, Map)]
     for topic in plan.topics:
-        yield topic, ("records", model), f"the records of {name!r}"
+        yield topic, ("records", (maps or [model])[-1]), f"the records of {name!r}"
     if plan.rejected_topic is not None:
         yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
     for window in plan.windows:
@@ -88,7 +90,6 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     mine = [edge for edge in edges if _stream_of(edge).source is source]
     stream = _one_stream(name, mine)
     sinks, topics = _destinations(stream, mine, stream.schema, warnings=_flags(stream))
-    rules = tuple((rule, rule.compiled(stream.schema)) for rule in stream.rules)
     windows: dict[int, Results] = {}
     for edge in mine:
         results = _results_of(edge)
@@ -99,7 +100,8 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     return TaskPlan(
         name,
         source,
-        rules,
+        stream.stages,
+        stream.schema,
         tuple(_compile_window(name, results, mine) for results in windows.values()),
         sinks,
         topics,
@@ -147,7 +149,7 @@ def _check_groups(results: Results) -> None:
     stream = results.windowed.stream
     for name in results.windowed.by:
         field = f"{results.model.__name__}.{name}"
-        origin = f"{stream.source.contract.model.__name__}.{name}"
+        origin = f"{stream.model.__name__}.{name}"
         declared, given = results.schema.field(name), stream.schema.field(name)
         if declared.type != given.type:
             raise TopologyError(

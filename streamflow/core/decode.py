@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
-from streamflow.core.folder_name import has_name
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP
@@ -47,7 +46,7 @@ def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
             raw = Raw.of(batch, start + bad.index)
             rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
     decoded = Decoded(pa.concat_batches(parts), pa.concat_arrays(places), rejects)
-    decoded = _check_folders(plan, batch, _check_key(plan, batch, decoded))
+    decoded = _check_key(plan, batch, decoded)
     return _with_lineage(batch, _with_event_time(plan, batch, decoded))
 
 
@@ -84,21 +83,6 @@ def _check_key(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
         return Reject(raw, "decode", "wrong-key", message, name)
 
     return _keep(decoded, batch, pc.equal(field, keys), why)
-
-
-def _check_folders(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
-    """Refuse rows whose text would have to name a folder of a table and cannot."""
-    for name in plan.folder_columns:
-        column = decoded.rows.column(name)
-
-        def why(row: int, raw: Raw, name: str = name, column: pa.Array = column) -> Reject:
-            value = column[row].as_py()
-            message = f"the table's rows lie in folders by {name}, and {value[:40]!r} names none: "
-            message += "it is empty, reserved, or longer than 255 bytes in all"
-            return Reject(raw, "decode", "unstorable", message, name)
-
-        decoded = _keep(decoded, batch, has_name(name, column), why)
-    return decoded
 
 
 def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
 from streamflow.core.decode import Decoded, row_by_row
-from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject
 from streamflow.rules import Rule, broken
 from streamflow.schema import WARNINGS
+from streamflow.stages import Gate
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Gated:
     rules: Counter[str]
 
 
-def gate(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Gated:
+def gate(plan: Gate, batch: MicroBatch, decoded: Decoded) -> Gated:
     """Check every rule on every row. The first rejecting rule that a row breaks is its reason.
 
     A condition that cannot be computed on a row, as by an overflow, counts as broken there.

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
-from streamflow.rules import Condition, Rule
 from streamflow.schema import schema_id
+from streamflow.stages import Filter, Gate, Map, Stage
 from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
@@ -77,15 +77,24 @@ class WindowPlan:
 
 @dataclass(frozen=True, eq=False)
 class TaskPlan:
-    """One source's part of a topology; a task runs it on one partition."""
+    """One source's part of a topology; a task runs it on one partition.
+
+    `schema` is that of the rows that come out of the stages.
+    """
 
     topology: str
     source: Source
-    rules: tuple[tuple[Rule, Condition], ...]
+    stages: tuple[Stage, ...]
+    schema: pa.Schema
     windows: tuple[WindowPlan, ...]
     sinks: tuple[SinkPlan, ...]
     topics: tuple[str, ...]
     rejected_topic: str | None
+
+    @property
+    def remade(self) -> bool:
+        """Do topics get rows that were made here, and not the records as they came?"""
+        return any(isinstance(stage, Map) for stage in self.stages)
 
     @property
     def out_of_orderness(self) -> int:
@@ -106,11 +115,13 @@ class TaskPlan:
 
     @cached_property
     def folder_columns(self) -> tuple[str, ...]:
-        """Fields of text that name folders of some table: not every text can."""
-        fields = self.source.contract.schema
+        """Fields of text that name folders of some table: not every text can. `_topic` can."""
+        fields = self.schema
         parts = [part for sink in self.all_sinks for part in sink.table.partition_by]
         named = [p.column for p in parts if p.unit is None and p.column in fields.names]
-        return tuple(sorted({n for n in named if pa.types.is_string(fields.field(n).type)}))
+        return tuple(
+            sorted({n for n in named if pa.types.is_string(fields.field(n).type)} - {"_topic"})
+        )
 
     @cached_property
     def state_id(self) -> str:
@@ -141,15 +152,27 @@ def _describe_window(window: WindowPlan) -> str:
     return f"{window.name} by {window.by} {bounds}: {', '.join(aggregates)}"
 
 
+def _describe_stage(stage: Stage) -> str:
+    match stage:
+        case Gate():
+            rules = [(r.name, r.severity, _describe_function(r.condition)) for r, _ in stage.rules]
+            return f"gate {rules}"
+        case Filter():
+            return f"filter {_describe_function(stage.condition)}"
+        case Map():
+            made = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
+            return f"map {stage.schema} {made}"
+
+
 def _describe_task(plan: TaskPlan) -> str:
-    rules = [f"{r.name}:{r.severity}:{_describe_function(r.condition)}" for r, _ in plan.rules]
+    stages = [_describe_stage(stage) for stage in plan.stages]
     tables = [f"{sink.table!r}:{sink.schema}" for sink in plan.all_sinks]
     event_time = _describe_function(plan.source.event_time)
     return "\n".join(
         [
             f"{plan.source.topic} key {plan.source.key} at {event_time}",
             f"{plan.source.contract.schema} out of order {plan.source.out_of_orderness}",
-            *rules,
+            *stages,
             *(_describe_window(window) for window in plan.windows),
             *tables,
             *plan.output_topics,

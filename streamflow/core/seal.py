@@ -12,15 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.core.aggregate import START, merge
 from streamflow.core.headers import Origin, dead_letter, forwarded, late_record, traceparent
+from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.keys import (
     META,
     decode_partial,
@@ -38,8 +37,6 @@ from streamflow.core.window import places_of
 RECORD_BYTES = 900_000
 #: Partials of one window beyond this number are folded into one.
 FOLD_AFTER = 64
-#: Floats that JSON has no number for, in the words that protobuf's JSON and pydantic know.
-_WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -156,7 +153,7 @@ def _result_records(
 ) -> Iterator[Record]:
     """Results as JSON, keyed by group and window start so that compaction keeps the last."""
     names = [name for name in batch.schema.names if not name.startswith("_")]
-    values = _plain(batch.select(names))
+    values = json_rows(batch.select(names))
     key_of = itemgetter(*window.by, "window_start")
     ranges = batch.select(["_offset_first", "_offset_next", "__latest"]).columns
     trace = traceparent(Origin(tp, batch["_offset_first"][0].as_py(), 0, commit))
@@ -170,36 +167,6 @@ def _result_records(
             min(latest // 1000, now_ms),
             (trace, origin.header()),
         )
-
-
-def _plain(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as JSON takes them; times are text.
-
-    Turning each time into a Python object would cost more than all the rest.
-    """
-    columns = [_text(c) if pa.types.is_timestamp(c.type) else c for c in batch.columns]
-    rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_floating(column.type):
-            wild = pc.invert(pc.is_finite(column))
-            for row in pc.indices_nonzero(wild).to_pylist() if wild.true_count else ():
-                rows[row][name] = _WORDS[str(rows[row][name])]
-    return rows
-
-
-def _text(times: pa.Array) -> pa.Array:
-    """ISO 8601 in UTC; the fraction of a second only where there is one.
-
-    By a cast, and not by `strftime`, which takes 1 us for each.
-    """
-    text = pc.cast(pc.cast(times, pa.timestamp("us")), pa.string())
-    text = pc.replace_substring_regex(text, pattern=r"(\.000000)?$", replacement="Z")
-    return pc.binary_replace_slice(text, 10, 11, "T")
-
-
-def to_json(value: Any) -> bytes:
-    """JSON as streamflow writes it: times in UTC with a Z, decimals as text, without loss."""
-    return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=str)
 
 
 def _sinks(

@@ -17,6 +17,8 @@ READING_ORDER = [
     "folder_name",
     "decode",
     "gate",
+    "chain",
+    "json_values",
     "watermark",
     "window",
     "aggregate",

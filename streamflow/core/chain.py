@@ -1,0 +1,179 @@
+"""Second stage: what a stream does with each row on its way, before windows and sinks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.batch import MicroBatch
+from streamflow.core.decode import Decoded
+from streamflow.core.folder_name import has_name
+from streamflow.core.gate import gate
+from streamflow.core.plan import TaskPlan
+from streamflow.core.step import Raw, Reject
+from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
+from streamflow.stages import Filter, Gate, Map
+
+Rows = pa.RecordBatch
+
+
+@dataclass(frozen=True)
+class Chained:
+    """Rows that came through with the place of their record in the micro-batch; and what did not.
+
+    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose.
+    """
+
+    rows: Rows
+    places: pa.Array
+    rejects: list[Reject]
+    rules: Counter[str]
+    dropped: int
+
+
+def chain(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Chained:
+    """Take decoded rows through all stages of the stream, in order."""
+    rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
+    state = Chained(rows, decoded.places, list(decoded.rejects), Counter(), 0)
+    for stage in plan.stages:
+        match stage:
+            case Gate():
+                state = _gate(stage, batch, state)
+            case Filter():
+                state = _filter(stage, batch, state)
+            case Map():
+                state = _map(stage, batch, state)
+    return _check_folders(plan, batch, state)
+
+
+def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
+    before = state.rows.schema.get_field_index(WARNINGS.name)
+    earlier = state.rows.column(before)
+    rows = state.rows.remove_column(before)
+    known = earlier.null_count < len(earlier)
+    if known:
+        rows = rows.append_column("__earlier", earlier)
+    gated = gate(stage, batch, Decoded(rows, state.places, state.rejects))
+    rows = gated.rows
+    if known:
+        rows = _joined(rows, rows.column("__earlier"), rows.column(WARNINGS.name))
+    rules = state.rules + gated.rules
+    return Chained(rows, gated.places, gated.rejects, rules, state.dropped)
+
+
+def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:
+    """The rows with the warnings of two gates in one column."""
+    pairs = zip(earlier.to_pylist(), later.to_pylist(), strict=True)
+    both = [[*(one or ()), *(other or ())] or None for one, other in pairs]
+    kept = rows.drop_columns(["__earlier", WARNINGS.name])
+    return kept.append_column(WARNINGS, pa.array(both, WARNINGS.type))
+
+
+def _filter(stage: Filter, batch: MicroBatch, state: Chained) -> Chained:
+    def verdict(rows: Rows) -> Rows:
+        keep = _column(stage.compiled(rows), pa.bool_(), rows)
+        return pa.RecordBatch.from_arrays([pc.fill_null(keep, False)], names=["keep"])
+
+    made, failed = attempt(verdict, state.rows)
+    state = _without(state, batch, stage.name, failed)
+    keep = made.column("keep")
+    gone = keep.false_count
+    if not gone:
+        return state
+    rules = state.rules + Counter({stage.name: gone})
+    rows, places = state.rows.filter(keep), state.places.filter(keep)
+    return Chained(rows, places, state.rejects, rules, state.dropped + gone)
+
+
+def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
+    carried = [*LINEAGE.names, EVENT_TIME.name, WARNINGS.name]
+
+    def mapped(rows: Rows) -> Rows:
+        arrays = [_column(stage.compiled[f.name](rows), f.type, rows) for f in stage.schema]
+        # Whether null is allowed is looked at below, for all rows at once.
+        loose = [field.with_nullable(True) for field in stage.schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(loose))
+
+    made, failed = attempt(mapped, state.rows)
+    state = _without(state, batch, stage.name, failed)
+    kept = state.rows.select(carried)
+    schema = pa.schema([*stage.schema, *kept.schema])
+    rows = pa.RecordBatch.from_arrays([*made.columns, *kept.columns], schema=schema)
+    nulls = {
+        row: f"{field.name} is null, but {stage.model.__name__} says that it cannot be"
+        for field in reversed(list(stage.schema))
+        if not field.nullable
+        for row in pc.indices_nonzero(pc.is_null(rows.column(field.name))).to_pylist()
+    }
+    replaced = Chained(rows, state.places, state.rejects, state.rules, state.dropped)
+    return _without(replaced, batch, stage.name, nulls)
+
+
+def _check_folders(plan: TaskPlan, batch: MicroBatch, state: Chained) -> Chained:
+    """Refuse rows whose text would have to name a folder of a table and cannot."""
+    for name in plan.folder_columns:
+        column = state.rows.column(name)
+        bad = pc.indices_nonzero(pc.invert(has_name(name, column))).to_pylist()
+        why = {
+            row: f"the table's rows lie in folders by {name}, and {column[row].as_py()[:40]!r} "
+            "names none: it is empty, reserved, or longer than 255 bytes in all"
+            for row in bad
+        }
+        state = _without(state, batch, "sink", why, reason="unstorable", field=name)
+    return state
+
+
+def attempt(function: Callable[[Rows], Rows], rows: Rows) -> tuple[Rows, dict[int, str]]:
+    """`function` of the rows on which it works, and for each other row why it does not.
+
+    Halves what fails until single rows are left, so a few bad rows cost little.
+    """
+    failed: dict[int, str] = {}
+
+    def of(start: int, stop: int) -> list[Rows]:
+        try:
+            return [function(rows.slice(start, stop - start))]
+        except Exception as error:
+            if stop - start == 1:
+                failed[start] = f"{type(error).__name__}: {error}"
+                return []
+        middle = (start + stop) // 2
+        return of(start, middle) + of(middle, stop)
+
+    parts = of(0, rows.num_rows)
+    return pa.concat_batches(parts or [function(rows.slice(0, 0))]), failed
+
+
+def _column(values: Any, kind: pa.DataType, rows: Rows) -> pa.Array:
+    if not isinstance(values, pa.Array | pa.ChunkedArray) or len(values) != rows.num_rows:
+        made = f"{len(values)} values" if hasattr(values, "__len__") else repr(values)[:40]
+        raise ValueError(f"the function gives {made} for {rows.num_rows} rows")
+    flat: Any = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return flat if flat.type == kind else pc.cast(flat, kind)
+
+
+def _without(
+    state: Chained,
+    batch: MicroBatch,
+    stage: str,
+    failed: dict[int, str],
+    *,
+    reason: str = "failed",
+    field: str = "",
+) -> Chained:
+    """Without the rows that failed, which are rejects."""
+    if not failed:
+        return state
+    rejects = list(state.rejects)
+    for row, why in sorted(failed.items()):
+        raw = Raw.of(batch, state.places[row].as_py())
+        rejects.append(Reject(raw, stage, reason, why, field))
+    bad = pa.array(list(failed), pa.int64())
+    keep = pc.invert(pc.is_in(pa.array(range(len(state.places)), pa.int64()), value_set=bad))
+    rows, places = state.rows.filter(keep), state.places.filter(keep)
+    return Chained(rows, places, rejects, state.rules, state.dropped)

@@ -1,0 +1,122 @@
+"""The stages of a stream as values: what happens to each record between its source and its exits.
+
+A stage looks at each row alone, so that how a partition was cut into micro-batches cannot be seen.
+A function is given a `pa.RecordBatch` and gives one value per row; it is tried on zero rows when
+the topology is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel
+
+from streamflow.errors import TopologyError
+from streamflow.rules import Condition, Rule, tried
+from streamflow.schema import EVENT_TIME, LINEAGE, arrow_schema
+from streamflow.sql import compile_condition
+
+Expression = str | Callable[[pa.RecordBatch], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Rules and what each is compiled to."""
+
+    rules: tuple[tuple[Rule, Condition], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """Keeps rows on which the condition is TRUE; where it is FALSE or NULL, a row is dropped."""
+
+    condition: Expression
+    compiled: Condition
+
+    @property
+    def name(self) -> str:
+        """What dropped rows are counted under."""
+        text = self.condition if isinstance(self.condition, str) else self.condition.__name__
+        return f"filter {text}"
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Makes rows of another model: its fields are computed, or taken over by name."""
+
+    model: type[BaseModel]
+    schema: pa.Schema
+    columns: Mapping[str, Expression]
+    compiled: Mapping[str, Condition]
+
+    @property
+    def name(self) -> str:
+        """The stage that its dead letters name."""
+        return f"map {self.model.__name__}"
+
+
+Stage = Gate | Filter | Map
+
+
+def filter_stage(condition: Expression, schema: pa.Schema, where: str) -> Filter:
+    """Raises `TopologyError` when the condition does not compile or gives no truth values."""
+    compiled = _compiled(condition, schema, where)
+    kind = tried(compiled, schema, where).type
+    if not pa.types.is_boolean(kind):
+        raise TopologyError(f"{where}: gives {kind}, not true or false")
+    return Filter(condition, compiled)
+
+
+def map_stage(
+    model: type[BaseModel], columns: Mapping[str, Expression], schema: pa.Schema, where: str
+) -> Map:
+    """Raises `TopologyError` when a field has no origin, or one that does not fit its type."""
+    wanted = arrow_schema(model)
+    unknown = sorted(set(columns) - set(wanted.names))
+    if unknown:
+        raise TopologyError(f"{where}: {model.__name__} has no field {unknown[0]!r}")
+    compiled: dict[str, Condition] = {}
+    for field in wanted:
+        here = f"{where}: {model.__name__}.{field.name}"
+        if field.name in columns:
+            compiled[field.name] = _compiled(columns[field.name], schema, here)
+        elif field.name in schema.names:
+            compiled[field.name] = _taken(field.name)
+        else:
+            raise TopologyError(
+                f"{here} is neither computed nor a field of the stream, which has "
+                f"{sorted(name for name in schema.names if not name.startswith('_'))}"
+            )
+        made = tried(compiled[field.name], schema, here).type
+        try:
+            pc.cast(pa.array([], made), field.type)
+        except pa.ArrowInvalid as error:
+            raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
+        except pa.ArrowNotImplementedError as error:
+            raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
+    return Map(model, wanted, columns, compiled)
+
+
+def with_lineage(schema: pa.Schema) -> pa.Schema:
+    """The columns that rows of these fields have."""
+    return pa.schema([*schema, *LINEAGE, EVENT_TIME])
+
+
+def _compiled(expression: Expression, schema: pa.Schema, where: str) -> Condition:
+    if not isinstance(expression, str):
+        return expression
+    computed = compile_condition(expression, schema, where)
+
+    def column(rows: pa.RecordBatch) -> Any:
+        made: Any = computed(rows)
+        return pa.repeat(made, rows.num_rows) if isinstance(made, pa.Scalar) else made
+
+    return column
+
+
+def _taken(name: str) -> Condition:
+    return lambda rows: rows.column(name)
