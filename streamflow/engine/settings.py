@@ -2,49 +2,93 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streamflow.engine.faults import VARIABLE as CRASH_AT
 from streamflow.errors import SettingsError
+
+PREFIX = "STREAMFLOW_"
+#: Variables that are read elsewhere.
+OTHERS = (CRASH_AT, "STREAMFLOW_CACHE")
+PORTS = range(1, 65536)
+SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d+)")
+#: What Kafka takes in the names of topics and groups.
+NAME = r"^[A-Za-z0-9._-]*$"
+
+
+def _seconds(value: Any) -> Any:
+    """A number is one of seconds, in text too; everything else is left to pydantic."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class Settings(BaseSettings):
     """Settings of a worker."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMFLOW_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     broker: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, comma separated.")
     app_id: str | None = Field(
         None,
+        pattern=NAME,
         description="Consumer group and name of internal topics; the topology's name if unset.",
     )
-    topic_prefix: str = Field("", description="Put before every topic that the topology names.")
+    topic_prefix: str = Field(
+        "", pattern=NAME, description="Put before every topic that the topology names."
+    )
     lake: Path = Field(Path("lake"), description="Folder below which tables lie.")
     state_dir: Path = Field(Path(".streamflow/state"), description="Folder of local states.")
     worker_id: str = Field("worker", description="Names this worker's folder among the states.")
-    commit_interval: timedelta = Field(
+    commit_interval: Duration = Field(
         timedelta(seconds=1), gt=timedelta(0), description="A commit waits no longer than this."
     )
     commit_records: int = Field(50_000, gt=0, description="A commit has no more input than this.")
     commit_bytes: int = Field(
         32 * 1024 * 1024, gt=0, description="A commit has no more bytes of input than this."
     )
-    session_timeout: timedelta = Field(
+    session_timeout: Duration = Field(
         timedelta(seconds=15),
         ge=timedelta(seconds=6),
         description="Kafka takes a worker's partitions away when it is silent for this long.",
     )
-    shutdown_timeout: timedelta = Field(
-        timedelta(seconds=20), description="What is in hand is committed within this, or forgotten."
+    shutdown_timeout: Duration = Field(
+        timedelta(seconds=20),
+        ge=timedelta(0),
+        description="What is in hand is committed within this, or forgotten.",
     )
     until_end: bool = Field(False, description="Stop when everything there was at start is done.")
     web_port: int | None = Field(
-        None, description="Port of /live and /ready on loopback; no server if unset."
+        None,
+        ge=PORTS.start,
+        lt=PORTS.stop,
+        description="Port of /live and /ready on loopback; no server if unset.",
     )
     web_bind: str = Field("127.0.0.1", description="Address the web server listens on.")
+
+    @field_validator("broker")
+    @classmethod
+    def _servers(cls, broker: str) -> str:
+        for server in broker.split(","):
+            found = SERVER.fullmatch(server.strip())
+            if found is None:
+                raise ValueError(f"{server.strip()!r} is not HOST:PORT")
+            if int(found[1]) not in PORTS:
+                raise ValueError(f"a port is a number from 1 to 65535, not {found[1]}")
+        return broker
 
     @staticmethod
     def load(**given: object) -> Settings:
@@ -53,8 +97,30 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: naming every setting that cannot be used.
         """
+        given = {name: value for name, value in given.items() if value is not None}
         try:
-            return Settings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+            return Settings(**given)  # type: ignore[arg-type]
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise SettingsError("settings: " + "; ".join(lines)) from error
+            problems = [_problem(detail, given) for detail in error.errors()]
+            raise SettingsError("; ".join(problems)) from error
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """A warning for each variable that looks like a setting and is none."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    warnings: list[str] = []
+    for name in sorted(names):
+        if name.upper().startswith(PREFIX) and name.upper() not in (*known, *OTHERS):
+            nearest = get_close_matches(name.upper(), known, 1, 0)
+            warnings.append(f"{name} is no setting and does nothing; is {nearest[0]} meant?")
+    return warnings
+
+
+def _problem(detail: Any, given: dict[str, object]) -> str:
+    """One setting: where it was set, to what, and what it should be."""
+    name = str(detail["loc"][0])
+    option, variable = f"--{name.replace('_', '-')}", f"{PREFIX}{name.upper()}"
+    place = option if name in given else variable
+    value = given.get(name, os.environ.get(variable, detail["input"]))
+    words = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{place} {value!r}: {words[:1].lower()}{words[1:]}"
