@@ -138,6 +138,8 @@ def attempt(function: Callable[[Rows], Rows], rows: Rows) -> tuple[Rows, dict[in
     def of(start: int, stop: int) -> list[Rows]:
         try:
             return [function(rows.slice(start, stop - start))]
+        except MemoryError:  # which is not the row's fault
+            raise
         except Exception as error:
             if stop - start == 1:
                 failed[start] = f"{type(error).__name__}: {error}"
