@@ -56,7 +56,13 @@ class KafkaWorld:
             found = await admin.partitions(list(self._sources))
             missing = [topic for topic in self._sources if topic not in found]
             if missing:
-                raise CheckFailed([f"source topic {topic!r} does not exist" for topic in missing])
+                raise CheckFailed(
+                    [
+                        f"source topic {topic!r} does not exist; make it: `streamflow produce "
+                        f"{topic} FILE --create`, or `streamflow check` with --create-topics"
+                        for topic in missing
+                    ]
+                )
             await admin.create(await topic_specs(self._topology, self._names, admin, found))
         folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
         self._state = StateFolder(folder)
