@@ -17,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,15 +74,18 @@ def kept_folder(path: Path) -> Generator[Folder]:
         BrokerError: it cannot be written, or another broker runs in it.
     """
     path = path.absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(path))
             _end_orphan(path)
-            yield Folder(path)
-    except BlockingIOError as error:
-        raise BrokerError(f"another streamflow broker runs in {path}") from error
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise BrokerError(f"cannot keep the broker's data in {path}: {error.strerror}") from error
+        except BlockingIOError as error:
+            raise BrokerError(f"another streamflow broker runs in {path}") from error
+        except OSError as error:
+            raise BrokerError(
+                f"cannot keep the broker's data in {path}: {error.strerror}"
+            ) from error
+        yield Folder(path)
 
 
 @contextmanager

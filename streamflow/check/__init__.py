@@ -15,7 +15,7 @@ from streamflow.errors import StreamflowError
 from streamflow.service import connection
 from streamflow.topology import Topology
 
-__all__ = ["Finding", "check"]
+__all__ = ["Finding", "check", "check_folders"]
 
 
 async def check(
@@ -38,11 +38,17 @@ async def check(
     if loaded is not None and answers[0].level == "ok":
         names = Names(settings.app_id or loaded.name, settings.topic_prefix)
         findings += await check_topics(client, loaded, names, create_partitions)
-    if loaded is None or any(plan.all_sinks for plan in loaded.tasks):
+    return findings + check_folders(loaded, settings)
+
+
+def check_folders(topology: Topology | None, settings: Settings) -> list[Finding]:
+    """The lake, if anything goes there, and the state folder of the worker."""
+    findings: list[Finding] = []
+    if topology is None or any(plan.all_sinks for plan in topology.tasks):
         findings.append(check_lake(settings.lake))
+    app = settings.app_id or (topology.name if topology is not None else None)
     folder = settings.state_dir / app / settings.worker_id if app else settings.state_dir
-    findings.append(check_state(folder))
-    return findings
+    return [*findings, check_state(folder)]
 
 
 def _topology(topology: Topology | StreamflowError) -> Finding:

@@ -6,6 +6,7 @@ exposes its click command under the name `command`.
 """
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -55,6 +56,10 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             sys.exit(130)
         except Exception as error:
+            if isinstance(error, OSError) and _came_from_printing(error):
+                _put_output_aside()
+                click.echo(f"error: the output cannot be written: {error.strerror}", err=True)
+                sys.exit(2)
             exit_code = getattr(error, "streamflow_exit_code", None)
             if exit_code is None:
                 raise
@@ -67,6 +72,21 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             sys.exit(130)
+
+
+def _came_from_printing(error: OSError) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is click.echo.__code__
+
+
+def _put_output_aside() -> None:
+    """Or Python would try to write what is left when it exits, and say so in its own way."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = sys.__stdout__ = io.StringIO()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

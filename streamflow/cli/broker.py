@@ -15,7 +15,11 @@ from streamflow.broker import BrokerError, running_broker
 
 @click.command("broker")
 @click.option(
-    "--port", default=9092, show_default=True, help="Where to listen on 127.0.0.1; 0 for any."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9092,
+    show_default=True,
+    help="Where to listen on 127.0.0.1; 0 for any.",
 )
 @click.option(
     "--data-dir",

@@ -13,6 +13,7 @@ import click
 import orjson
 
 from streamflow.check import Finding, check
+from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.engine.settings import Settings
 from streamflow.errors import StreamflowError
@@ -56,6 +57,7 @@ def command(
     """Check TOPOLOGY, a module such as topologies.flights, and all that it needs to run."""
     # What the client would log is raised too, and said once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    warn_of_unknown_variables()
     settings = Settings.load(**given)
     findings = asyncio.run(check(_load(topology), settings, partitions if create_topics else None))
     problems = sum(finding.level == "problem" for finding in findings)

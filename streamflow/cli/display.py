@@ -29,6 +29,7 @@ class Display:
         self._live: Live | None = None
         self._last_line = self._clock.monotonic()
         self._counts: deque[tuple[float, int]] = deque()
+        self._opened = 0
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
@@ -48,7 +49,7 @@ class Display:
     def show(self, status: Status) -> None:
         """Show a status."""
         now = self._clock.monotonic()
-        rate = self._rate(now, status.totals["in"])
+        rate = self._rate(now, status)
         if self._live is not None:
             self._live.update(self._table(status, rate))
         elif now - self._last_line >= LINE_SECONDS:
@@ -58,7 +59,12 @@ class Display:
                 f"{self._title}: " + ", ".join(cells), highlight=False, soft_wrap=True
             )
 
-    def _rate(self, now: float, count: int) -> float:
+    def _rate(self, now: float, status: Status) -> float:
+        count = status.totals["in"]
+        if status.opened != self._opened or (self._counts and count < self._counts[-1][1]):
+            # Partitions came or went, and with them all that was ever counted in them.
+            self._counts.clear()
+            self._opened = status.opened
         self._counts.append((now, count))
         while len(self._counts) > 2 and now - self._counts[0][0] > RATE_SECONDS:
             self._counts.popleft()

@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import logging
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,22 @@ import click
 import orjson
 from rich.console import Console
 
+from streamflow.check import check_folders
 from streamflow.cli.display import Display
+from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.engine.run import run_app
 from streamflow.engine.settings import Settings
-from streamflow.engine.status import conservation
+from streamflow.engine.status import Status, conservation
+from streamflow.errors import CheckFailed, SettingsError
 from streamflow.service import topology_app
+from streamflow.topology import Topology
 
 EPILOG = """Example: streamflow worker topologies.flights --broker 127.0.0.1:9092
 
 Every option is also a setting: STREAMFLOW_BROKER, STREAMFLOW_LAKE and so on."""
+LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @click.command(epilog=EPILOG)
@@ -35,16 +41,25 @@ Every option is also a setting: STREAMFLOW_BROKER, STREAMFLOW_LAKE and so on."""
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of local states.")
 @click.option("--worker-id", help="Names this worker's state folder; one per worker and machine.")
 @click.option("--until-end", is_flag=True, help="Stop when all there is at the start is done.")
-@click.option("--commit-interval", type=float, help="Seconds between commits at the most.")
+@click.option("--commit-interval", metavar="SECONDS", help="Between commits at the most.")
 @click.option("--web-port", type=int, help="Serve /live on this port of loopback.")
-@click.option("--log-level", default="warning", show_default=True, help="Level of the log.")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="warning",
+    show_default=True,
+    help="Level of the log.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def command(topology: str, log_level: str, as_json: bool, until_end: bool, **given: Any) -> None:
     """Run TOPOLOGY, a module such as topologies.flights, until it is told to stop."""
     set_up_log(log_level)
     faulthandler.register(signal.SIGUSR1)  # for whoever asks what a worker is doing
+    warn_of_unknown_variables()
     settings = Settings.load(until_end=until_end or None, **given)
     loaded = load_topology(topology)
+    refuse_folders(loaded, settings)
+    refuse_address(settings)
     console = Console(stderr=True)
     clock = SystemClock()
     started = clock.monotonic()
@@ -56,9 +71,50 @@ def command(topology: str, log_level: str, as_json: bool, until_end: bool, **giv
         summary = {"records": records, "seconds": seconds, **status.as_json()}
         click.echo(orjson.dumps(summary))
         return
-    for line in conservation(status.totals):
+    for line in summary_lines(status, seconds):
         click.echo(line)
-    click.echo(f"{status.files} files, {status.rows:,} rows, {seconds:.1f} s")
+
+
+def summary_lines(status: Status, seconds: float) -> list[str]:
+    """Totals go on over restarts, files are counted by each worker for itself: both say so."""
+    return [
+        "since the app began, in the partitions of this worker:",
+        *(f"  {line}" for line in conservation(status.totals)),
+        f"in this run: {status.files} files, {status.rows:,} rows, {seconds:.1f} s",
+    ]
+
+
+def refuse_folders(topology: Topology, settings: Settings) -> None:
+    """What cannot be written at the start will hardly be later; afterwards it is tried again.
+
+    Raises:
+        CheckFailed: in the words of `streamflow check`.
+    """
+    found = check_folders(topology, settings)
+    problems = [f"{f.what}; {f.fix}" for f in found if f.level == "problem"]
+    if problems:
+        raise CheckFailed(problems)
+
+
+def refuse_address(settings: Settings) -> None:
+    """Bind the web server's address for a moment, since its own failure would name no setting.
+
+    Raises:
+        SettingsError: somebody has it, or it is none of this machine.
+    """
+    if settings.web_port is None:
+        return
+    try:
+        found = socket.getaddrinfo(settings.web_bind, settings.web_port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.web_bind}:{settings.web_port}: {error.strerror}; set "
+            "another --web-port, or STREAMFLOW_WEB_BIND"
+        ) from error
 
 
 def set_up_log(level: str) -> None:

@@ -22,6 +22,7 @@ class Status:
         totals: Records per exit since the app's first record, committed or about to be.
         rules: How many records broke each rule, committed.
         watermark: The smallest watermark of the tasks that have one; None for none or all ended.
+        tasks, opened: Source partitions of this worker, and those of them that are in the totals.
         ended: Tasks whose input was declared complete.
         lag: Records that are in the source partitions and not processed; None while unknown.
         files, rows, bytes: What the sinks of this worker have made visible since it started.
@@ -31,6 +32,7 @@ class Status:
     rules: Counter[str]
     watermark: datetime | None
     tasks: int
+    opened: int
     ended: int
     lag: int | None
     files: int
@@ -53,10 +55,11 @@ def status_of(
     rules: Counter[str] = Counter()
     marks: list[int] = []
     lag: int | None = 0
-    ended = 0
+    opened = ended = 0
     for tp, lane in tasks.items():
         if lane.task is None:
             continue
+        opened += 1
         state = lane.task.state
         rules.update(state.rules)
         totals.update(lane.task.totals)
@@ -66,17 +69,18 @@ def status_of(
         ended += state.ended is not None
         end = ends.get(tp)
         lag = None if lag is None or end is None else lag + max(end - state.position, 0)
-    opened = [lane.sink for lane in sinks.values() if lane.sink is not None]
+    open_sinks = [lane.sink for lane in sinks.values() if lane.sink is not None]
     return Status(
         totals=totals,
         rules=rules,
         watermark=from_micros(min(marks)) if marks else None,
         tasks=len(tasks),
+        opened=opened,
         ended=ended,
         lag=lag,
-        files=sum(sink.written.files for sink in opened),
-        rows=sum(sink.written.rows for sink in opened),
-        bytes=sum(sink.written.bytes for sink in opened),
+        files=sum(sink.written.files for sink in open_sinks),
+        rows=sum(sink.written.rows for sink in open_sinks),
+        bytes=sum(sink.written.bytes for sink in open_sinks),
     )
 
 
