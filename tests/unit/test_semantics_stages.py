@@ -1,0 +1,92 @@
+"""The examples of filters, maps and windows in docs/semantics.md do what the text says."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import AwareDatetime, BaseModel
+
+from streamflow import Calendar, Count, Session, Topology, source, topic
+from streamflow.testing import TopologyDriver
+
+SEMANTICS = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text()
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Sale(BaseModel):
+    shop: str
+    cents: int
+    note: str | None
+    at: AwareDatetime
+
+
+class Busy(BaseModel):
+    shop: str
+    window_start: AwareDatetime
+    sales: int
+
+
+class Daily(Busy):
+    pass
+
+
+sales = source(topic("sales"), Sale, key="shop", event_time="at")
+
+
+def run_example(word: str) -> dict[str, Any]:
+    """What the python block that holds `word` defines."""
+    blocks = re.findall(r"```python\n(.*?)```", SEMANTICS, re.DOTALL)
+    (code,) = [block for block in blocks if word in block]
+    names = {"pa": pa, "pc": pc, "sales": sales, "timedelta": timedelta, "BaseModel": BaseModel}
+    names |= {"Session": Session, "Calendar": Calendar, "Count": Count, "Busy": Busy}
+    defined: dict[str, Any] = names | {"Daily": Daily, "__name__": __name__}
+    exec(code, defined)
+    return defined
+
+
+def sale(cents: int, note: str | None, at: datetime = NOW) -> dict[str, Any]:
+    return {"shop": "a", "cents": cents, "note": note, "at": at}
+
+
+def test_filter_and_map() -> None:
+    fares = run_example("class Fare")["fares"]
+    edges = [fares.to(topic("fares")), fares.rejected.to(topic("dlq"))]
+    driver = TopologyDriver(Topology("fares", *edges), NOW)
+    driver.send("sales", sale(250, "x"), sale(0, "y"), sale(5, None))
+    assert driver.read("fares") == [
+        {"shop": "a", "euros": 2.5, "note": "x"},
+        {"shop": "a", "euros": 0.05, "note": "none"},
+    ]
+    assert driver.totals["dropped"] == 1
+
+
+def test_sessions_and_days() -> None:
+    defined = run_example("Calendar(")
+    busy, daily = defined["busy"], defined["daily"]
+    driver = TopologyDriver(
+        Topology(
+            "sales",
+            sales.rejected.drop(),
+            busy.to(topic("busy")),
+            busy.late.drop(),
+            daily.to(topic("daily")),
+            daily.late.drop(),
+        ),
+        NOW,
+    )
+    evening = datetime(2024, 10, 26, 21, 50, tzinfo=UTC)
+    minutes = (0, 20, 70)
+    driver.send("sales", *[sale(1, None, evening + timedelta(minutes=m)) for m in minutes])
+    driver.end_of_input()
+
+    def spans(name: str) -> list[tuple[str, str, int]]:
+        rows = driver.read(name)
+        ends = [(r["window_start"], r["window_end"]) for r in rows]
+        texts = [tuple(f"{time:%d %H:%M}" for time in pair) for pair in ends]
+        return [(*text, row["sales"]) for text, row in zip(texts, rows, strict=True)]  # type: ignore[misc]
+
+    assert spans("busy") == [("26 21:50", "26 22:40", 2), ("26 23:00", "26 23:30", 1)]
+    assert spans("daily") == [("25 22:00", "26 22:00", 1), ("26 22:00", "27 23:00", 2)]
