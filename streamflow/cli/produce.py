@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamflow.cli.inputs import InputFile, why_not
-from streamflow.clock import Clock, SystemClock
+from streamflow.clock import SystemClock
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
 from streamflow.produce.lines import Input, LineRules, Lines
-from streamflow.produce.send import produce_chunks
+from streamflow.produce.send import Tally, produce_chunks
 from streamflow.produce.topics import existing_topic, made_topic
 
 EPILOG = """\b
@@ -60,7 +60,12 @@ def command(
     connection = {"bootstrap_servers": Settings.load(broker=broker).broker}
     with ExitStack() as stack:
         inputs = [_open(path, stack) for path in files or (Path("-"),)]
-        summary = asyncio.run(_produce(connection, topic, inputs, options, SystemClock()))
+        tally = Tally()
+        try:
+            summary = asyncio.run(_produce(connection, topic, inputs, options, tally))
+        except KeyboardInterrupt:
+            click.echo(interrupted(topic, tally), err=True)
+            raise
     if as_json:
         click.echo(orjson.dumps(summary))
     else:
@@ -72,12 +77,13 @@ async def _produce(
     topic: str,
     inputs: Sequence[InputFile],
     options: dict[str, Any],
-    clock: Clock,
+    tally: Tally,
 ) -> dict[str, Any]:
     if options["create"] or options["partitions"]:
         partitions, limits = await made_topic(connection, topic, options["partitions"])
     else:
         partitions, limits = await existing_topic(connection, topic)
+    clock = SystemClock()
     rules = LineRules(options["key"], options["timestamp"], options["keep_bad"])
     lines = Lines([Input(file.name, file.read) for file in inputs], rules, limits, clock)
     started = clock.monotonic()
@@ -90,6 +96,7 @@ async def _produce(
             on_progress,
             rate=options["rate"],
             clock=clock,
+            tally=tally,
         )
     seconds = clock.monotonic() - started
     return {
@@ -148,6 +155,13 @@ def _progress(topic: str, inputs: Sequence[InputFile]) -> Generator[Callable[[in
             progress.update(task, completed=taken, records=count, rate=rate)
 
         yield show
+
+
+def interrupted(topic: str, tally: Tally) -> str:
+    """What is in the topic, for whoever wants to go on from there."""
+    line = f"interrupted: {tally.acknowledged:,} records are in {topic}, acknowledged"
+    open_ones = tally.sent - tally.acknowledged
+    return f"{line}; of {open_ones:,} more that is not known" if open_ones else line
 
 
 def _sentence(summary: dict[str, Any]) -> str:

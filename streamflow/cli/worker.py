@@ -22,7 +22,7 @@ from streamflow.clock import SystemClock
 from streamflow.engine.run import run_app
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import Status, conservation
-from streamflow.errors import CheckFailed, SettingsError
+from streamflow.errors import CheckFailed, SettingsError, StreamflowError
 from streamflow.service import topology_app
 from streamflow.topology import Topology
 
@@ -117,10 +117,30 @@ def refuse_address(settings: Settings) -> None:
         ) from error
 
 
+class NotTheLastWord(logging.Filter):
+    """Drops the first failure of the host: the command ends with it, as `error:`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first = True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Is this to be logged?"""
+        words = record.args if isinstance(record.args, tuple) else ()
+        if self._first and any(isinstance(word, StreamflowError) for word in words):
+            self._first = record.levelno < logging.ERROR
+            return self._first
+        return True
+
+
 def set_up_log(level: str) -> None:
     """Log to stderr; the client's log, where retries look like errors, only with `info`."""
+    handler = logging.StreamHandler()
+    handler.addFilter(NotTheLastWord())
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        handlers=[handler],
     )
     if logging.getLogger().level > logging.INFO:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

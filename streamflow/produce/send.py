@@ -13,6 +13,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -75,17 +76,19 @@ async def produce_chunks(
     *,
     rate: float | None = None,
     clock: Clock | None = None,
+    tally: Tally | None = None,
 ) -> int:
     """As `produce_records`, for an input that comes in chunks and may be slow or end in an error.
 
     The next chunk is fetched on a thread of its own. When it fails, what came before is sent
     first, and the failure is raised then.
 
-    `rate` is in records per second, by `clock`; as fast as it goes if None.
+    `rate` is in records per second, by `clock`; as fast as it goes if None. `tally` is kept while
+    it runs, for whoever interrupts it.
     """
     limits = await _look_up(connection, topic, partitions)
     pace = Pace(rate, clock or SystemClock())
-    sender = Sender(connection, topic, partitions, limits)
+    sender = Sender(connection, topic, partitions, limits, tally or Tally())
     await sender.start()
     try:
         async for chunk in _fetched(chunks, sender):
@@ -96,6 +99,19 @@ async def produce_chunks(
     finally:
         await sender.stop()
     return sender.count
+
+
+@dataclass
+class Tally:
+    """How far the sending has come.
+
+    Attributes:
+        sent: Records that were given to the client in batches.
+        acknowledged: Those of them that all in-sync replicas have.
+    """
+
+    sent: int = 0
+    acknowledged: int = 0
 
 
 class Pace:
@@ -130,9 +146,15 @@ class Sender:
     """One topic's producer, with an open batch per partition, between `start` and `stop`."""
 
     def __init__(
-        self, connection: Mapping[str, Any], topic: str, partitions: int, limits: Limits
+        self,
+        connection: Mapping[str, Any],
+        topic: str,
+        partitions: int,
+        limits: Limits,
+        tally: Tally,
     ) -> None:
         self.count = 0
+        self._tally = tally
         self._topic = topic
         self._partitions = partitions
         self._places: dict[bytes, int] = {}
@@ -218,6 +240,7 @@ class Sender:
             future = await self._producer.send_batch(batch, self._topic, partition=partition)
         except KafkaError as error:
             raise self._words(error) from error
+        self._tally.sent += batch.record_count()
         self._sent.append((batch.record_count(), future))
 
     def _check_done(self) -> None:
@@ -229,6 +252,8 @@ class Sender:
                 waiting.append((count, future))
             elif (error := future.exception()) is not None:
                 failed.append((count, error))
+            else:
+                self._tally.acknowledged += count
         self._sent = waiting
         if failed:
             lost = sum(count for count, _ in failed)

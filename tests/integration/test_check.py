@@ -1,6 +1,8 @@
 """`streamflow check` on a real broker."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
@@ -48,6 +50,20 @@ def test_a_missing_source_is_a_problem_and_is_not_made(checking: Checking, fresh
     assert first["problem"] == [f"source topic '{fresh}.flights' does not exist"]
     assert again == first
     assert "the broker takes transactions" in first["ok"]
+
+
+def test_a_worker_names_what_makes_a_missing_source_and_says_it_once(
+    kafka: Broker, fresh: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "streamflow", "worker", "topologies.flights"]
+    command += ["--broker", kafka.bootstrap, "--app-id", fresh, "--topic-prefix", f"{fresh}."]
+    command += ["--lake", str(tmp_path / "lake"), "--state-dir", str(tmp_path / "state")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: source topic '{fresh}.flights' does not exist; make it: `streamflow produce "
+        f"{fresh}.flights FILE --create`, or `streamflow check` with --create-topics\n"
+    )
 
 
 def test_everything_is_ok_after_the_topics_were_created(checking: Checking, fresh: str) -> None:

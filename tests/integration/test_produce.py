@@ -1,8 +1,13 @@
 """`streamflow produce` on a real broker."""
 
 import asyncio
+import gzip
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,6 +125,41 @@ def test_a_bad_line_ends_it_with_everything_before_it_sent(kafka: Broker, fresh:
     assert "error: stdin:3: there is no field 'k'; it has ['x']" in done.stderr
     values = sorted(r.value or b"" for part in stored(kafka, fresh) for r in part)
     assert values == [b'{"k":"a"}', b'{"k":"b"}']
+
+
+def test_ctrl_c_sends_what_was_read_and_says_how_much_is_in_the_topic(
+    kafka: Broker, fresh: str, tmp_path: Path
+) -> None:
+    """It reads from a pipe that stays open, so that only the signal ends it."""
+    make(kafka, fresh)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "streamflow", "produce", fresh, str(pipe)]
+    with (
+        subprocess.Popen(
+            [*command, "--broker", kafka.bootstrap], stderr=subprocess.PIPE, text=True
+        ) as child,
+        pipe.open("wb") as writer,
+    ):
+        writer.write(b"1\n" * 1_234 + b"unfinished")
+        writer.flush()
+        while sum(map(len, stored(kafka, fresh))) < 1_234:
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+    assert said == f"interrupted: 1,234 records are in {fresh}, acknowledged\n"
+    assert child.returncode == 130
+    assert sum(len(part) for part in stored(kafka, fresh)) == 1_234
+
+
+def test_gzip_is_sent_as_the_lines_it_holds(kafka: Broker, fresh: str, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "1.ndjson", tmp_path / "2.ndjson.gz"
+    plain.write_bytes(b"1\n2\n")
+    packed.write_bytes(gzip.compress(b"3\n") + gzip.compress(b"4"))
+    done = run(kafka, fresh, str(plain), str(packed), str(plain), "--create", "--partitions", "1")
+    assert done.exit_code == 0, done.output
+    values = [record.value for record in stored(kafka, fresh, 1)[0]]
+    assert values == [b"1", b"2", b"3", b"4", b"1", b"2"]
 
 
 def test_a_missing_topic_names_the_flag_that_makes_it(kafka: Broker, fresh: str) -> None:

@@ -1,5 +1,6 @@
 """What the commands refuse in one line, before anything is started."""
 
+import logging
 import socket
 import subprocess
 import sys
@@ -14,9 +15,12 @@ from rich.console import Console
 
 from streamflow import cli
 from streamflow.cli.display import LINE_SECONDS, Display
-from streamflow.cli.worker import summary_lines
+from streamflow.cli.produce import interrupted
+from streamflow.cli.worker import NotTheLastWord, summary_lines
 from streamflow.clock import SimulatedClock
 from streamflow.engine.status import Status
+from streamflow.errors import SettingsError
+from streamflow.produce.send import Tally
 
 
 def refused(*words: str) -> str:
@@ -126,6 +130,33 @@ def test_a_full_disk_behind_standard_output_is_one_line(words: list[str], unbuff
         )
     assert done.stderr == b"error: the output cannot be written: No space left on device\n"
     assert done.returncode == 2
+
+
+def test_the_failure_that_a_worker_ends_with_is_not_logged_as_well() -> None:
+    def shown(level: int, *words: object) -> bool:
+        record = logging.LogRecord("host", level, "", 0, "%s", words, None)
+        return last.filter(record)
+
+    last, failure = NotTheLastWord(), SettingsError("a person has to look at this")
+    assert shown(logging.WARNING, failure)
+    assert shown(logging.ERROR, "text")
+    assert not shown(logging.ERROR, failure)
+    assert shown(logging.ERROR, SettingsError("another one"))
+
+
+@pytest.mark.parametrize(
+    ("tally", "said"),
+    [
+        (Tally(), "interrupted: 0 records are in t, acknowledged"),
+        (Tally(5_000, 5_000), "interrupted: 5,000 records are in t, acknowledged"),
+        (
+            Tally(5_000, 3_000),
+            "interrupted: 3,000 records are in t, acknowledged; of 2,000 more that is not known",
+        ),
+    ],
+)
+def test_an_interrupted_produce_says_what_is_in_the_topic(tally: Tally, said: str) -> None:
+    assert interrupted("t", tally) == said
 
 
 def status(records: int, opened: int = 2, **changes: int) -> Status:
