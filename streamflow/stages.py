@@ -59,7 +59,20 @@ class Map:
         return f"map {self.model.__name__}"
 
 
-Stage = Gate | Filter | Map
+@dataclass(frozen=True, eq=False)
+class Dedup:
+    """Drops a row whose keys have passed within a time; `within` is in microseconds."""
+
+    keys: tuple[str, ...]
+    within: int
+
+    @property
+    def name(self) -> str:
+        """What duplicates are counted under, and its state is kept under."""
+        return f"dedup {','.join(self.keys)}"
+
+
+Stage = Gate | Filter | Map | Dedup
 
 
 def filter_stage(condition: Expression, schema: pa.Schema, where: str) -> Filter:

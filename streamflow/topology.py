@@ -23,6 +23,7 @@ from streamflow.errors import TopologyError
 from streamflow.rules import Rule, tried
 from streamflow.schema import TIMESTAMP, Contract, arrow_schema
 from streamflow.stages import (
+    Dedup,
     Expression,
     Gate,
     Map,
@@ -31,7 +32,7 @@ from streamflow.stages import (
     map_stage,
     with_lineage,
 )
-from streamflow.windows import Window
+from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
     import faust
@@ -163,6 +164,27 @@ class Stream:
             columns: Expressions by field.
         """
         stage = map_stage(model, columns, self.schema, f"map on {self}")
+        return Stream(self.source, (*self.stages, stage))
+
+    def dedup(self, *keys: str, within: timedelta) -> Stream:
+        """Pass the first record of each key, and drop the others that come within a time.
+
+        A record is a duplicate when its event time is before that of the record that passed
+        `+ within`, or older than it; a key is forgotten when the watermark, as this stage sees it,
+        is there too. Put it after the gates: a record that passes here and is rejected later still
+        makes the next of its key a duplicate. Keys that are remembered are in the state, about 60
+        bytes each; dropped records are counted, and do move the watermark.
+        """
+        if not keys or within <= timedelta(0):
+            raise TopologyError(f"dedup on {self}: name its keys, and a time above zero")
+        for name in keys:
+            self._need("dedup", name)
+            kind = self.schema.field(name).type
+            if pa.types.is_nested(kind):
+                raise TopologyError(f"dedup on {self}: cannot compare {name!r}, which is {kind}")
+        stage = Dedup(keys, micros(within))
+        if stage.name in [one.name for one in self.stages if isinstance(one, Dedup)]:
+            raise TopologyError(f"dedup on {self}: it is there already by {list(keys)}")
         return Stream(self.source, (*self.stages, stage))
 
     def window(

@@ -30,11 +30,11 @@ from streamflow.schema import EVENT_TIME
 def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch) -> Step:
     """Take one micro-batch, which starts at the state's position."""
     decoded = decode(plan, batch)
-    passed = chain(plan, batch, decoded)
+    passed = chain(plan, batch, decoded, state, view)
     moving = _moving(decoded, passed)
     watermarks = _watermarks(plan, state, moving, passed.rows)
     times = _micros(passed.rows)
-    after = replace(state, position=batch.stop, seen=after_all(_micros(moving), state.seen))
+    after = replace(passed.state, position=batch.stop, seen=after_all(_micros(moving), state.seen))
     counts = Counter({"in": len(batch), "passed": passed.rows.num_rows})
     counts["rejected"], counts["dropped"] = len(passed.rejects), passed.dropped
     late: dict[str, tuple[Late, ...]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
 from streamflow.core.decode import Decoded
+from streamflow.core.dedup import deduplicate
 from streamflow.core.folder_name import has_name
 from streamflow.core.gate import gate
 from streamflow.core.plan import TaskPlan
-from streamflow.core.step import Raw, Reject
+from streamflow.core.step import Raw, Reject, StateView, TaskState
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
-from streamflow.stages import Filter, Gate, Map
+from streamflow.stages import Dedup, Filter, Gate, Map
 
 Rows = pa.RecordBatch
 
@@ -26,7 +27,8 @@ Rows = pa.RecordBatch
 class Chained:
     """Rows that came through with the place of their record in the micro-batch; and what did not.
 
-    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose.
+    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose. `state`
+    has what deduplications remember.
     """
 
     rows: Rows
@@ -34,12 +36,15 @@ class Chained:
     rejects: list[Reject]
     rules: Counter[str]
     dropped: int
+    state: TaskState
 
 
-def chain(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Chained:
+def chain(
+    plan: TaskPlan, batch: MicroBatch, decoded: Decoded, before: TaskState, view: StateView
+) -> Chained:
     """Take decoded rows through all stages of the stream, in order."""
     rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
-    state = Chained(rows, decoded.places, list(decoded.rejects), Counter(), 0)
+    state = Chained(rows, decoded.places, list(decoded.rejects), Counter(), 0, before)
     for stage in plan.stages:
         match stage:
             case Gate():
@@ -48,6 +53,8 @@ def chain(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Chained:
                 state = _filter(stage, batch, state)
             case Map():
                 state = _map(stage, batch, state)
+            case Dedup():
+                state = _dedup(stage, plan, state, view)
     return _check_folders(plan, batch, state)
 
 
@@ -63,7 +70,7 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
     if known:
         rows = _joined(rows, rows.column("__earlier"), rows.column(WARNINGS.name))
     rules = state.rules + gated.rules
-    return Chained(rows, gated.places, gated.rejects, rules, state.dropped)
+    return replace(state, rows=rows, places=gated.places, rejects=gated.rejects, rules=rules)
 
 
 def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:
@@ -81,13 +88,26 @@ def _filter(stage: Filter, batch: MicroBatch, state: Chained) -> Chained:
 
     made, failed = attempt(verdict, state.rows)
     state = _without(state, batch, stage.name, failed)
-    keep = made.column("keep")
+    return _dropped(state, made.column("keep"), stage.name)
+
+
+def _dedup(stage: Dedup, plan: TaskPlan, state: Chained, view: StateView) -> Chained:
+    keep, after = deduplicate(stage, state.rows, state.state, plan.out_of_orderness, view)
+    return _dropped(replace(state, state=after), keep, stage.name)
+
+
+def _dropped(state: Chained, keep: pa.Array, name: str) -> Chained:
+    """Without the rows that are not kept, which are counted under a name."""
     gone = keep.false_count
     if not gone:
         return state
-    rules = state.rules + Counter({stage.name: gone})
-    rows, places = state.rows.filter(keep), state.places.filter(keep)
-    return Chained(rows, places, state.rejects, rules, state.dropped + gone)
+    return replace(
+        state,
+        rows=state.rows.filter(keep),
+        places=state.places.filter(keep),
+        rules=state.rules + Counter({name: gone}),
+        dropped=state.dropped + gone,
+    )
 
 
 def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
@@ -110,8 +130,7 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
         if not field.nullable
         for row in pc.indices_nonzero(pc.is_null(rows.column(field.name))).to_pylist()
     }
-    replaced = Chained(rows, state.places, state.rejects, state.rules, state.dropped)
-    return _without(replaced, batch, stage.name, nulls)
+    return _without(replace(state, rows=rows), batch, stage.name, nulls)
 
 
 def _check_folders(plan: TaskPlan, batch: MicroBatch, state: Chained) -> Chained:
@@ -178,4 +197,4 @@ def _without(
     bad = pa.array(list(failed), pa.int64())
     keep = pc.invert(pc.is_in(pa.array(range(len(state.places)), pa.int64()), value_set=bad))
     rows, places = state.rows.filter(keep), state.places.filter(keep)
-    return Chained(rows, places, rejects, state.rules, state.dropped)
+    return replace(state, rows=rows, places=places, rejects=rejects)

@@ -1,8 +1,9 @@
 """The keys of a task's state and changelog, and the values under them.
 
-One meta record, whose presence makes everything before it count; and per window operator, window
-and commit one partial: `w | operator | 0 | window start | commit | chunk`, big endian with the sign
-flipped, so that the windows that close together lie together.
+One meta record, whose presence makes everything before it count; what a deduplication knows
+(`dedup.py`); and per window operator, window and commit one partial: `w | operator | 0 | window
+start | commit | chunk`, big endian with the sign flipped, so that the windows that close together
+lie together.
 """
 
 from __future__ import annotations
@@ -55,6 +56,35 @@ def decode_partial(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
+def entries_of(
+    stage: str, until: int, commit: int, keys: list[bytes], limit: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """A list of keys that are forgotten at `until`, as entries below `limit` bytes (or one key)."""
+    rest, chunk = keys, 0
+    while rest:
+        count = len(rest)
+        while len(data := _keys_to_ipc(rest[:count])) > limit and count > 1:
+            count = (count + 1) // 2
+        yield b"x" + stage.encode() + b"\0" + _TAIL.pack(until + _FLIP, commit, chunk), data
+        rest, chunk = rest[count:], chunk + 1
+
+
+def keys_in(data: bytes) -> list[bytes]:
+    """The keys of one entry."""
+    return pa.ipc.open_stream(data).read_all().column("key").to_pylist()
+
+
+def list_range(stage: str, stop: int) -> tuple[bytes, bytes]:
+    """Keys of all lists of what is forgotten before `stop`."""
+    prefix = b"x" + stage.encode() + b"\0"
+    bound = min(max(stop, -_FLIP), _FLIP - 1)
+    return prefix, prefix + struct.pack(">Q", bound + _FLIP)
+
+
+def _keys_to_ipc(keys: list[bytes]) -> bytes:
+    return _to_ipc(pa.table({"key": pa.array(keys, pa.binary())}))
+
+
 def _to_ipc(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -71,6 +101,7 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
             "commit": state.commit,
             "position": state.position,
             "seen": state.seen,
+            "marks": dict(state.marks),
             "totals": dict(state.totals),
             "rules": dict(state.rules),
             "decisions": ended,
@@ -92,6 +123,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             commit=meta["commit"],
             position=meta["position"],
             seen=meta["seen"],
+            marks=meta["marks"],
             ended=ended[-1] if ended else None,
             totals=meta["totals"],
             rules=meta["rules"],

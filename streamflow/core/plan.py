@@ -13,7 +13,7 @@ import pyarrow as pa
 from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
 from streamflow.schema import schema_id
-from streamflow.stages import Filter, Gate, Map, Stage
+from streamflow.stages import Dedup, Filter, Gate, Map, Stage
 from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ def _describe_stage(stage: Stage) -> str:
             return f"gate {rules}"
         case Filter():
             return f"filter {_describe_function(stage.condition)}"
+        case Dedup():
+            return f"{stage.name} within {stage.within}"
         case Map():
             made = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
             return f"map {stage.schema} {made}"

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import Record, TopicPartition
+from streamflow.core import dedup
 from streamflow.core.aggregate import START, merge
 from streamflow.core.headers import Origin, dead_letter, forwarded, late_record, traceparent
 from streamflow.core.json_values import json_rows, to_json
@@ -32,6 +33,7 @@ from streamflow.core.plan import SinkPlan, TaskPlan, WindowPlan
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.step import INFINITY, StateView, Step, TaskState
 from streamflow.core.window import places_of
+from streamflow.stages import Dedup
 
 #: Changelog and rows records stay below this; Kafka's default limit is 1 MiB.
 RECORD_BYTES = 900_000
@@ -71,12 +73,15 @@ def seal(
     for step in steps:
         totals.update(step.counts)
         rules.update(step.rules)
-    state = replace(
-        last, commit=commit, totals=dict(totals), rules=dict(rules), open={}, taken=frozenset()
-    )
+    stored = replace(last, open={}, taken=frozenset(), kept={})
+    state = replace(stored, commit=commit, totals=dict(totals), rules=dict(rules))
     changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
     for window in plan.windows:
         changes |= _store(window, last, view, commit)
+    for stage in plan.stages:
+        if isinstance(stage, Dedup):
+            lag = plan.out_of_orderness
+            changes |= dict(dedup.store(stage, last, lag, view, commit, RECORD_BYTES))
     meta = encode_meta(state, state_id=plan.state_id, version=version, partitions=partitions)
     changes[META] = meta
     outputs = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -92,6 +92,9 @@ class TaskState:
         open: Per window operator, partials that no commit has stored yet.
         taken: Keys of stored partials that are in `open` again; the next commit erases them.
         due: Per session operator, a time before which no session can end; None is unknown.
+        marks: Per deduplication, the largest event time that has come to it.
+        kept: Per deduplication, keys that no commit has stored yet, and when each is forgotten;
+            a mapping for each step.
     """
 
     commit: int = 0
@@ -103,6 +106,8 @@ class TaskState:
     open: Mapping[str, pa.Table] = field(default_factory=dict)
     taken: frozenset[bytes] = frozenset()
     due: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[str, int] = field(default_factory=dict)
+    kept: Mapping[str, tuple[Mapping[bytes, int], ...]] = field(default_factory=dict)
 
     def watermark(self, out_of_orderness: int) -> int | None:
         """The watermark after everything so far; None before the first row."""
@@ -134,6 +139,10 @@ class Step:
 
 class StateView(Protocol):
     """What the core may ask of a task's committed state."""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`; None where there is none."""
+        ...
 
     def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
         """All entries with `start <= key < stop`, in key order."""
