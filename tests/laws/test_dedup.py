@@ -39,7 +39,7 @@ rows = st.lists(
         st.sampled_from("ab"),
         st.sampled_from([None, 1, 12]),
         st.sampled_from([True, True, True, False]),
-        st.one_of(st.integers(-30, 30), st.sampled_from([0, 1, 59, 60, 65, 200])),
+        st.one_of(st.integers(-30, 30), st.sampled_from([0, 1, 59, 60, 65, 200, -170])),
     ),
     max_size=40,
 )
