@@ -70,8 +70,14 @@ def test_two_brokers_cannot_share_a_folder(root: Path) -> None:
 
 def test_a_folder_that_is_a_file_is_refused(root: Path) -> None:
     (root / "file").touch()
-    with pytest.raises(BrokerError, match="cannot keep the broker's data in"):
-        kept_folder(root / "file").__enter__()
+    for path in (root / "file", root / "file" / "data", Path("/proc/data")):
+        with pytest.raises(BrokerError, match=f"cannot keep the broker's data in {path}: "):
+            kept_folder(path).__enter__()
+
+
+def test_what_goes_wrong_while_a_broker_runs_is_not_blamed_on_its_folder(root: Path) -> None:
+    with pytest.raises(NotADirectoryError), kept_folder(root / "data"):
+        raise NotADirectoryError
 
 
 def test_the_broker_listens_on_loopback_only(root: Path) -> None:
