@@ -94,7 +94,8 @@ def highwater(app: Any, tp: Any) -> int | None:
 
 def conservation(totals: Counter[str]) -> list[str]:
     """The balance of every record, as lines that add up or say by how much they do not."""
-    lines = [_balance("in", totals["in"], {k: totals[k] for k in ("passed", "rejected")})]
+    exits = ["passed", "rejected", *(["dropped"] if totals["dropped"] else [])]
+    lines = [_balance("in", totals["in"], {k: totals[k] for k in exits})]
     if totals["assigned"]:
         parts = {k: totals[k] for k in ("accumulated", "late")}
         lines.append(_balance("windowed", totals["assigned"], parts))
