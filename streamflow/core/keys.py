@@ -123,7 +123,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             commit=meta["commit"],
             position=meta["position"],
             seen=meta["seen"],
-            marks=meta["marks"],
+            marks=meta.get("marks", {}),
             ended=ended[-1] if ended else None,
             totals=meta["totals"],
             rules=meta["rules"],

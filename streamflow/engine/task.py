@@ -133,7 +133,7 @@ class Task:
         self._acks.append(ack)
         if batch.stop <= position:
             return
-        if self.state.ended is not None:
+        if self.state.ended is not None and len(batch):
             raise StateRefused(
                 f"{self.tp}: the end of its input was declared at offset {self.state.ended}, but "
                 f"there are records up to {batch.stop}; all would be late. Use a new app id"

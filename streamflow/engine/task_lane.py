@@ -91,8 +91,10 @@ class TaskLane:
     def done(self) -> bool:
         """Has a bounded input been taken to its end and committed?"""
         task = self.task
-        ended = task is not None and task.state.ended is not None and task.idle
-        return ended and not self._lost
+        if task is None or self._lost or task.state.ended is None or not task.idle:
+            return False
+        # An end that was declared by an earlier run says nothing of what came after it.
+        return self._end is None or task.state.position >= self._end
 
     async def open(self) -> int:
         """Open the task; returns the position to seek to. Then call `start`."""

@@ -1,6 +1,7 @@
 """The main job on a real Kafka, killed half way and started again; checked value by value."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,15 @@ def test_a_machine_without_local_state_restores_it_from_the_changelog(
     elsewhere = finished.start("--until-end", "--state-dir", str(tmp_path / "empty"))
     assert finished.finish(elsewhere)["totals"]["in"] == FLIGHTS
     compare.check_results(finished.read("flights.hourly"))
+
+
+def test_records_that_come_after_the_declared_end_are_refused_and_not_skipped(
+    finished: WorkerUnderTest,
+) -> None:
+    """Last in this file, since it adds to the topic."""
+    finished.produce("flights", islice(flight_records(), 5), 4)
+    worker = finished.start("--until-end")
+    _, err = worker.communicate(timeout=60)
+    assert worker.returncode == 2
+    assert b"the end of its input was declared at offset" in err
+    assert b"Use a new app id" in err

@@ -81,6 +81,28 @@ def never(error: StreamflowError) -> None:
     raise error
 
 
+@pytest.mark.parametrize(("stop", "done"), [(3, True), (5, False)])
+def test_an_end_of_an_earlier_run_is_none_of_what_came_after_it(stop: int, done: bool) -> None:
+    async def go() -> None:
+        task: Any = FlakyTask([], {})
+        task.state.position = task.state.ended = 3
+
+        async def bounds() -> tuple[int, int]:
+            return 0, stop
+
+        async def seek(tp: TopicPartition, position: int) -> None:
+            raise AssertionError(tp, position)
+
+        lane = TaskLane(
+            TP, lambda: task, bounds, seek, never, SystemClock(), interval=0.01, bounded=True
+        )
+        await lane.open()
+        assert lane.done == done
+        await lane.close(1)
+
+    asyncio.run(go())
+
+
 @pytest.mark.slow
 def test_a_lost_task_is_not_done_until_it_was_taken_up_and_has_committed() -> None:
     """Also when it cannot be taken up at first: what it had not committed must not count."""
