@@ -35,7 +35,8 @@ class MicroBatch:
     `start` is the position before the fetch and `stop` the position after it, so consecutive
     batches of a partition meet (`stop` of one is `start` of the next) even over offsets that no
     record carries: holes left by compaction, and control records of transactions. A batch may
-    hold no record at all. `timestamps` are Kafka's, in milliseconds since the epoch.
+    hold no record at all. `timestamps` are Kafka's and `fetched` is the time of the fetch, both in
+    milliseconds since the epoch.
     """
 
     tp: TopicPartition
@@ -46,6 +47,7 @@ class MicroBatch:
     values: Sequence[bytes | None]
     timestamps: Sequence[int]
     headers: Sequence[Headers]
+    fetched: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -72,4 +74,5 @@ class MicroBatch:
             self.values[rows],
             self.timestamps[rows],
             self.headers[rows],
+            self.fetched,
         )

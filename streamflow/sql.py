@@ -119,8 +119,12 @@ def _special(node: Any, sub: Callable[[Any], Column], where: str) -> Column:
 
 
 def _is_in(values: Any, options: pa.Array) -> Any:
-    """SQL's IN: unknown where the value is, unlike Arrow's `is_in`."""
-    return pc.if_else(pc.is_valid(values), pc.is_in(values, options.cast(values.type)), None)
+    """SQL's IN, unlike Arrow's `is_in`: unknown where the value is, and where the value is none of
+    the options but one of these is unknown.
+    """
+    found = pc.is_in(values, options.drop_null().cast(values.type))
+    known = pc.is_valid(values)
+    return pc.if_else(pc.and_(known, found) if options.null_count else known, found, None)
 
 
 def _column(node: Any, schema: pa.Schema, where: str) -> Column:

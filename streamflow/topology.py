@@ -52,6 +52,7 @@ class Source:
     key: str | None
     event_time: EventTime
     out_of_orderness: timedelta
+    max_future: timedelta | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,6 +331,7 @@ def source(
     key: str | None = None,
     event_time: EventTime | None = None,
     out_of_orderness: timedelta = timedelta(0),
+    max_future: timedelta | None = None,
 ) -> Stream:
     """A topic whose values are JSON documents of `model`.
 
@@ -342,6 +344,9 @@ def source(
             of the fields to a column of timestamps with a zone; tried on zero rows. Never left out.
         out_of_orderness: How far event time may run back: the watermark is the largest event time
             so far less this.
+        max_future: How far event time may be ahead of the time at which its record is fetched. One
+            that is further ahead leaves on the rejected side and moves no watermark. Without it a
+            single such record closes every window.
     """
     contract = Contract(model)
     if key is not None and key not in contract.schema.names:
@@ -357,7 +362,10 @@ def source(
     _check_event_time(f"source({topic.name!r})", event_time, contract)
     if out_of_orderness < timedelta(0):
         raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
-    return Stream(Source(topic.name, contract, key, event_time, out_of_orderness))
+    if max_future is not None and max_future < timedelta(0):
+        raise TopologyError(f"source({topic.name!r}): max_future is below zero")
+    made = Source(topic.name, contract, key, event_time, out_of_orderness, max_future)
+    return Stream(made)
 
 
 def _edge(origin: Stream | Results | Exit, destination: Any, *kinds: type[Topic | Parquet]) -> Edge:

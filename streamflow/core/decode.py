@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,9 @@ from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP
 #: Rows validated and turned into columns at a time: few enough that they stay in the cache and
 #: out of the garbage collector's old generation.
 CHUNK = 2_000
+#: Event times that windows can be computed with, in microseconds: the years 2 to 9997. A calendar
+#: knows no years outside 1 to 9999, and sums of times and durations must not overflow.
+EARLIEST, LATEST = -62_104_060_800_000_000, 253_339_228_800_000_000
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ def _check_key(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
 
 
 def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
-    """Add the event time; refuse rows that have none."""
+    """Add the event time; refuse rows that have none, one that windows cannot be computed with, or
+    one too far in the future.
+    """
     named = plan.source.event_time
 
     def of(rows: pa.RecordBatch) -> Any:
@@ -96,17 +102,42 @@ def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Dec
     times = row_by_row(of, decoded.rows, TIMESTAMP)
     rows = decoded.rows.append_column(pa.field(EVENT_TIME.name, TIMESTAMP), times)
 
-    def why(row: int, raw: Raw) -> Reject:
+    def none(_row: int, raw: Raw) -> Reject:
         return Reject(raw, "decode", "event-time", "the record has no event time")
 
-    return _keep(Decoded(rows, decoded.places, decoded.rejects), batch, pc.is_valid(times), why)
+    def outside(_row: int, raw: Raw) -> Reject:
+        message = "the event time is not in the years 2 to 9997"
+        return Reject(raw, "decode", "event-time", message)
+
+    decoded = _keep(Decoded(rows, decoded.places, decoded.rejects), batch, pc.is_valid(times), none)
+    micros = pc.cast(decoded.rows.column(EVENT_TIME.name), pa.int64())
+    inside = pc.and_(pc.greater_equal(micros, EARLIEST), pc.less(micros, LATEST))
+    return _check_future(plan, batch, _keep(decoded, batch, inside, outside))
+
+
+def _check_future(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
+    """Refuse rows whose event time is further ahead of their fetch than the source allows."""
+    ahead = plan.max_future
+    if ahead is None:
+        return decoded
+    bound = batch.fetched * 1000 + ahead
+    micros = pc.cast(decoded.rows.column(EVENT_TIME.name), pa.int64())
+
+    def why(row: int, raw: Raw) -> Reject:
+        by = timedelta(microseconds=micros[row].as_py() - batch.fetched * 1000)
+        message = f"the event time is {by} after the record was fetched; {ahead / 1e6:g} s are "
+        return Reject(raw, "decode", "future", f"{message}allowed")
+
+    return _keep(decoded, batch, pc.less_equal(micros, bound), why)
 
 
 def row_by_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, kind: Any) -> Any:
     """`function(rows)`; if it raises on some rows, null for those and its value for the others."""
     try:
         return function(rows)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ZeroDivisionError):
+    except MemoryError:  # which is not the rows' fault
+        raise
+    except Exception:  # a user's function may raise anything
         return _each_row(function, rows, kind)
 
 
@@ -115,7 +146,9 @@ def _each_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, k
     for row in range(rows.num_rows):
         try:
             values += function(rows.slice(row, 1)).to_pylist()
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ZeroDivisionError):
+        except MemoryError:
+            raise
+        except Exception:
             values.append(None)
     return pa.array(values, kind)
 

@@ -102,6 +102,12 @@ class TaskPlan:
         return micros(self.source.out_of_orderness)
 
     @property
+    def max_future(self) -> int | None:
+        """How far event time may be ahead of the fetch, in microseconds; None for any."""
+        ahead = self.source.max_future
+        return None if ahead is None else micros(ahead)
+
+    @property
     def all_sinks(self) -> list[SinkPlan]:
         """Every table that this task writes rows for."""
         return [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
@@ -174,6 +180,7 @@ def _describe_task(plan: TaskPlan) -> str:
         [
             f"{plan.source.topic} key {plan.source.key} at {event_time}",
             f"{plan.source.contract.schema} out of order {plan.source.out_of_orderness}",
+            f"at most {plan.source.max_future} ahead",
             *stages,
             *(_describe_window(window) for window in plan.windows),
             *tables,

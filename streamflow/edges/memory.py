@@ -40,7 +40,9 @@ class Partition:
 
 
 class MemoryBroker:
-    """Topics, transactions and group offsets, in memory. `now_ms` stamps records without a time."""
+    """Topics, transactions and group offsets, in memory. `now_ms` stamps records without a time,
+    and fetches.
+    """
 
     def __init__(self, now_ms: int = 0) -> None:
         self.now_ms = now_ms
@@ -85,6 +87,7 @@ class MemoryBroker:
             [record.value for _, record in entries],
             [record.timestamp or 0 for _, record in entries],
             [record.headers for _, record in entries],
+            self.now_ms,
         )
 
     def records(self, topic: str) -> list[Record]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Mapping
+from time import time_ns
 from typing import Any
 
 import faust
@@ -142,6 +143,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             [record.value for record in records],
             [record.timestamp for record in records],
             [tuple(record.headers) for record in records],
+            time_ns() // 1_000_000,
         )
 
     def _create_worker_consumer(self, transport: Any) -> Any:
