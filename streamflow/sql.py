@@ -1,13 +1,17 @@
 """Conditions in SQL, compiled to Arrow kernels.
 
 sqlglot parses; this file gives the parsed tree its meaning in `pyarrow.compute`, with SQL's
-three-valued logic (Kleene). What it does not know it refuses when the topology is built.
+three-valued logic (Kleene). Each part is computed on zero rows while it is compiled, so what it
+does not know, or what does not fit the fields, is refused when the topology is built, with a caret
+under the place. NaN is compared as IEEE says: it equals nothing and is in no range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -29,9 +33,30 @@ class RuleDialect(DuckDB):
         KEYWORDS = {**DuckDB.Tokenizer.KEYWORDS, "MATCHES": TokenType.RLIKE}  # noqa: RUF012
 
 
+def _truth(value: Any) -> Any:
+    """A bare NULL as an unknown truth value: Arrow's logic takes only booleans."""
+    return pc.cast(value, pa.bool_()) if pa.types.is_null(value.type) else value
+
+
+def _invert(value: Any) -> Any:
+    return pc.invert(_truth(value))
+
+
+def _and(left: Any, right: Any) -> Any:
+    return pc.and_kleene(_truth(left), _truth(right))
+
+
+def _or(left: Any, right: Any) -> Any:
+    return pc.or_kleene(_truth(left), _truth(right))
+
+
+def _between(value: Any, low: Any, high: Any) -> Any:
+    return pc.and_kleene(pc.greater_equal(value, low), pc.less_equal(value, high))
+
+
 _BINARY: dict[type[Any], Callable[[Any, Any], Any]] = {
-    exp.And: pc.and_kleene,
-    exp.Or: pc.or_kleene,
+    exp.And: _and,
+    exp.Or: _or,
     exp.EQ: pc.equal,
     exp.NEQ: pc.not_equal,
     exp.GT: pc.greater,
@@ -43,7 +68,7 @@ _BINARY: dict[type[Any], Callable[[Any, Any], Any]] = {
     exp.Mul: pc.multiply_checked,
 }
 _UNARY: dict[type[Any], Callable[[Any], Any]] = {
-    exp.Not: pc.invert,
+    exp.Not: _invert,
     exp.Length: pc.utf8_length,
     exp.Lower: pc.utf8_lower,
     exp.Upper: pc.utf8_upper,
@@ -51,106 +76,201 @@ _UNARY: dict[type[Any], Callable[[Any], Any]] = {
     exp.Abs: pc.abs_checked,
     exp.Neg: pc.negate_checked,
 }
+_MATCHING: dict[type[Any], Callable[[Any, str], Any]] = {
+    exp.Like: pc.match_like,
+    exp.ILike: lambda values, pattern: pc.match_like(values, pattern, ignore_case=True),
+    exp.RegexpLike: pc.match_substring_regex,
+}
+_UNKNOWN = pa.scalar(None, pa.bool_())
 
 
 def compile_condition(text: str, schema: pa.Schema, where: str) -> Callable[[pa.RecordBatch], Any]:
     """Compile a condition over the fields of `schema`; `where` starts every message.
 
     Raises:
-        TopologyError: with a caret under the place that cannot be read.
+        TopologyError: with a caret under the place that cannot be read, or has no meaning here.
     """
     try:
-        tree = RuleDialect().parse(text)[0]
+        trees = [tree for tree in RuleDialect().parse(text) if tree is not None]
     except (ParseError, TokenError) as error:
-        raise TopologyError(f"{where}: cannot be read as SQL\n{_caret(text, error)}") from error
-    if tree is None:
+        place = _caret(text, _offset_of(text, error))
+        raise TopologyError(f"{where}: cannot be read as SQL\n{place}") from error
+    if not trees:
         raise TopologyError(f"{where}: the condition is empty")
-    return _compile(tree, schema, where)
+    compiler = _Compiler(text, schema, where)
+    if len(trees) > 1:
+        raise compiler.refused(trees[1], "there is more than one condition; join them by AND")
+    return compiler.part(trees[0]).of
 
 
-def _caret(text: str, error: Exception) -> str:
-    details = getattr(error, "errors", None) or [{}]
-    column = int(details[0].get("col") or len(text) + 1)
+def _offset_of(text: str, error: Exception) -> int:
+    """Where the token begins that the parser stopped at; the end where it does not say."""
+    details = getattr(error, "errors", None)
+    if not details or not details[0].get("col"):
+        return len(text)
+    before = text.splitlines(keepends=True)[: details[0]["line"] - 1]
     width = len(details[0].get("highlight") or "^")
-    return f"  {text}\n  {' ' * max(column - width, 0)}^ here"
+    return sum(map(len, before)) + max(details[0]["col"] - width, 0)
 
 
-def _compile(node: Any, schema: pa.Schema, where: str) -> Column:
-    def sub(part: Any) -> Column:
-        return _compile(part, schema, where)
-
-    kind = type(node)
-    if kind is exp.Paren:
-        return sub(node.this)
-    if kind is exp.Column:
-        return _column(node, schema, where)
-    if kind in (exp.Literal, exp.Boolean, exp.Null) or _is_negative_number(node):
-        scalar = pa.scalar(_constant(node, where))
-        return lambda rows: scalar
-    if kind in _BINARY:
-        left, right, kernel = sub(node.left), sub(node.right), _BINARY[kind]
-        return lambda rows: kernel(left(rows), right(rows))
-    if kind in _UNARY:
-        inner, unary = sub(node.this), _UNARY[kind]
-        return lambda rows: unary(inner(rows))
-    return _special(node, sub, where)
+def _caret(text: str, offset: int) -> str:
+    """The line of the text that holds `offset`, and a caret under it."""
+    start = text.rfind("\n", 0, offset) + 1
+    line = text[start:].partition("\n")[0]
+    indent = "".join("\t" if char == "\t" else " " for char in text[start:offset])
+    return f"  {line}\n  {indent}^ here"
 
 
-def _special(node: Any, sub: Callable[[Any], Column], where: str) -> Column:
-    match node:
-        case exp.Is(this=this, expression=exp.Null()):
-            inner = sub(this)
-            return lambda rows: pc.is_null(inner(rows))
-        case exp.Between():
-            value, low, high = sub(node.this), sub(node.args["low"]), sub(node.args["high"])
-            return lambda rows: pc.and_kleene(
-                pc.greater_equal(value(rows), low(rows)), pc.less_equal(value(rows), high(rows))
-            )
-        case exp.In() if node.expressions:
-            value = sub(node.this)
-            options = pa.array([_constant(option, where) for option in node.expressions])
-            return lambda rows: _is_in(value(rows), options)
-        case exp.RegexpLike() | exp.Like():
-            value, pattern = sub(node.this), _constant(node.expression, where)
-            matches = pc.match_like if isinstance(node, exp.Like) else pc.match_substring_regex
-            return lambda rows: matches(value(rows), pattern)
-        case _:
-            raise TopologyError(f"{where}: {node.sql()!r} is not supported; use a function instead")
+@dataclass(frozen=True)
+class _Part:
+    """A part of a condition as a function, and what that gives for zero rows."""
+
+    of: Column
+    sample: Any
+
+    @property
+    def constant(self) -> bool:
+        return isinstance(self.sample, pa.Scalar)
 
 
-def _is_in(values: Any, options: pa.Array) -> Any:
-    """SQL's IN, unlike Arrow's `is_in`: unknown where the value is, and where the value is none of
-    the options but one of these is unknown.
+@dataclass(frozen=True)
+class _Compiler:
+    text: str
+    schema: pa.Schema
+    where: str
+
+    def part(self, node: Any) -> _Part:
+        kind = type(node)
+        if kind is exp.Paren:
+            return self.part(node.this)
+        if kind is exp.Column:
+            return self._column(node)
+        if kind in (exp.Literal, exp.Boolean, exp.Null) or _is_negative_number(node):
+            scalar = self._constant(node)
+            return _Part(lambda _: scalar, scalar)
+        if kind in _BINARY:
+            self._only(node, "this", "expression")
+            return self._apply(node, _BINARY[kind], self.part(node.left), self.part(node.right))
+        if kind in _UNARY:
+            self._only(node, "this")
+            return self._apply(node, _UNARY[kind], self.part(node.this))
+        if kind in _MATCHING:
+            self._only(node, "this", "expression")
+            return self._matching(node, _MATCHING[kind])
+        return self._special(node)
+
+    def _special(self, node: Any) -> _Part:
+        match node:
+            case exp.Is(this=this, expression=exp.Null()):
+                return self._apply(node, pc.is_null, self.part(this))
+            case exp.Between():
+                self._only(node, "this", "low", "high")
+                parts = [self.part(node.args[name]) for name in ("this", "low", "high")]
+                return self._apply(node, _between, *parts)
+            case exp.In() if node.expressions:
+                return self._in(node)
+            case _:
+                raise self.refused(node, f"{node.sql()!r} is not supported; use a function instead")
+
+    def _apply(self, node: Any, kernel: Callable[..., Any], *parts: _Part) -> _Part:
+        """The kernel over parts, tried on what they give for zero rows."""
+        try:
+            sample = kernel(*[part.sample for part in parts])
+        except (pa.ArrowException, OverflowError) as error:
+            kinds = " and ".join(str(part.sample.type) for part in parts)
+            raise self.refused(
+                node, f"{node.sql()!r} cannot be computed on these fields: it is of {kinds}"
+            ) from error
+        functions = [part.of for part in parts]
+        if len(functions) == 1:
+            (only,) = functions
+            return _Part(lambda rows: kernel(only(rows)), sample)
+        return _Part(lambda rows: kernel(*[function(rows) for function in functions]), sample)
+
+    def _in(self, node: Any) -> _Part:
+        """SQL's IN is a chain of `=` and OR: unknown where the value is, or where it equals none
+        of the options and one of them is NULL. One lookup where the options are constants.
+        """
+        value, parts = self.part(node.this), [self.part(option) for option in node.expressions]
+        equal = [
+            self._apply(exp.EQ(this=node.this, expression=option), pc.equal, value, part)
+            for option, part in zip(node.expressions, parts, strict=True)
+        ]
+        known = _as_set(value.sample.type, parts)
+        if known is None:
+            return reduce(lambda one, other: self._apply(node, pc.or_kleene, one, other), equal)
+        has_null, known = known.null_count > 0, known.drop_null()
+
+        def found(values: Any) -> Any:
+            among = pc.is_in(values, value_set=known)
+            return pc.if_else(among if has_null else pc.is_valid(values), among, _UNKNOWN)
+
+        return self._apply(node, found, value)
+
+    def _matching(self, node: Any, kernel: Callable[[Any, str], Any]) -> _Part:
+        value, pattern = self.part(node.this), node.expression
+        if isinstance(pattern, exp.Null):
+            return self._apply(node, lambda v: pc.if_else(pc.is_null(v), None, _UNKNOWN), value)
+        if not (isinstance(pattern, exp.Literal) and pattern.is_string):
+            raise self.refused(pattern, f"{pattern.sql()!r} must be a constant text")
+        text = pattern.this
+        try:  # Arrow does not look at the pattern before there is a row
+            kernel(pa.array([""]), text)
+        except pa.ArrowException as error:
+            raise self.refused(pattern, f"{text!r} is no pattern: {error}") from error
+        return self._apply(node, lambda values: kernel(values, text), value)
+
+    def _column(self, node: Any) -> _Part:
+        self._only(node, "this")
+        name, names = node.name, self.schema.names
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {sorted(names)}"
+            raise self.refused(node, f"there is no field {name!r}{hint}")
+        return _Part(lambda rows: rows.column(name), pa.array([], self.schema.field(name).type))
+
+    def _constant(self, node: Any) -> pa.Scalar:
+        try:
+            return pa.scalar(_value(node))
+        except OverflowError as error:
+            raise self.refused(node, f"{node.sql()} does not fit 64 bits") from error
+
+    def _only(self, node: Any, *known: str) -> None:
+        """Refuse what the grammar allows beside the parts that have a meaning here."""
+        if any(value for name, value in node.args.items() if name not in known):
+            raise self.refused(node, f"{node.sql()!r} is not supported; use a function instead")
+
+    def refused(self, node: Any, why: str) -> TopologyError:
+        starts = [part.meta["start"] for part in node.walk() if "start" in part.meta]
+        place = _caret(self.text, min(starts)) if starts else f"  {self.text}"
+        return TopologyError(f"{self.where}: {why}\n{place}")
+
+
+def _as_set(kind: pa.DataType, options: list[_Part]) -> pa.Array | None:
+    """Constant options as values of one type; None where not all are, or equality is not identity:
+    0.0 equals -0.0.
     """
-    found = pc.is_in(values, options.drop_null().cast(values.type))
-    known = pc.is_valid(values)
-    return pc.if_else(pc.and_(known, found) if options.null_count else known, found, None)
-
-
-def _column(node: Any, schema: pa.Schema, where: str) -> Column:
-    name = node.name
-    if name not in schema.names:
-        near = get_close_matches(name, schema.names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {sorted(schema.names)}"
-        raise TopologyError(f"{where}: there is no field {name!r}{hint}")
-    return lambda rows: rows.column(name)
+    if pa.types.is_floating(kind) or not all(option.constant for option in options):
+        return None
+    try:
+        return pa.array([option.sample.cast(kind).as_py() for option in options], kind)
+    except pa.ArrowException:
+        return None
 
 
 def _is_negative_number(node: Any) -> bool:
-    return isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal)
+    return isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and node.this.is_number
 
 
-def _constant(node: Any, where: str) -> Any:
+def _value(node: Any) -> Any:
     match node:
         case exp.Literal(is_string=True):
             return node.this
         case exp.Literal():
             return float(node.this) if set(node.this) & set(".eE") else int(node.this)
         case exp.Neg():
-            return -_constant(node.this, where)
+            return -_value(node.this)
         case exp.Boolean():
             return bool(node.this)
-        case exp.Null():
-            return None
         case _:
-            raise TopologyError(f"{where}: {node.sql()!r} must be a constant")
+            return None
