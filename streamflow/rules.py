@@ -1,4 +1,5 @@
-"""Rules of a gate: a name, a condition that every record should meet, and a severity.
+"""Rules of a gate: a name, a condition that every record should meet, and what becomes of one that
+does not.
 
 A condition is written as SQL (`dep_time IS NOT NULL`, `age BETWEEN 0 AND 150`,
 `status IN ('new', 'paid')`, `email MATCHES '.+@.+'`) and compiled once to Arrow kernels; or it is a
@@ -20,39 +21,76 @@ from streamflow.errors import TopologyError
 from streamflow.sql import compile_condition
 
 Severity = Literal["info", "warning", "error", "critical"]
+Action = Literal["dead_letter", "tag", "drop"]
 Condition = Callable[[pa.RecordBatch], pa.Array]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error", "critical")
+ACTIONS: tuple[Action, ...] = ("dead_letter", "tag", "drop")
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A named condition on one record.
+    """A named condition on one record, and what becomes of a record that breaks it.
 
-    `critical` and `error` send a record that breaks it to the rejected side; `warning` and `info`
-    flag it, count it and pass it on.
+    Without more, the severity decides: `critical` and `error` make it a dead letter; `warning` and
+    `info` tag it, count it and pass it on. At most one of these says otherwise:
+
+    Attributes:
+        action: "dead_letter"; "tag", to pass with the rule's name in `_warnings`; or "drop", to
+            leave and be counted, sent nowhere.
+        fix: A field and a function from a `pa.RecordBatch` of the broken rows to its new column.
+        default: A field and its new value.
+
+    After `fix` and `default` the condition is looked at again: a row that still breaks it is a
+    dead letter, any other passes with `<name>:fixed` in `_warnings`.
     """
 
     name: str
     condition: str | Condition
     severity: Severity = "critical"
+    action: Action | None = None
+    fix: tuple[str, Condition] | None = None
+    default: tuple[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        where = f"rule {self.name!r}"
         if self.severity not in SEVERITIES:
             raise TopologyError(
-                f"rule {self.name!r}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}"
+                f"{where}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}"
             )
+        if self.action is not None and self.action not in ACTIONS:
+            raise TopologyError(f"{where}: action {self.action!r} is none of {', '.join(ACTIONS)}")
+        said = {"action": self.action, "fix": self.fix, "default": self.default}
+        given = [name for name, value in said.items() if value is not None]
+        if len(given) > 1:
+            raise TopologyError(f"{where}: has {' and '.join(given)}; leave one")
+        self._check_pair(where)
+
+    @property
+    def outcome(self) -> Literal["dead_letter", "tag", "drop", "fix"]:
+        """What becomes of a record that breaks it; `fix` also stands for `default`."""
+        if self.field is not None:
+            return "fix"
+        if self.action is not None:
+            return self.action
+        return "dead_letter" if self.severity in ("error", "critical") else "tag"
 
     @property
     def rejects(self) -> bool:
-        """Does a record that breaks this rule leave?"""
-        return self.severity in ("error", "critical")
+        """Does every record that breaks this rule leave? Else those that pass are tagged."""
+        return self.outcome in ("dead_letter", "drop")
+
+    @property
+    def field(self) -> str | None:
+        """The field that `fix` or `default` gives new values."""
+        pair = self.fix or self.default
+        return pair[0] if pair else None
 
     def compiled(self, schema: pa.Schema) -> Condition:
-        """The condition as a function; tried on zero rows of `schema`.
+        """The condition as a function; it and a fix are tried on zero rows of `schema`.
 
         Raises:
             TopologyError: it does not compile, names an unknown field, or gives no column of
-                booleans.
+                booleans; or the fix gives no column for its field.
         """
         where = f"rule {self.name!r}"
         condition = self.condition
@@ -65,7 +103,60 @@ class Rule:
         kind = tried(compiled, schema, where).type
         if not pa.types.is_boolean(kind):
             raise TopologyError(f"{where}: gives {kind}, not true or false")
+        self._check_fix(schema)
         return compiled
+
+    def fixed(self, rows: pa.RecordBatch) -> pa.Array:
+        """New values of `field` for these rows, as `fix` or `default` has them.
+
+        Raises:
+            ValueError: they are not one value per row, of another type, or null where the field
+                cannot be.
+            Exception: whatever the function raises.
+        """
+        assert self.field is not None
+        to = rows.schema.field(self.field)
+        if self.fix is None:
+            assert self.default is not None
+            return pa.repeat(pa.scalar(self.default[1], to.type), rows.num_rows)
+        made = one_per_row(self.fix[1](rows), rows)
+        if made.type != to.type:
+            if not _fits(made.type, to.type):
+                raise ValueError(f"the fix gives {made.type}, but {to.name} is {to.type}")
+            made = pc.cast(made, to.type)
+        if made.null_count and not to.nullable:
+            raise ValueError(f"the fix gives null, but {to.name} cannot be null")
+        return made
+
+    def _check_pair(self, where: str) -> None:
+        for word, value in (("fix", self.fix), ("default", self.default)):
+            pair: Any = value
+            if pair is None:
+                continue
+            if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+                made = "a function" if word == "fix" else "a value"
+                raise TopologyError(f"{where}: {word} is a field and {made}, not {pair!r}")
+            if word == "fix" and not callable(pair[1]):
+                raise TopologyError(f"{where}: fix of {pair[0]!r}: {pair[1]!r} is no function")
+
+    def _check_fix(self, schema: pa.Schema) -> None:
+        if self.field is None:
+            return
+        where = f"rule {self.name!r}: {'default' if self.fix is None else 'fix'} of {self.field!r}"
+        fields = [name for name in schema.names if not name.startswith("_")]
+        if self.field not in fields:
+            raise TopologyError(f"{where}: there is no such field; it has {sorted(fields)}")
+        to = schema.field(self.field)
+        if self.fix is not None:
+            made = tried(self.fix[1], schema, where).type
+            if not _fits(made, to.type):
+                raise TopologyError(f"{where}: gives {made}, but the field is {to.type}")
+            return
+        assert self.default is not None
+        if self.default[1] is None and not to.nullable:
+            raise TopologyError(f"{where}: is null, but the field cannot be null")
+        if not _holds(self.default[1], to.type):
+            raise TopologyError(f"{where}: {self.default[1]!r} is no {to.type}, as the field is")
 
 
 def tried(function: Condition, schema: pa.Schema, where: str) -> pa.Array:
@@ -92,9 +183,41 @@ def tried(function: Condition, schema: pa.Schema, where: str) -> pa.Array:
     return result
 
 
-def broken(condition: Condition, rows: pa.RecordBatch) -> pa.Array:
-    """True for each row on which the condition is FALSE; never null."""
-    return pc.fill_null(pc.invert(condition(rows)), False)
+def one_per_row(values: Any, rows: pa.RecordBatch) -> pa.Array:
+    """What a function gave for rows, as one array. Raises `ValueError` when that is not a column
+    with a value for each.
+    """
+    if not isinstance(values, pa.Array | pa.ChunkedArray):
+        raise ValueError(f"the function gives a {type(values).__name__}, not a pa.Array")
+    if len(values) != rows.num_rows:
+        raise ValueError(f"the function gives {len(values)} values for {rows.num_rows} rows")
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def score(issues: int, total: int) -> float:
+    """The quality of `total` records with `issues` among them, from 0 to 100.
+
+    Nothing came, nothing is wrong: 100. A record can break several rules, so there can be more
+    issues than records: 0.
+    """
+    return max(0.0, 100 - issues / total * 100) if total else 100.0
+
+
+def _fits(made: pa.DataType, wanted: pa.DataType) -> bool:
+    """Is a column of one type as good as one of the other? So are integers for other numbers."""
+    if made == wanted or pa.types.is_null(made):
+        return True
+    return pa.types.is_integer(made) and (
+        pa.types.is_integer(wanted) or pa.types.is_floating(wanted) or pa.types.is_decimal(wanted)
+    )
+
+
+def _holds(value: Any, kind: pa.DataType) -> bool:
+    """Is this value the same in a column of this type? 1.5 is 1 among integers."""
+    try:
+        return pa.scalar(value, kind).as_py() == value
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return False
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

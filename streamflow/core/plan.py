@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
+from streamflow.rules import Rule
 from streamflow.schema import schema_id
 from streamflow.stages import Dedup, Filter, Gate, Map, Stage
 from streamflow.windows import Window, micros
@@ -158,11 +159,17 @@ def _describe_window(window: WindowPlan) -> str:
     return f"{window.name} by {window.by} {bounds}: {', '.join(aggregates)}"
 
 
+def _describe_rule(rule: Rule) -> tuple[str, ...]:
+    fix = () if rule.fix is None else (rule.fix[0], _describe_function(rule.fix[1]))
+    default = () if rule.default is None else (repr(rule.default),)
+    condition = _describe_function(rule.condition)
+    return (rule.name, rule.severity, condition, rule.outcome, *fix, *default)
+
+
 def _describe_stage(stage: Stage) -> str:
     match stage:
         case Gate():
-            rules = [(r.name, r.severity, _describe_function(r.condition)) for r, _ in stage.rules]
-            return f"gate {rules}"
+            return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]}"
         case Filter():
             return f"filter {_describe_function(stage.condition)}"
         case Dedup():
