@@ -141,6 +141,10 @@ class _Compiler:
 
     def part(self, node: Any) -> _Part:
         kind = type(node)
+        if node.args.get("negate"):  # sqlglot's form of NOT LIKE
+            positive = node.copy()
+            positive.set("negate", None)
+            return self._apply(node, _invert, self.part(positive))
         if kind is exp.Paren:
             return self.part(node.this)
         if kind is exp.Column:
