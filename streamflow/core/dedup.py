@@ -14,7 +14,6 @@ nobody sees when, since an entry that is over is not heeded.
 from __future__ import annotations
 
 import struct
-from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
@@ -89,12 +88,16 @@ def _hash(key: bytes) -> bytes:
 
 def _known(stage: Dedup, keys: list[bytes], state: TaskState, view: StateView) -> dict[bytes, int]:
     """When the keys are forgotten, of those that are known: one look-up for all of them."""
-    pending = ChainMap(*map(dict, reversed(state.kept.get(stage.name, ()))))
-    wanted = list(dict.fromkeys(keys))
-    known = {key: pending[key] for key in wanted if key in pending}
-    asked = [key for key in wanted if key not in known]
-    if asked:
-        found = view.get([_entry(stage, key) for key in asked])
+    known: dict[bytes, int] = {}
+    missing = set(keys)
+    for step in reversed(state.kept.get(stage.name, ())):
+        here = step.keys() & missing
+        known |= {key: step[key] for key in here}
+        missing -= here
+    if missing:
+        asked = sorted(missing)
+        prefix = _prefix(stage)
+        found = view.get([prefix + key for key in asked])
         known |= {
             key: _TIME.unpack(value)[0]
             for key, value in zip(asked, found, strict=True)
@@ -103,22 +106,24 @@ def _known(stage: Dedup, keys: list[bytes], state: TaskState, view: StateView) -
     return known
 
 
-def _entry(stage: Dedup, key: bytes) -> bytes:
-    return b"d" + stage.name.encode() + b"\0" + key
+def _prefix(stage: Dedup) -> bytes:
+    return b"d" + stage.name.encode() + b"\0"
 
 
 def store(
     stage: Dedup, state: TaskState, lag: int, view: StateView, commit: int, limit: int
 ) -> Iterator[tuple[bytes, bytes | None]]:
     """The changes of a commit: what came to be known since the last, less what is over."""
-    new: Mapping[bytes, int] = ChainMap(*map(dict, reversed(state.kept.get(stage.name, ()))))
+    new: dict[bytes, int] = {}
+    for step in state.kept.get(stage.name, ()):
+        new |= step
     mark = state.marks.get(stage.name)
     if mark is not None:
         yield from _forgotten(stage, mark - lag, view, new)
-    size = max(stage.within // _PARTS, 1)
+    size, prefix = max(stage.within // _PARTS, 1), _prefix(stage)
     lists: dict[int, list[bytes]] = {}
     for key, until in new.items():
-        yield _entry(stage, key), _TIME.pack(until)
+        yield prefix + key, _TIME.pack(until)
         lists.setdefault(-(-until // size) * size, []).append(key)
     for until, keys in lists.items():
         yield from entries_of(stage.name, until, commit, keys, limit)
@@ -130,7 +135,8 @@ def _forgotten(
     """Tombstones of keys that are over. One that passed again since has a later time of its own."""
     lists = view.scan(*list_range(stage.name, watermark + 1))
     keys = {key for _, data in lists for key in keys_in(data)} - set(new)
-    entries = [_entry(stage, key) for key in sorted(keys)]
+    prefix = _prefix(stage)
+    entries = [prefix + key for key in sorted(keys)]
     for entry, value in zip(entries, view.get(entries) if entries else (), strict=True):
         if value is not None and _TIME.unpack(value)[0] <= watermark:
             yield entry, None
