@@ -1,7 +1,7 @@
 """Rules: what SQL means and what is refused with a caret, actions, fixes, and the score."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -132,8 +132,10 @@ table = st.lists(
     max_size=8,
 )
 
-NUMBERS = ["cents", "fee", "weight", "0", "1", "-2", "2.0", "cents + fee", "fee - 1"]
-NUMBERS += ["cents * fee", "-cents", "abs(fee)", "length(name)"]
+NUMBERS = [
+    *("cents", "fee", "weight", "0", "1", "-2", "2.0", "cents + fee", "fee - 1"),
+    *("cents * fee", "-cents", "abs(fee)", "length(name)"),
+]
 TEXTS = ["name", "other", "''", "'a'", "lower(name)", "upper(other)", "trim(name)"]
 comparison = st.sampled_from(["=", "<>", "<", "<=", ">", ">="])
 negation = st.sampled_from(["", "NOT "])
@@ -186,22 +188,17 @@ def in_duckdb(condition: str) -> str:
     return re.sub(pattern, r"(\2 regexp_matches(\1, \3))", condition)
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        yield connection
-
-
 @given(condition=conditions, rows=table)
 def test_a_condition_is_true_false_and_unknown_where_it_is_in_duckdb(
-    database: duckdb.DuckDBPyConnection, condition: str, rows: list[dict[str, Any]]
+    condition: str, rows: list[dict[str, Any]]
 ) -> None:
     condition = f"({condition}) AND (paid OR NOT paid OR paid IS NULL)"  # never a constant
     schema = pa.schema([field.with_nullable(True) for field in SCHEMA])
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
     names = ["cents", "fee", "weight", "name", "other", "paid"]
-    database.register("records", pa.Table.from_batches([batch.select(names)]))
-    found = database.sql(f"SELECT {in_duckdb(condition)} FROM records").fetchall()
+    with duckdb.connect() as database:
+        database.register("records", pa.Table.from_batches([batch.select(names)]))
+        found = database.sql(f"SELECT {in_duckdb(condition)} FROM records").fetchall()
     made = Rule("r", condition).compiled(schema)(batch)
     assert made.to_pylist() == [row[0] for row in found]
 
