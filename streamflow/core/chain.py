@@ -70,7 +70,14 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
     if known:
         rows = _joined(rows, rows.column("__earlier"), rows.column(WARNINGS.name))
     rules = state.rules + gated.rules
-    return replace(state, rows=rows, places=gated.places, rejects=gated.rejects, rules=rules)
+    return replace(
+        state,
+        rows=rows,
+        places=gated.places,
+        rejects=gated.rejects,
+        rules=rules,
+        dropped=state.dropped + gated.dropped,
+    )
 
 
 def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:

@@ -186,3 +186,24 @@ def test_windows_and_tables_see_the_mapped_rows() -> None:
     assert [row["orders"] for row in driver.read("counts")] == [2]
     assert driver.files("small") == [{"cents": 5}, {"cents": 9}]
     assert "_offset" in driver.tables("small")[0].column_names
+
+
+def test_a_rule_that_drops_is_in_the_balance_and_moves_the_watermark() -> None:
+    gated = orders.gate(Rule("paid", "cents > 0", action="drop"))
+    counts = gated.window(Tumbling(timedelta(hours=1)), by="shop").aggregate(
+        PerShop, orders=Count()
+    )
+    driver = TopologyDriver(
+        Topology(
+            "orders",
+            counts.to(topic("counts")),
+            counts.late.drop(),
+            gated.rejected.to(topic("dlq")),
+        ),
+        NOW,
+    )
+    driver.send("orders", order(), order(cents=0, at="2026-01-01T05:00:00Z"), order())
+    totals = driver.totals
+    assert (totals["in"], totals["passed"], totals["dropped"]) == (3, 2, 1)
+    assert totals["late"] == 1
+    assert [row["orders"] for row in driver.read("counts")] == [1]
