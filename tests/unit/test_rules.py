@@ -104,6 +104,8 @@ def one(condition: str, **row: Any) -> bool | None:
         ("name LIKE 'F%'", {"name": "fr"}, False),
         ("name NOT LIKE 'F%'", {"name": "FR"}, False),
         ("name ILIKE 'F%'", {"name": "fr"}, True),
+        ("name LIKE NULL", {"name": "a"}, None),
+        ("name NOT MATCHES NULL", {"name": "a"}, None),
         ("cents >= -9223372036854775808", {"cents": -(2**63)}, True),
         ("weight > 0", {"weight": float("nan")}, False),
         ("paid = TRUE", {"paid": True}, True),
@@ -111,7 +113,9 @@ def one(condition: str, **row: Any) -> bool | None:
         ("NULL IN (1) OR paid", {"paid": None}, None),
     ],
 )
-def test_what_a_condition_says_of_one_row(condition: str, row: dict[str, Any], holds: bool) -> None:
+def test_what_a_condition_says_of_one_row(
+    condition: str, row: dict[str, Any], holds: bool | None
+) -> None:
     assert one(condition, **row) is holds
 
 
