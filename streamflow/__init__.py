@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from streamflow.aggregates import Count, Distinct, Max, Mean, Min, Sum
     from streamflow.destinations import day, month, parquet, topic
     from streamflow.errors import StreamflowError, TopologyError
+    from streamflow.event_time import header, kafka_timestamp
     from streamflow.rules import Rule
     from streamflow.topology import Topology, source
     from streamflow.windows import Calendar, Hopping, Session, Tumbling
@@ -31,6 +32,8 @@ __all__ = [
     "TopologyError",
     "Tumbling",
     "day",
+    "header",
+    "kafka_timestamp",
     "month",
     "parquet",
     "source",
@@ -41,6 +44,7 @@ _HOMES = {
     "aggregates": ("Count", "Distinct", "Max", "Mean", "Min", "Sum"),
     "destinations": ("day", "month", "parquet", "topic"),
     "errors": ("StreamflowError", "TopologyError"),
+    "event_time": ("header", "kafka_timestamp"),
     "rules": ("Rule",),
     "topology": ("Topology", "source"),
     "windows": ("Calendar", "Hopping", "Session", "Tumbling"),

@@ -79,7 +79,7 @@ class LocalRun:
         self._clock = clock or SystemClock()
         self._names = Names(topology.name)
         self._partitions = partitions
-        self._broker = MemoryBroker(int(self._clock.now().timestamp() * 1000))
+        self._broker = MemoryBroker(self._now_ms())
         self._tasks: list[Task] = []
         self._sinks: dict[TopicPartition, SinkPartition] = {}
         self._outputs: dict[str, IO[bytes]] = {}
@@ -138,6 +138,7 @@ class LocalRun:
         places: dict[bytes | None, TopicPartition] = {}
         source = iter(records)
         while chunk := list(islice(source, CHUNK_RECORDS)):
+            self._broker.now_ms = self._now_ms()
             for record in chunk:
                 if record.key not in places:
                     places[record.key] = self._broker.place(topic, record.key)
@@ -217,6 +218,9 @@ class LocalRun:
             opened = SinkPartition(spec, tp, files, clock=self._clock, owner=self._names.app)
             opened.open(0, 0)
             self._sinks[tp] = opened
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
 
     def _totals(self) -> Counter[str]:
         return sum((task.totals for task in self._tasks), Counter[str]())

@@ -8,7 +8,7 @@ are the complete list of where a record can go; an exit that leads nowhere is re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -20,7 +20,8 @@ from pydantic import BaseModel
 from streamflow.aggregates import Aggregate
 from streamflow.destinations import Destination, Drop, Parquet, Topic
 from streamflow.errors import TopologyError
-from streamflow.rules import Rule, tried
+from streamflow.event_time import EventTime, MissingEventTime, check_event_time
+from streamflow.rules import Rule
 from streamflow.schema import TIMESTAMP, Contract, arrow_schema
 from streamflow.stages import (
     Dedup,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from streamflow.core.plan import TaskPlan
 
-EventTime = str | Callable[[pa.RecordBatch], pa.Array]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -51,6 +51,7 @@ class Source:
     contract: Contract
     key: str | None
     event_time: EventTime
+    missing_event_time: MissingEventTime
     out_of_orderness: timedelta
     max_future: timedelta | None
 
@@ -330,6 +331,7 @@ def source(
     *,
     key: str | None = None,
     event_time: EventTime | None = None,
+    missing_event_time: MissingEventTime = "dead_letter",
     out_of_orderness: timedelta = timedelta(0),
     max_future: timedelta | None = None,
 ) -> Stream:
@@ -341,7 +343,11 @@ def source(
         key: The field that the topic is keyed by, as UTF-8 text. Every record's key is compared
             with it; one that differs leaves on the rejected side.
         event_time: When it happened: an AwareDatetime field, or a function from a `pa.RecordBatch`
-            of the fields to a column of timestamps with a zone; tried on zero rows. Never left out.
+            of the fields to a column of timestamps with a zone; tried on zero rows; or
+            `kafka_timestamp()` or `header(name)`. Never left out.
+        missing_event_time: What a record without one gets, wherever it should come from:
+            `"dead_letter"`, or `"ingest_time"`, the time at which the record was fetched. One that
+            cannot be read or computed is a dead letter in any case.
         out_of_orderness: How far event time may run back: the watermark is the largest event time
             so far less this.
         max_future: How far event time may be ahead of the time at which its record is fetched. One
@@ -359,13 +365,13 @@ def source(
             f"source({topic.name!r}): event_time is missing; name the AwareDatetime field of "
             f"{model.__name__} that says when it happened, or a function that makes that time"
         )
-    _check_event_time(f"source({topic.name!r})", event_time, contract)
+    check_event_time(f"source({topic.name!r})", event_time, missing_event_time, contract)
     if out_of_orderness < timedelta(0):
         raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
     if max_future is not None and max_future < timedelta(0):
         raise TopologyError(f"source({topic.name!r}): max_future is below zero")
-    made = Source(topic.name, contract, key, event_time, out_of_orderness, max_future)
-    return Stream(made)
+    times = (event_time, missing_event_time, out_of_orderness, max_future)
+    return Stream(Source(topic.name, contract, key, *times))
 
 
 def _edge(origin: Stream | Results | Exit, destination: Any, *kinds: type[Topic | Parquet]) -> Edge:
@@ -373,22 +379,3 @@ def _edge(origin: Stream | Results | Exit, destination: Any, *kinds: type[Topic 
         options = " or ".join(f"{kind.__name__.lower()}(...)" for kind in kinds)
         raise TopologyError(f"{origin}.to({destination!r}): give it a {options}")
     return Edge(origin, destination)
-
-
-def _check_event_time(where: str, event_time: EventTime, contract: Contract) -> None:
-    if isinstance(event_time, str):
-        names = contract.schema.names
-        if event_time not in names or contract.schema.field(event_time).type != TIMESTAMP:
-            raise TopologyError(
-                f"{where}: event_time={event_time!r} is no AwareDatetime field of "
-                f"{contract.model.__name__}"
-            )
-        return
-    if not callable(event_time):
-        raise TopologyError(f"{where}: event_time={event_time!r} is no field and no function")
-    where = f"{where}: event_time={getattr(event_time, '__name__', event_time)}"
-    kind = tried(event_time, contract.schema, where).type
-    if not pa.types.is_timestamp(kind) or kind.tz is None:
-        raise TopologyError(
-            f"{where}: gives {kind}, not points in time; make a pa.timestamp('us', 'UTC') of it"
-        )

@@ -7,6 +7,7 @@ one name, edges that start from different places.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.core.plan import PartColumn, SinkPlan, TaskPlan, WindowPlan
 from streamflow.destinations import Drop, Parquet, PartitionBy, Topic
 from streamflow.errors import TopologyError
+from streamflow.event_time import LONGEST, durations_of
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
-from streamflow.stages import Map
+from streamflow.stages import Dedup, Map
 from streamflow.windows import micros
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
             windows.setdefault(id(results), results)
     _check_passed(name, stream, mine, windowed=bool(windows))
     _no_twins(name, "results", [results.name for results in windows.values()])
+    _check_durations(name, stream, list(windows.values()))
     return TaskPlan(
         name,
         source,
@@ -142,6 +145,23 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
         sinks,
         _exit_topic(name, results, "late", edges),
     )
+
+
+def _check_durations(name: str, stream: Stream, results: Sequence[Results]) -> None:
+    """Event times plus or less what a topology adds to them have to be times too."""
+    source = stream.source
+    given = [("out_of_orderness", micros(source.out_of_orderness))]
+    given += [("max_future", micros(source.max_future or timedelta(0)))]
+    given += [(stage.name, stage.within) for stage in stream.stages if isinstance(stage, Dedup)]
+    for result in results:
+        lengths = {"grace": result.windowed.grace, **durations_of(result.windowed.window)}
+        given += [(f"{what} in {result}", micros(length)) for what, length in lengths.items()]
+    for what, length in given:
+        if abs(length) > micros(LONGEST):
+            raise TopologyError(
+                f"topology {name!r}: {what} of {source.topic!r} is longer than {LONGEST.days} "
+                "days; durations are at most a century"
+            )
 
 
 def _check_groups(results: Results) -> None:

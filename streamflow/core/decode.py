@@ -17,14 +17,21 @@ import pyarrow.compute as pc
 from streamflow.batch import MicroBatch
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject
+from streamflow.event_time import (
+    NO_TIMESTAMP,
+    EventTime,
+    Header,
+    KafkaTimestamp,
+    read_headers,
+    years_around,
+)
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP
 
 #: Rows validated and turned into columns at a time: few enough that they stay in the cache and
 #: out of the garbage collector's old generation.
 CHUNK = 2_000
-#: Event times that windows can be computed with, in microseconds: the years 2 to 9997. A calendar
-#: knows no years outside 1 to 9999, and sums of times and durations must not overflow.
-EARLIEST, LATEST = -62_104_060_800_000_000, 253_339_228_800_000_000
+#: Beyond any year, and still a number of microseconds.
+MOST_MILLIS = 2**63 // 1000
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
             rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
     decoded = Decoded(pa.concat_batches(parts), pa.concat_arrays(places), rejects)
     decoded = _check_key(plan, batch, decoded)
-    return _with_lineage(batch, _with_event_time(plan, batch, decoded))
+    decoded = _check_timestamp(batch, _with_event_time(plan, batch, decoded))
+    return _with_lineage(batch, decoded)
 
 
 def _keep(
@@ -93,26 +101,78 @@ def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Dec
     """Add the event time; refuse rows that have none, one that windows cannot be computed with, or
     one too far in the future.
     """
-    named = plan.source.event_time
+    times, unreadable = _event_times(plan.source.event_time, batch, decoded)
+    if plan.source.missing_event_time == "ingest_time":
+        times = pc.fill_null(times, batch.fetched * 1000)
+    if unreadable:
+        bad = pc.is_in(pa.array(range(len(times))), value_set=pa.array(list(unreadable)))
+        times = pc.if_else(bad, pa.scalar(None, pa.int64()), times)
+    years = plan.years
 
-    def of(rows: pa.RecordBatch) -> Any:
-        column = rows.column(named) if isinstance(named, str) else named(rows)
-        return pc.cast(column, TIMESTAMP)
-
-    times = row_by_row(of, decoded.rows, TIMESTAMP)
-    rows = decoded.rows.append_column(pa.field(EVENT_TIME.name, TIMESTAMP), times)
-
-    def none(_row: int, raw: Raw) -> Reject:
-        return Reject(raw, "decode", "event-time", "the record has no event time")
-
-    def outside(_row: int, raw: Raw) -> Reject:
-        message = "the event time is not in the years 2 to 9997"
+    def why(row: int, raw: Raw) -> Reject:
+        message = f"the event time is not in {years}"
+        if not times[row].is_valid:
+            message = unreadable.get(row, "the record has no event time")
         return Reject(raw, "decode", "event-time", message)
 
-    decoded = _keep(Decoded(rows, decoded.places, decoded.rejects), batch, pc.is_valid(times), none)
-    micros = pc.cast(decoded.rows.column(EVENT_TIME.name), pa.int64())
-    inside = pc.and_(pc.greater_equal(micros, EARLIEST), pc.less(micros, LATEST))
-    return _check_future(plan, batch, _keep(decoded, batch, inside, outside))
+    inside = pc.and_(pc.greater_equal(times, years.start), pc.less(times, years.stop))
+    # What is outside leaves with the next line, before anyone reads its year.
+    column = pc.cast(times, TIMESTAMP)
+    rows = decoded.rows.append_column(pa.field(EVENT_TIME.name, TIMESTAMP), column)
+    decoded = _keep(Decoded(rows, decoded.places, decoded.rejects), batch, inside, why)
+    return _check_future(plan, batch, decoded)
+
+
+def _event_times(
+    named: EventTime, batch: MicroBatch, decoded: Decoded
+) -> tuple[pa.Array, dict[int, str]]:
+    """Microseconds for each row, null without, and why those that are wrong cannot be read."""
+    match named:
+        case KafkaTimestamp():
+            millis = pa.array(batch.timestamps, pa.int64()).take(decoded.places)
+            millis = pc.if_else(pc.equal(millis, NO_TIMESTAMP), None, millis)
+            limits = pa.scalar(-MOST_MILLIS), pa.scalar(MOST_MILLIS)
+            clipped = pc.max_element_wise(limits[0], millis, skip_nulls=False)
+            clipped = pc.min_element_wise(limits[1], clipped, skip_nulls=False)
+            return pc.multiply(clipped, 1000), {}
+        case Header():
+            headers = (batch.headers[place] for place in decoded.places.to_pylist())
+            times, unreadable = read_headers(named.name, headers)
+            return pa.array(times, pa.int64()), unreadable
+        case str():
+            return pc.cast(decoded.rows.column(named), pa.int64()), {}
+        case _:
+            unreadable: dict[int, str] = {}
+            times = _computed(named, decoded.rows, 0, unreadable)
+            return (pa.concat_arrays(times) if times else pa.array([], pa.int64())), unreadable
+
+
+def _computed(
+    function: Callable[[pa.RecordBatch], Any],
+    rows: pa.RecordBatch,
+    first: int,
+    failed: dict[int, str],
+) -> list[pa.Array]:
+    """`function(rows)` in microseconds. If it raises, each half is tried, down to the rows on which
+    it fails: these get null, and an entry in `failed` with the words of the failure.
+    """
+    n = rows.num_rows
+    try:
+        times = pc.cast(pc.cast(function(rows), TIMESTAMP), pa.int64())
+        if len(times) != n:
+            raise ValueError(f"{len(times)} values for {n} rows")
+        return times.chunks if isinstance(times, pa.ChunkedArray) else [times]
+    except MemoryError:  # which is not the rows' fault
+        raise
+    except Exception as error:  # a user's function may raise anything
+        if n <= 1:
+            failed[first] = f"no event time can be computed: {type(error).__name__}: {error}"
+            return [pa.nulls(n, pa.int64())]
+    half = n // 2
+    return [
+        *_computed(function, rows.slice(0, half), first, failed),
+        *_computed(function, rows.slice(half), first + half, failed),
+    ]
 
 
 def _check_future(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
@@ -120,37 +180,30 @@ def _check_future(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decode
     ahead = plan.max_future
     if ahead is None:
         return decoded
-    bound = batch.fetched * 1000 + ahead
+    fetched = batch.fetched * 1000
     micros = pc.cast(decoded.rows.column(EVENT_TIME.name), pa.int64())
 
     def why(row: int, raw: Raw) -> Reject:
-        by = timedelta(microseconds=micros[row].as_py() - batch.fetched * 1000)
+        by = timedelta(microseconds=micros[row].as_py() - fetched)
         message = f"the event time is {by} after the record was fetched; {ahead / 1e6:g} s are "
         return Reject(raw, "decode", "future", f"{message}allowed")
 
-    return _keep(decoded, batch, pc.less_equal(micros, bound), why)
+    return _keep(decoded, batch, pc.less_equal(micros, fetched + ahead), why)
 
 
-def row_by_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, kind: Any) -> Any:
-    """`function(rows)`; if it raises on some rows, null for those and its value for the others."""
-    try:
-        return function(rows)
-    except MemoryError:  # which is not the rows' fault
-        raise
-    except Exception:  # a user's function may raise anything
-        return _each_row(function, rows, kind)
+def _check_timestamp(batch: MicroBatch, decoded: Decoded) -> Decoded:
+    """Refuse rows whose Kafka timestamp fits no column; a producer may send any integer."""
+    millis = pa.array(batch.timestamps, pa.int64()).take(decoded.places)
+    years = years_around(timedelta(0))
+    inside = pc.and_(
+        pc.greater_equal(millis, years.start // 1000), pc.less(millis, years.stop // 1000)
+    )
 
+    def why(row: int, raw: Raw) -> Reject:
+        message = f"Kafka's timestamp of the record, {raw.timestamp} ms, is not in {years}"
+        return Reject(raw, "decode", "unstorable", message)
 
-def _each_row(function: Callable[[pa.RecordBatch], Any], rows: pa.RecordBatch, kind: Any) -> Any:
-    values: list[Any] = []
-    for row in range(rows.num_rows):
-        try:
-            values += function(rows.slice(row, 1)).to_pylist()
-        except MemoryError:
-            raise
-        except Exception:
-            values.append(None)
-    return pa.array(values, kind)
+    return _keep(decoded, batch, inside, why)
 
 
 def _with_lineage(batch: MicroBatch, decoded: Decoded) -> Decoded:

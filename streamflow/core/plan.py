@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
+from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
 from streamflow.rules import Rule
 from streamflow.schema import schema_id
 from streamflow.stages import Dedup, Filter, Gate, Map, Stage
@@ -102,6 +104,14 @@ class TaskPlan:
         """How far event time may run back, in microseconds."""
         return micros(self.source.out_of_orderness)
 
+    @cached_property
+    def years(self) -> Years:
+        """The years whose event times are taken: all that its windows can be computed with."""
+        spans = [sum(map(abs, durations_of(w.window).values()), A_MONTH) for w in self.windows]
+        graces = [timedelta(microseconds=window.grace) for window in self.windows]
+        reach = [span + grace for span, grace in zip(spans, graces, strict=True)]
+        return years_around(self.source.out_of_orderness + max(reach, default=timedelta(0)))
+
     @property
     def max_future(self) -> int | None:
         """How far event time may be ahead of the fetch, in microseconds; None for any."""
@@ -182,12 +192,14 @@ def _describe_stage(stage: Stage) -> str:
 def _describe_task(plan: TaskPlan) -> str:
     stages = [_describe_stage(stage) for stage in plan.stages]
     tables = [f"{sink.table!r}:{sink.schema}" for sink in plan.all_sinks]
-    event_time = _describe_function(plan.source.event_time)
+    named = plan.source.event_time
+    kept = isinstance(named, KafkaTimestamp | Header)
+    event_time = repr(named) if kept else _describe_function(named)
     return "\n".join(
         [
             f"{plan.source.topic} key {plan.source.key} at {event_time}",
             f"{plan.source.contract.schema} out of order {plan.source.out_of_orderness}",
-            f"at most {plan.source.max_future} ahead",
+            f"at most {plan.source.max_future} ahead, else {plan.source.missing_event_time}",
             *stages,
             *(_describe_window(window) for window in plan.windows),
             *tables,

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from time import time_ns
 from typing import Any
 
 import faust
@@ -30,6 +29,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.clock import SystemClock
 
 #: Bytes fetched from one partition at a time, and how long the broker may wait to fill a fetch.
 FETCH_BYTES = 4 * 1024 * 1024
@@ -90,6 +90,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._clock = SystemClock()
         self._expected: dict[TP, int] = {}
 
     def forget_positions(self) -> None:
@@ -110,18 +111,19 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         app: Any = self.app
         before = {tp: _position(consumer, tp) for tp in active_partitions}
         fetched = await super()._fetch_records(consumer, active_partitions, timeout, None)
+        now_ms = int(self._clock.now().timestamp() * 1000)
         records: dict[Any, Any] = {}
         for tp in {*fetched, *(tp for tp in active_partitions if tp.topic in app.batch_topics)}:
             if tp.topic not in app.batch_topics:
                 records[tp] = fetched[tp]
                 continue
-            batch = self._batch(consumer, tp, fetched.get(tp, []), before.get(tp))
+            batch = self._batch(consumer, tp, fetched.get(tp, []), before.get(tp), now_ms)
             if batch is not None:
                 records[tp] = batch
         return records
 
     def _batch(
-        self, consumer: Any, tp: TP, records: list[Any], before: int | None
+        self, consumer: Any, tp: TP, records: list[Any], before: int | None, fetched_ms: int
     ) -> MicroBatch | None:
         """One batch, also when the position moved over offsets that no record carries."""
         stop = records[-1].offset + 1 if records else None
@@ -143,7 +145,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             [record.value for record in records],
             [record.timestamp for record in records],
             [tuple(record.headers) for record in records],
-            time_ns() // 1_000_000,
+            fetched_ms,
         )
 
     def _create_worker_consumer(self, transport: Any) -> Any:
