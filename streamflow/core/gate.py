@@ -7,7 +7,7 @@ Where no row breaks a rule, nothing is done beyond computing its condition.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -89,12 +89,11 @@ class _Passage:
         at = pc.indices_nonzero(new)
         good = pc.invert(_mask(len(at), why))
         if good.true_count:
-            fixed = at.filter(good)
+            fixed, name = pc.replace_with_mask(new, new, good), f"{rule.name}:fixed"
             self.rows = _with_values(self.rows, rule.field, fixed, values.filter(good))
-            mask, name = _mask(self.rows.num_rows, fixed), f"{rule.name}:fixed"
-            self.tags.append((name, mask))
-            self.counts[name] += len(fixed)
-            new = pc.and_not(new, mask)
+            self.tags.append((name, fixed))
+            self.counts[name] += good.true_count
+            new = pc.and_not(new, fixed)
         return new, {at[row].as_py(): words for row, words in why.items()}
 
     def _reject(self, rule: Rule, new: pa.Array, why: dict[int, str]) -> None:
@@ -179,19 +178,24 @@ def _alone(
     return parts[0] if len(parts) == 1 else pa.concat_arrays(parts), failed
 
 
-def _with_values(rows: Rows, name: str, at: pa.Array, values: pa.Array) -> Rows:
-    """The rows with other values of a field, of any type, at these places."""
-    index, n = rows.schema.get_field_index(name), rows.num_rows
-    both = pa.concat_arrays([rows.column(index), values])
-    new = pa.array(range(n, len(both)), pa.uint64())
-    places = pc.replace_with_mask(pa.array(range(n), pa.uint64()), _mask(n, at), new)
-    return rows.set_column(index, rows.schema.field(index), both.take(places))
+def _with_values(rows: Rows, name: str, mask: pa.Array, values: pa.Array) -> Rows:
+    """The rows with other values of a field where the mask is true."""
+    index = rows.schema.get_field_index(name)
+    column, n = rows.column(index), rows.num_rows
+    if pa.types.is_nested(column.type):  # Arrow replaces no lists
+        new = pa.array(range(n, n + len(values)), pa.int64())
+        places = pc.replace_with_mask(pa.array(range(n), pa.int64()), mask, new)
+        made = pa.concat_arrays([column, values]).take(places)
+    else:
+        made = pc.replace_with_mask(column, mask, values)
+    return rows.set_column(index, rows.schema.field(index), made)
 
 
-def _mask(n: int, rows: Iterable[int] | pa.Array) -> pa.Array:
+def _mask(n: int, rows: Collection[int]) -> pa.Array:
     """True at these of `n` places."""
-    wanted = rows if isinstance(rows, pa.Array) else pa.array(list(rows), pa.uint64())
-    return pc.is_in(pa.array(range(n), pa.uint64()), value_set=wanted)
+    if not rows:
+        return pa.repeat(pa.scalar(value=False), n)
+    return pc.is_in(pa.array(range(n), pa.int64()), value_set=pa.array(list(rows), pa.int64()))
 
 
 def _warnings(n: int, tags: list[tuple[str, pa.Array]]) -> pa.Array:
