@@ -1,19 +1,25 @@
 """Gates: what becomes of rows that break a rule, one batch at a time."""
 
+import re
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Rule
+from streamflow import Rule, Topology, parquet, source, topic
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.decode import Decoded
 from streamflow.core.gate import Gated, gate
 from streamflow.core.step import Raw, Reject
 from streamflow.stages import Gate
+from streamflow.testing import TopologyDriver
 
+SEMANTICS = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text()
 SCHEMA = pa.schema(
     [
         pa.field("n", pa.int64(), nullable=False),
@@ -269,3 +275,37 @@ def test_no_memory_is_no_fault_of_a_row() -> None:
 
     with pytest.raises(MemoryError):
         run([(1, None)], Rule("hungry", hungry))
+
+
+class Sale(BaseModel):
+    shop: str
+    cents: int
+    note: str | None
+    at: AwareDatetime
+
+
+def test_the_example_in_the_documents_does_what_the_text_says() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", SEMANTICS, re.DOTALL)
+    (code,) = [block for block in blocks if "checked = sales.gate" in block]
+    sales = source(topic("sales"), Sale, key="shop", event_time="at")
+    names: dict[str, Any] = {"sales": sales, "Rule": Rule, "pc": pc, "__name__": __name__}
+    exec(code, names)
+    checked = names["checked"]
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    edges = [checked.to(parquet("sales")), checked.rejected.to(topic("dlq"))]
+    driver = TopologyDriver(Topology("sales", *edges), now)
+    found = [("a", 5, "x"), ("test", 5, "x"), ("a", -5, "x"), ("a", 200_000, None)]
+    found.append(("a", -(2**63), "x"))  # which has no absolute value of 64 bits, and stays negative
+    at = now - timedelta(hours=1)
+    driver.send("sales", *[{"shop": s, "cents": c, "note": n, "at": at} for s, c, n in found])
+    driver.end_of_input()
+    assert [
+        (row["cents"], row["note"], row["_warnings"])
+        for table in driver.tables("sales")
+        for row in table.to_pylist()
+    ] == [
+        (5, "x", None),
+        (5, "x", ["positive:fixed"]),
+        (200_000, "none", ["noted:fixed", "small"]),
+    ]
+    assert [row["offset"] for row in driver.read("dlq")] == [4]
