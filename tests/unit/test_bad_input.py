@@ -43,6 +43,8 @@ BAD: list[tuple[str, bytes | None, bytes | None, str, str]] = [
     ("an integer beyond 64 bits", b"FR", with_(cents=2**63), "invalid", "cents"),
     ("a number out of range", b"FR", with_(cents=-1), "invalid", "cents"),
     ("a decimal with too many places", b"FR", with_(price="1.234"), "invalid", "price"),
+    ("an event time after all calendars", b"FR", with_(at="9999-06-01T00:00Z"), "event-time", ""),
+    ("an event time before them", b"FR", with_(at="0001-06-01T00:00:00Z"), "event-time", ""),
     ("a broken rule", b"FR", with_(cents=1000), "rule", ""),
 ]
 
