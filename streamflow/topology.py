@@ -135,6 +135,12 @@ class Stream:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise TopologyError(f"gate on {self}: two rules are named {twice[0]!r}")
+        for rule in rules:
+            if self.key is not None and rule.field == self.key:
+                raise TopologyError(
+                    f"gate on {self}: rule {rule.name!r} would mend {self.key!r}, which the topic "
+                    "is keyed by, and move rows to groups of other partitions; reject them instead"
+                )
         made = tuple((rule, rule.compiled(self.schema)) for rule in rules)
         before = self.stages[:-1] if self.stages else ()
         last = self.stages[-1] if self.stages else None

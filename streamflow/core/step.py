@@ -46,7 +46,8 @@ class Raw:
 class Reject:
     """A record that cannot go on: where it stopped, and why.
 
-    `reason` is one of `no-value, not-json, invalid, unstorable, wrong-key, event-time, rule`.
+    `reason` is one of `no-value, not-json, invalid, unstorable, wrong-key, event-time, future,
+    rule, failed`.
     """
 
     raw: Raw

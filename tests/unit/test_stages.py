@@ -76,6 +76,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         ),
         r"two rules are named 'a'",
     ),
+    (
+        lambda: orders.gate(Rule("known", "shop <> ''", default=("shop", "none"))),
+        r"rule 'known' would mend 'shop', which the topic is keyed by",
+    ),
 ]
 
 
