@@ -167,6 +167,8 @@ def attempt(function: Callable[[Rows], Rows], rows: Rows) -> tuple[Rows, dict[in
         except MemoryError:  # which is not the row's fault
             raise
         except Exception as error:
+            if start == stop:  # it was tried on no rows when the topology was built
+                raise
             if stop - start == 1:
                 failed[start] = f"{type(error).__name__}: {error}"
                 return []
