@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +14,10 @@ from streamflow.core.decode import Decoded
 from streamflow.core.dedup import deduplicate
 from streamflow.core.folder_name import has_name
 from streamflow.core.gate import gate
+from streamflow.core.halving import each_alone
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject, StateView, TaskState
+from streamflow.rules import one_per_row
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
 from streamflow.stages import Dedup, Filter, Gate, Map
 
@@ -89,13 +90,12 @@ def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:
 
 
 def _filter(stage: Filter, batch: MicroBatch, state: Chained) -> Chained:
-    def verdict(rows: Rows) -> Rows:
-        keep = _column(stage.compiled(rows), pa.bool_(), rows)
-        return pa.RecordBatch.from_arrays([pc.fill_null(keep, False)], names=["keep"])
+    def verdict(rows: Rows) -> pa.Array:
+        return pc.fill_null(_column(stage.compiled(rows), pa.bool_(), rows), False)
 
-    made, failed = attempt(verdict, state.rows)
+    keep, failed = each_alone(verdict, state.rows, pa.bool_())
     state = _without(state, batch, stage.name, failed)
-    return _dropped(state, made.column("keep"), stage.name)
+    return _dropped(state, keep.drop_null(), stage.name)
 
 
 def _dedup(stage: Dedup, plan: TaskPlan, state: Chained, view: StateView) -> Chained:
@@ -120,17 +120,18 @@ def _dropped(state: Chained, keep: pa.Array, name: str) -> Chained:
 def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
     carried = [*LINEAGE.names, EVENT_TIME.name, WARNINGS.name]
 
-    def mapped(rows: Rows) -> Rows:
-        arrays = [_column(stage.compiled[f.name](rows), f.type, rows) for f in stage.schema]
-        # Whether null is allowed is looked at below, for all rows at once.
-        loose = [field.with_nullable(True) for field in stage.schema]
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(loose))
+    # Whether null is allowed is looked at below, for all rows at once.
+    loose = [field.with_nullable(True) for field in stage.schema]
 
-    made, failed = attempt(mapped, state.rows)
+    def mapped(rows: Rows) -> pa.Array:
+        arrays = [_column(stage.compiled[f.name](rows), f.type, rows) for f in stage.schema]
+        return pa.StructArray.from_arrays(arrays, fields=loose)
+
+    made, failed = each_alone(mapped, state.rows, pa.struct(loose))
     state = _without(state, batch, stage.name, failed)
     kept = state.rows.select(carried)
     schema = pa.schema([*stage.schema, *kept.schema])
-    rows = pa.RecordBatch.from_arrays([*made.columns, *kept.columns], schema=schema)
+    rows = pa.RecordBatch.from_arrays([*made.drop_null().flatten(), *kept.columns], schema=schema)
     nulls = {
         row: f"{field.name} is null, but {stage.model.__name__} says that it cannot be"
         for field in reversed(list(stage.schema))
@@ -154,36 +155,8 @@ def _check_folders(plan: TaskPlan, batch: MicroBatch, state: Chained) -> Chained
     return state
 
 
-def attempt(function: Callable[[Rows], Rows], rows: Rows) -> tuple[Rows, dict[int, str]]:
-    """`function` of the rows on which it works, and for each other row why it does not.
-
-    Halves what fails until single rows are left, so a few bad rows cost little.
-    """
-    failed: dict[int, str] = {}
-
-    def of(start: int, stop: int) -> list[Rows]:
-        try:
-            return [function(rows.slice(start, stop - start))]
-        except MemoryError:  # which is not the row's fault
-            raise
-        except Exception as error:
-            if start == stop:  # it was tried on no rows when the topology was built
-                raise
-            if stop - start == 1:
-                failed[start] = f"{type(error).__name__}: {error}"
-                return []
-        middle = (start + stop) // 2
-        return of(start, middle) + of(middle, stop)
-
-    parts = of(0, rows.num_rows)
-    return pa.concat_batches(parts or [function(rows.slice(0, 0))]), failed
-
-
 def _column(values: Any, kind: pa.DataType, rows: Rows) -> pa.Array:
-    if not isinstance(values, pa.Array | pa.ChunkedArray) or len(values) != rows.num_rows:
-        made = f"{len(values)} values" if hasattr(values, "__len__") else repr(values)[:40]
-        raise ValueError(f"the function gives {made} for {rows.num_rows} rows")
-    flat: Any = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    flat = one_per_row(values, rows)
     return flat if flat.type == kind else pc.cast(flat, kind)
 
 

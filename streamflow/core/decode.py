@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
+from streamflow.core.halving import each_alone
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject
 from streamflow.event_time import (
@@ -25,6 +25,7 @@ from streamflow.event_time import (
     read_headers,
     years_around,
 )
+from streamflow.rules import one_per_row
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP
 
 #: Rows validated and turned into columns at a time: few enough that they stay in the cache and
@@ -142,37 +143,14 @@ def _event_times(
         case str():
             return pc.cast(decoded.rows.column(named), pa.int64()), {}
         case _:
-            unreadable: dict[int, str] = {}
-            times = _computed(named, decoded.rows, 0, unreadable)
-            return (pa.concat_arrays(times) if times else pa.array([], pa.int64())), unreadable
 
+            def micros(rows: pa.RecordBatch) -> pa.Array:
+                values = one_per_row(named(rows), rows)
+                return pc.cast(pc.cast(values, TIMESTAMP), pa.int64())
 
-def _computed(
-    function: Callable[[pa.RecordBatch], Any],
-    rows: pa.RecordBatch,
-    first: int,
-    failed: dict[int, str],
-) -> list[pa.Array]:
-    """`function(rows)` in microseconds. If it raises, each half is tried, down to the rows on which
-    it fails: these get null, and an entry in `failed` with the words of the failure.
-    """
-    n = rows.num_rows
-    try:
-        times = pc.cast(pc.cast(function(rows), TIMESTAMP), pa.int64())
-        if len(times) != n:
-            raise ValueError(f"{len(times)} values for {n} rows")
-        return times.chunks if isinstance(times, pa.ChunkedArray) else [times]
-    except MemoryError:  # which is not the rows' fault
-        raise
-    except Exception as error:  # a user's function may raise anything
-        if n <= 1:
-            failed[first] = f"no event time can be computed: {type(error).__name__}: {error}"
-            return [pa.nulls(n, pa.int64())]
-    half = n // 2
-    return [
-        *_computed(function, rows.slice(0, half), first, failed),
-        *_computed(function, rows.slice(half), first + half, failed),
-    ]
+            times, failed = each_alone(micros, decoded.rows, pa.int64())
+            words = {row: f"no event time can be computed: {why}" for row, why in failed.items()}
+            return times, words
 
 
 def _check_future(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:

@@ -7,7 +7,7 @@ Where no row breaks a rule, nothing is done beyond computing its condition.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
 from streamflow.core.decode import Decoded
+from streamflow.core.halving import each_alone
 from streamflow.core.step import Raw, Reject
 from streamflow.rules import Condition, Rule, one_per_row
 from streamflow.schema import WARNINGS
@@ -123,7 +124,7 @@ def _mend(
     word = "default" if rule.fix is None else "fix"
     index = rows.schema.get_field_index(name)
     field = rows.schema.field(index)
-    values, failed = _alone(rule.fixed, rows, field.type)
+    values, failed = each_alone(rule.fixed, rows, field.type)
     still, uncomputed = _broken(condition, rows.set_column(index, field, values))
     why = {
         row: f", also after its {word}" + uncomputed.get(row, "")
@@ -144,38 +145,13 @@ def _broken(condition: Condition, rows: Rows) -> tuple[pa.Array | None, dict[int
             raise ValueError(f"the condition gives {values.type}, not true or false")
         return values
 
-    holds, failed = _alone(truth, rows, pa.bool_())
+    holds, failed = each_alone(truth, rows, pa.bool_())
     if not holds.false_count and not failed:
         return None, {}
     bad = pc.fill_null(pc.invert(holds), False)
     if failed:
         bad = pc.or_(bad, _mask(rows.num_rows, failed))
     return bad, {row: f"; it cannot be computed: {words}" for row, words in failed.items()}
-
-
-def _alone(
-    function: Callable[[Rows], pa.Array], rows: Rows, kind: pa.DataType
-) -> tuple[pa.Array, dict[int, str]]:
-    """`function` of at least one row, null where it fails; and for each of these rows why.
-
-    Halves what fails until single rows are left, so a few bad rows cost little.
-    """
-    failed: dict[int, str] = {}
-
-    def of(start: int, stop: int) -> list[pa.Array]:
-        try:
-            return [function(rows.slice(start, stop - start))]
-        except MemoryError:  # which is not the row's fault
-            raise
-        except Exception as error:
-            if stop - start == 1:
-                failed[start] = f"{type(error).__name__}: {error}"
-                return [pa.nulls(1, kind)]
-        middle = (start + stop) // 2
-        return of(start, middle) + of(middle, stop)
-
-    parts = of(0, rows.num_rows)
-    return parts[0] if len(parts) == 1 else pa.concat_arrays(parts), failed
 
 
 def _with_values(rows: Rows, name: str, mask: pa.Array, values: pa.Array) -> Rows:

@@ -15,6 +15,7 @@ READING_ORDER = [
     "compile",
     "step",
     "folder_name",
+    "halving",
     "decode",
     "gate",
     "watermark",

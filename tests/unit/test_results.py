@@ -20,6 +20,7 @@ from streamflow import (
     source,
     topic,
 )
+from streamflow.schema import arrow_schema
 
 HOUR = timedelta(hours=1)
 
@@ -116,7 +117,8 @@ def test_a_result_that_can_be_null_is_refused_unless_the_model_says_so(
 def test_a_result_that_is_never_null_or_may_be_is_allowed(
     model: type[BaseModel], aggregate: Any
 ) -> None:
-    per_shop(model, made=aggregate)
+    (task,) = per_shop(model, made=aggregate).tasks
+    assert task.windows[0].schema.field("made") == arrow_schema(model).field("made")
 
 
 def test_a_group_is_what_the_records_have() -> None:

@@ -1,0 +1,37 @@
+"""A user's function over rows, computed in columns also where it fails on some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+Rows = pa.RecordBatch
+
+
+def each_alone(
+    function: Callable[[Rows], pa.Array], rows: Rows, kind: pa.DataType
+) -> tuple[pa.Array, dict[int, str]]:
+    """`function(rows)`, null where it fails; and for each of those rows why.
+
+    Halves what fails until single rows are left, so a few bad rows cost little. `function` gives
+    one value of type `kind` per row, and looks at each row alone.
+    """
+    failed: dict[int, str] = {}
+
+    def of(start: int, stop: int) -> list[pa.Array]:
+        try:
+            return [function(rows.slice(start, stop - start))]
+        except MemoryError:  # which is not the row's fault
+            raise
+        except Exception as error:
+            if stop == start:  # it was tried on no rows when the topology was built
+                raise
+            if stop - start == 1:
+                failed[start] = f"{type(error).__name__}: {error}"
+                return [pa.nulls(1, kind)]
+        middle = (start + stop) // 2
+        return of(start, middle) + of(middle, stop)
+
+    parts = of(0, rows.num_rows)
+    return parts[0] if len(parts) == 1 else pa.concat_arrays(parts), failed
