@@ -72,7 +72,7 @@ def test_it_answers_and_leaves_nothing(fresh: str) -> None:
 
 def test_it_listens_on_loopback_only(kafka: Broker) -> None:
     process = Path(f"/proc/{kafka.pid}")
-    sockets = {str(fd.readlink()) for fd in (process / "fd").iterdir() if fd.is_symlink()}
+    sockets = open_files(kafka.pid)
     addresses: set[str] = set()
     for table in ("tcp", "tcp6"):
         for line in (process / "net" / table).read_text().splitlines()[1:]:
@@ -130,6 +130,7 @@ def test_a_broker_that_cannot_start_gives_kafkas_reason(tmp_path: Path) -> None:
 
 PARENT = """
 from streamflow.broker import running_broker
+from tests.integration.sockets import open_files
 with running_broker() as broker:
     print(broker.pid, broker.log.parent, flush=True)
     input()

@@ -15,6 +15,7 @@ import pytest
 from streamflow.broker import Broker
 from streamflow.demo.flights import flight_records
 from tests.integration.faust_worker import faust_worker
+from tests.integration.sockets import open_files
 from tests.integration.worker import WorkerUnderTest
 
 PARTITIONS = 2
@@ -52,8 +53,7 @@ def get(port: int, path: str) -> tuple[int, dict[str, Any]]:
 
 def listening(worker: "subprocess.Popen[bytes]") -> list[str]:
     """Addresses a process listens on, as the kernel writes them: `0100007F:17B2`."""
-    links = [link for link in Path(f"/proc/{worker.pid}/fd").iterdir() if link.is_symlink()]
-    mine = {str(link.readlink()) for link in links}
+    mine = open_files(worker.pid)
     found: list[str] = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{worker.pid}/net/{table}").read_text().splitlines()[1:]:
