@@ -14,6 +14,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamflow.broker import Broker, BrokerError, running_broker
+from tests.integration.sockets import open_files
 
 pytestmark = [
     pytest.mark.slow,
@@ -130,7 +131,6 @@ def test_a_broker_that_cannot_start_gives_kafkas_reason(tmp_path: Path) -> None:
 
 PARENT = """
 from streamflow.broker import running_broker
-from tests.integration.sockets import open_files
 with running_broker() as broker:
     print(broker.pid, broker.log.parent, flush=True)
     input()
