@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamflow.aggregates import Count, Distinct, Max, Mean, Min, Sum
+    from streamflow.aggregates import Count, Distinct, Max, Mean, Min, StdDev, Sum, Variance
     from streamflow.destinations import day, month, parquet, topic
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
@@ -26,11 +26,13 @@ __all__ = [
     "Min",
     "Rule",
     "Session",
+    "StdDev",
     "StreamflowError",
     "Sum",
     "Topology",
     "TopologyError",
     "Tumbling",
+    "Variance",
     "day",
     "header",
     "kafka_timestamp",
@@ -41,7 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "aggregates": ("Count", "Distinct", "Max", "Mean", "Min", "Sum"),
+    "aggregates": ("Count", "Distinct", "Max", "Mean", "Min", "StdDev", "Sum", "Variance"),
     "destinations": ("day", "month", "parquet", "topic"),
     "errors": ("StreamflowError", "TopologyError"),
     "event_time": ("header", "kafka_timestamp"),

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.aggregates.reductions import Reduction
 from streamflow.batch import TopicPartition
 from streamflow.core.plan import PartColumn, WindowPlan
 from streamflow.core.window import ends_of
@@ -17,7 +18,8 @@ from streamflow.windows import Session
 
 START, END = "__start", "__end"
 _SESSION = "__session"
-#: Kept of every group besides its aggregates: how `first` and merging reduce each.
+_ROW = "__row"
+#: Kept of every group besides its aggregates: how rows and partials are reduced to each.
 KEPT = (("__latest", "max"), ("__first", "min"), ("__next", "max"))
 
 
@@ -31,12 +33,11 @@ def partial(
     for name in plan.by:
         columns[name] = rows.column(name)
     for part in plan.parts:
-        column = rows.column(part.field) if part.field is not None else starts
-        columns[part.column] = part.part.prepare(column) if part.part.prepare else column
+        columns[part.column] = _prepared(part, rows, starts)
     offsets = rows.column("_offset")
     columns |= {"__latest": times, "__first": offsets, "__next": pc.add(offsets, 1)}
-    steps = [(part.column, part.part.first) for part in plan.parts] + list(KEPT)
-    return _reduce(plan, _in_sessions(plan, pa.table(columns)), steps).select(_columns(plan))
+    firsts = [part.part.first for part in plan.parts]
+    return _reduce(plan, _in_sessions(plan, pa.table(columns)), firsts)
 
 
 def merge(plan: WindowPlan, partials: Sequence[pa.Table]) -> pa.Table:
@@ -50,15 +51,14 @@ def merge(plan: WindowPlan, partials: Sequence[pa.Table]) -> pa.Table:
 
 
 def _merge(plan: WindowPlan, partials: pa.Table) -> pa.Table:
-    table = _in_sessions(plan, partials)
-    steps = [(p.column, p.part.merge) for p in plan.parts if p.part.merge != "union"] + list(KEPT)
-    order = [(name, "ascending") for name in _groups(plan)]
-    merged = _reduce(plan, table, steps).sort_by(order)
-    for part in plan.parts:
-        if part.part.merge == "union":
-            values = _union(plan, table, part).sort_by(order).column(part.column)
-            merged = merged.append_column(part.column, values)
-    return merged.select(_columns(plan))
+    return _reduce(plan, _in_sessions(plan, partials), [part.part.merge for part in plan.parts])
+
+
+def _prepared(part: PartColumn, rows: pa.RecordBatch, starts: pa.Array) -> Any:
+    """The column that a part is computed on."""
+    names = part.part.columns or ((part.field,) if part.field is not None else ())
+    columns = [rows.column(name) for name in names] or [starts]
+    return part.part.prepare(*columns) if part.part.prepare else columns[0]
 
 
 def _in_sessions(plan: WindowPlan, table: pa.Table) -> pa.Table:
@@ -128,35 +128,27 @@ def _groups(plan: WindowPlan) -> list[str]:
     return [_SESSION if isinstance(plan.window, Session) else START, *plan.by]
 
 
-def _reduce(plan: WindowPlan, table: pa.Table, steps: list[tuple[str, str]]) -> pa.Table:
+def _reduce(plan: WindowPlan, table: pa.Table, how: Sequence[str | Reduction]) -> pa.Table:
+    """One row per group: each part's column reduced as `how` says, in the order of the parts."""
+    named = [(part.column, function) for part, function in zip(plan.parts, how, strict=True)]
+    steps = [(column, by) for column, by in named if isinstance(by, str)] + list(KEPT)
     if isinstance(plan.window, Session):
-        steps = [*steps, (START, "min"), (END, "max")]
+        steps += [(START, "min"), (END, "max")]
+    own = [(column, by) for column, by in named if not isinstance(by, str)]
+    if own:
+        table = table.append_column(_ROW, pa.arange(0, table.num_rows))
+        steps.append((_ROW, "list"))
     reduced = table.group_by(_groups(plan), use_threads=False).aggregate(steps)
     names = {f"{column}_{function}": column for column, function in steps}
-    return reduced.rename_columns([names.get(name, name) for name in reduced.column_names])
-
-
-def _union(plan: WindowPlan, table: pa.Table, part: PartColumn) -> pa.Table:
-    """Distinct values of each group over all its lists.
-
-    A null row per partial is added, which `distinct` does not count: so a group of empty lists
-    keeps its row and the result has the same groups as every other reduction.
-    """
-    groups = table.select(_groups(plan))
-    lists = table.column(part.column).combine_chunks()
-    values = groups.take(pc.list_parent_indices(lists))
-    values = values.append_column(part.column, pc.list_flatten(lists))
-    nulls = pa.nulls(groups.num_rows, lists.type.value_type)
-    with_all_groups = pa.concat_tables([values, groups.append_column(part.column, nulls)])
-    reduced = with_all_groups.group_by(_groups(plan), use_threads=False).aggregate(
-        [(part.column, "distinct")]
-    )
-    reduced = reduced.rename_columns([*_groups(plan), part.column])
-    return reduced.set_column(
-        reduced.column_names.index(part.column),
-        part.column,
-        reduced.column(part.column).cast(part.part.type),
-    )
+    reduced = reduced.rename_columns([names.get(name, name) for name in reduced.column_names])
+    if own:
+        # The rows of the group that row i of `reduced` stands for are its i-th list.
+        lists = _flat(reduced.column(_ROW))
+        rows, groups = pc.list_flatten(lists), pc.list_parent_indices(lists)
+        for column, reduction in own:
+            made = reduction(groups, _flat(table.column(column)).take(rows), reduced.num_rows)
+            reduced = reduced.append_column(column, made)
+    return reduced.select(_columns(plan))
 
 
 def _flat(column: Any) -> pa.Array:

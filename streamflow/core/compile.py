@@ -197,13 +197,14 @@ def _check_type(results: Results, output: str, aggregate: Aggregate, parts: Sequ
 def _check_null(results: Results, output: str, aggregate: Aggregate) -> None:
     """A window in which a field is always null gives a result only where the model allows null."""
     name = aggregate.field
-    if name is None or not aggregate.null_of_nulls or results.schema.field(output).nullable:
+    if name is None or results.schema.field(output).nullable:
         return
-    if results.windowed.stream.nullable(name):
+    of_nulls = aggregate.null_of_nulls and results.windowed.stream.nullable(name)
+    if aggregate.null_of_few or of_nulls:
         raise TopologyError(
             f"{results.model.__name__}.{output} can be null, since "
-            f"{type(aggregate).__name__}({name!r}) is null where every {name} is; "
-            f"{_or_none(results, output)}"
+            f"{type(aggregate).__name__}({name!r}) is null where "
+            f"{aggregate.null_where.format(name)}; {_or_none(results, output)}"
         )
 
 

@@ -109,7 +109,7 @@ def test_no_layer_looks_up(layer: str) -> None:
 
 def test_importing_streamflow_brings_no_client() -> None:
     values = [
-        "aggregates",
+        *(f"aggregates/{path.stem}" for path in (ROOT / "aggregates").glob("*.py")),
         "batch",
         "clock",
         "destinations",

@@ -1,40 +1,20 @@
-"""Aggregates as values: what to keep per group, how partial results merge, and what comes out.
+"""Aggregates that Arrow computes by itself. Nulls are left out.
 
-Each aggregate describes its *partial*: columns that a micro-batch's rows are reduced to and that
-merge with other partials of the same group in any order. Nulls are left out; `null_of_nulls` says
-whether the result is null where there is nothing but nulls. Integers and decimals are summed in
-decimal128, so they are exact and cannot wrap; an overflow of 38 digits is an error.
+Integers and decimals are summed in decimal128, so they are exact and cannot wrap; an overflow of 38
+digits is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.aggregates.part import Part, number, orderable
+from streamflow.aggregates.reductions import distinct, of_lists
 from streamflow.errors import TopologyError
-
-
-@dataclass(frozen=True)
-class Part:
-    """One column of a partial.
-
-    Attributes:
-        name: Its suffix; the column is `<output>.<name>`.
-        first: Arrow's hash aggregate over rows, such as `max`.
-        merge: Arrow's hash aggregate over partials; `union` for lists of distinct values.
-        type: The column's Arrow type.
-        prepare: Makes the column that `first` is computed on.
-    """
-
-    name: str
-    first: str
-    merge: str
-    type: pa.DataType
-    prepare: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +23,8 @@ class Count:
 
     field: ClassVar[str | None] = None
     null_of_nulls: ClassVar[bool] = False
+    null_of_few: ClassVar[bool] = False
+    null_where: ClassVar[str] = "every {} is"
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -59,6 +41,8 @@ class Sum:
 
     field: str
     null_of_nulls: ClassVar[bool] = True
+    null_of_few: ClassVar[bool] = False
+    null_where: ClassVar[str] = "every {} is"
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -75,6 +59,8 @@ class Mean:
 
     field: str
     null_of_nulls: ClassVar[bool] = True
+    null_of_few: ClassVar[bool] = False
+    null_where: ClassVar[str] = "every {} is"
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
@@ -92,10 +78,12 @@ class Min:
 
     field: str
     null_of_nulls: ClassVar[bool] = True
+    null_of_few: ClassVar[bool] = False
+    null_where: ClassVar[str] = "every {} is"
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
-        return [Part("min", "min", "min", _orderable(kind, "min", self.field))]
+        return [Part("min", "min", "min", orderable(kind, "min", self.field))]
 
     def result(self, parts: dict[str, Any]) -> Any:
         """The final column, from the merged columns of its partial."""
@@ -108,10 +96,12 @@ class Max:
 
     field: str
     null_of_nulls: ClassVar[bool] = True
+    null_of_few: ClassVar[bool] = False
+    null_where: ClassVar[str] = "every {} is"
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
-        return [Part("max", "max", "max", _orderable(kind, "max", self.field))]
+        return [Part("max", "max", "max", orderable(kind, "max", self.field))]
 
     def result(self, parts: dict[str, Any]) -> Any:
         """The final column, from the merged columns of its partial."""
@@ -124,36 +114,24 @@ class Distinct:
 
     field: str
     null_of_nulls: ClassVar[bool] = False
+    null_of_few: ClassVar[bool] = False
+    null_where: ClassVar[str] = "every {} is"
 
     def parts(self, kind: pa.DataType | None) -> list[Part]:
         """The columns of its partial, for an input column of this type."""
         assert kind is not None
         if pa.types.is_nested(kind):
             raise TopologyError(f"distinct: cannot compare values of {self.field!r} ({kind})")
-        return [Part("values", "distinct", "union", pa.list_(pa.field("item", kind)))]
+        return [Part("values", "distinct", of_lists(distinct), pa.list_(pa.field("item", kind)))]
 
     def result(self, parts: dict[str, Any]) -> Any:
         """The final column, from the merged columns of its partial."""
         return pc.cast(pc.list_value_length(parts["values"]), pa.int64())
 
 
-Aggregate = Count | Sum | Mean | Min | Max | Distinct
-
-
 def _sum(kind: pa.DataType | None, what: str, field: str) -> Part:
-    if pa.types.is_floating(kind):
+    given: Any = number(kind, what, field)
+    if pa.types.is_floating(given):
         return Part("sum", "sum", "sum", pa.float64())
-    if pa.types.is_integer(kind):
-        exact = pa.decimal128(38, 0)
-    elif pa.types.is_decimal(kind):
-        assert kind is not None
-        exact = pa.decimal128(38, kind.scale)
-    else:
-        raise TopologyError(f"{what}: {field!r} is {kind}, not a number")
+    exact = pa.decimal128(38, given.scale if pa.types.is_decimal(given) else 0)
     return Part("sum", "sum", "sum", exact, lambda column: pc.cast(column, exact))
-
-
-def _orderable(kind: pa.DataType | None, what: str, field: str) -> pa.DataType:
-    if kind is None or pa.types.is_nested(kind) or pa.types.is_boolean(kind):
-        raise TopologyError(f"{what}: values of {field!r} ({kind}) have no order")
-    return kind

@@ -1,0 +1,26 @@
+"""Aggregates as values: what to keep per group, how partial results merge, and what comes out.
+
+Each aggregate describes its *partial*: columns that a micro-batch's rows are reduced to and that
+merge with other partials of the same group in any order. Its class says when a result is null:
+`null_of_nulls`, where its field is null, with `null_where` in words; `null_of_few`, also where
+there is less than it needs.
+"""
+
+from streamflow.aggregates.part import Part
+from streamflow.aggregates.simple import Count, Distinct, Max, Mean, Min, Sum
+from streamflow.aggregates.spread import StdDev, Variance
+
+Aggregate = Count | Sum | Mean | Min | Max | Distinct | Variance | StdDev
+
+__all__ = [
+    "Aggregate",
+    "Count",
+    "Distinct",
+    "Max",
+    "Mean",
+    "Min",
+    "Part",
+    "StdDev",
+    "Sum",
+    "Variance",
+]
