@@ -8,7 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamflow.aggregates import Count, Distinct, Max, Mean, Min, StdDev, Sum, Variance
+    from streamflow.aggregates import (
+        Collect,
+        Count,
+        Distinct,
+        First,
+        Last,
+        Max,
+        Mean,
+        Min,
+        StdDev,
+        Sum,
+        TopK,
+        Variance,
+    )
     from streamflow.destinations import day, month, parquet, topic
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
@@ -18,9 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Calendar",
+    "Collect",
     "Count",
     "Distinct",
+    "First",
     "Hopping",
+    "Last",
     "Max",
     "Mean",
     "Min",
@@ -29,6 +45,7 @@ __all__ = [
     "StdDev",
     "StreamflowError",
     "Sum",
+    "TopK",
     "Topology",
     "TopologyError",
     "Tumbling",
@@ -43,7 +60,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "aggregates": ("Count", "Distinct", "Max", "Mean", "Min", "StdDev", "Sum", "Variance"),
+    "aggregates": (
+        "Collect",
+        "Count",
+        "Distinct",
+        "First",
+        "Last",
+        "Max",
+        "Mean",
+        "Min",
+        "StdDev",
+        "Sum",
+        "TopK",
+        "Variance",
+    ),
     "destinations": ("day", "month", "parquet", "topic"),
     "errors": ("StreamflowError", "TopologyError"),
     "event_time": ("header", "kafka_timestamp"),

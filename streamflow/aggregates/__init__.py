@@ -6,21 +6,28 @@ merge with other partials of the same group in any order. Its class says when a 
 there is less than it needs.
 """
 
+from streamflow.aggregates.ordered import Collect, First, Last, TopK
 from streamflow.aggregates.part import Part
 from streamflow.aggregates.simple import Count, Distinct, Max, Mean, Min, Sum
 from streamflow.aggregates.spread import StdDev, Variance
 
-Aggregate = Count | Sum | Mean | Min | Max | Distinct | Variance | StdDev
+Aggregate = (
+    Count | Sum | Mean | Min | Max | Distinct | Variance | StdDev | First | Last | Collect | TopK
+)
 
 __all__ = [
     "Aggregate",
+    "Collect",
     "Count",
     "Distinct",
+    "First",
+    "Last",
     "Max",
     "Mean",
     "Min",
     "Part",
     "StdDev",
     "Sum",
+    "TopK",
     "Variance",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamflow.aggregates import Aggregate, Part
+from streamflow.aggregates import Aggregate, Part, TopK
 from streamflow.core.plan import PartColumn, SinkPlan, TaskPlan, WindowPlan
 from streamflow.destinations import Drop, Parquet, PartitionBy, Topic
 from streamflow.errors import TopologyError
@@ -114,12 +114,10 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
 
 def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> WindowPlan:
     windowed = results.windowed
-    fields = windowed.stream.schema
     _check_groups(results)
     parts: list[PartColumn] = []
     for output, aggregate in results.aggregates.items():
-        kind = fields.field(aggregate.field).type if aggregate.field is not None else None
-        made = aggregate.parts(kind)
+        made = _parts(results, output, aggregate)
         _check_type(results, output, aggregate, made)
         _check_null(results, output, aggregate)
         parts += [PartColumn(output, part, aggregate.field) for part in made]
@@ -181,17 +179,38 @@ def _check_groups(results: Results) -> None:
             )
 
 
+def _parts(results: Results, output: str, aggregate: Aggregate) -> list[Part]:
+    """The columns of an aggregate's partial, for the fields that it is computed on."""
+    fields = results.windowed.stream.schema
+    kind = fields.field(aggregate.field).type if aggregate.field is not None else None
+    if not isinstance(aggregate, TopK):
+        return aggregate.parts(kind)
+    if aggregate.by not in fields.names:
+        raise TopologyError(
+            f"TopK() as {output}: {results.windowed.stream.model.__name__} has no field "
+            f"{aggregate.by!r}; it has {[n for n in fields.names if not n.startswith('_')]}"
+        )
+    return aggregate.parts(kind, fields.field(aggregate.by).type)
+
+
 def _check_type(results: Results, output: str, aggregate: Aggregate, parts: Sequence[Part]) -> None:
     """What the aggregate gives, tried on no rows, must fit the model's field."""
     gives = aggregate.result({part.name: pa.array([], part.type) for part in parts}).type
     declared = results.schema.field(output).type
-    whole = pa.types.is_integer(gives) or pa.types.is_decimal(gives)
-    numbers = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
-    fits = gives == declared or (whole and any(test(declared) for test in numbers))
-    if not fits:
+    if not _fits(gives, declared):
         name = f"{results.model.__name__}.{output}"
         made = f"{type(aggregate).__name__}() gives {gives}"
         raise TopologyError(f"{name} is {declared}, but {made}; change the model")
+
+
+def _fits(gives: pa.DataType, declared: pa.DataType) -> bool:
+    if gives == declared:
+        return True
+    if pa.types.is_list(gives) and pa.types.is_list(declared):
+        return gives.value_type == declared.value_type
+    whole = pa.types.is_integer(gives) or pa.types.is_decimal(gives)
+    numbers = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
+    return whole and any(test(declared) for test in numbers)
 
 
 def _check_null(results: Results, output: str, aggregate: Aggregate) -> None:

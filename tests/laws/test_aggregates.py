@@ -1,0 +1,268 @@
+"""Every aggregate gives what plain Python computes over the rows, however they were cut."""
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import AwareDatetime, BaseModel
+
+from streamflow import (
+    Collect,
+    Count,
+    First,
+    Hopping,
+    Last,
+    Session,
+    StdDev,
+    TopK,
+    Topology,
+    Tumbling,
+    Variance,
+    parquet,
+    source,
+    topic,
+)
+from streamflow.batch import TopicPartition
+from streamflow.testing import CRASH_POINTS, TopologyDriver
+from streamflow.windows import Window
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+START = datetime(2024, 5, 1, tzinfo=UTC)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+#: No row is late: lateness has laws of its own.
+LAG, GRACE = timedelta(hours=1), timedelta(0)
+WINDOWS: dict[str, Window] = {
+    "tumbling": Tumbling(MINUTE),
+    "hopping": Hopping(MINUTE, 20 * SECOND),
+    "session": Session(15 * SECOND),
+}
+LIMIT, K = 4, 3
+
+
+class Reading(BaseModel, frozen=True):
+    sensor: str
+    whole: int | None
+    real: float | None
+    name: str | None
+    at: AwareDatetime
+
+
+class Summary(BaseModel, frozen=True):
+    sensor: str
+    window_start: AwareDatetime
+    rows: int
+    variance_whole: float | None
+    variance: float | None
+    deviation: float | None
+    first: str | None
+    last: int | None
+    names: list[str]
+    wholes: list[int]
+    top: list[str]
+    top_by_name: list[float]
+
+
+AGGREGATES: dict[str, Any] = {
+    "rows": Count(),
+    "variance_whole": Variance("whole"),
+    "variance": Variance("real"),
+    "deviation": StdDev("real"),
+    "first": First("name"),
+    "last": Last("whole"),
+    "names": Collect("name", limit=LIMIT),
+    "wholes": Collect("whole"),
+    "top": TopK(K, by="real", of="name"),
+    "top_by_name": TopK(1, by="name", of="real"),
+}
+
+
+class Row(NamedTuple):
+    offset: int
+    reading: Reading
+
+
+@cache
+def topology(kind: str) -> Topology:
+    readings = source(
+        topic("readings"), Reading, key="sensor", event_time="at", out_of_orderness=LAG
+    )
+    summary = readings.window(WINDOWS[kind], by="sensor", grace=GRACE).aggregate(
+        Summary, **AGGREGATES
+    )
+    return Topology(
+        "aggregates",
+        readings.rejected.to(topic("dlq")),
+        summary.to(topic("summaries")),
+        summary.to(parquet("summaries")),
+        summary.late.to(topic("late")),
+    )
+
+
+def by_age(rows: Sequence[Row]) -> list[Reading]:
+    return [row.reading for row in sorted(rows, key=lambda row: (row.reading.at, row.offset))]
+
+
+def variance(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def top(rows: Sequence[Reading], k: int, by: str, of: str) -> list[Any]:
+    """Sorting is stable, also when reversed: rows of equal `by` stay in the order of their age."""
+    both = [row for row in rows if getattr(row, by) is not None and getattr(row, of) is not None]
+    ranked = sorted(both, key=lambda row: getattr(row, by), reverse=True)
+    return [getattr(row, of) for row in ranked[:k]]
+
+
+def expected(rows: Sequence[Row]) -> dict[str, Any]:
+    """What one window's rows give."""
+    oldest = by_age(rows)
+    reals = [row.real for row in oldest if row.real is not None]
+    spread = variance(reals)
+    return {
+        "rows": len(rows),
+        "variance_whole": variance([row.whole for row in oldest if row.whole is not None]),
+        "variance": spread,
+        "deviation": None if spread is None else math.sqrt(spread),
+        "first": oldest[0].name,
+        "last": oldest[-1].whole,
+        "names": [row.name for row in oldest if row.name is not None][:LIMIT],
+        "wholes": [row.whole for row in oldest if row.whole is not None],
+        "top": top(oldest, K, "real", "name"),
+        "top_by_name": top(oldest, 1, "name", "real"),
+    }
+
+
+def windows(kind: str, rows: Sequence[Row]) -> dict[tuple[str, datetime], list[Row]]:
+    """Rows by sensor and start of the window."""
+    found: dict[tuple[str, datetime], list[Row]] = {}
+    if kind == "session":
+        for sensor in {row.reading.sensor for row in rows}:
+            mine = sorted((r for r in rows if r.reading.sensor == sensor), key=lambda r: r[1].at)
+            start = last = None
+            for row in mine:
+                if start is None or last is None or row.reading.at > last + 15 * SECOND:
+                    start = row.reading.at
+                last = row.reading.at
+                found.setdefault((sensor, start), []).append(row)
+        return found
+    every = MINUTE if kind == "tumbling" else 20 * SECOND
+    for row in rows:
+        latest = START + (row.reading.at - START) // every * every
+        for back in range(MINUTE // every):
+            key = (row.reading.sensor, latest - back * every)
+            found.setdefault(key, []).append(row)
+    return found
+
+
+def nearly(made: Any, wanted: Any) -> bool:
+    """Equal; floats to a relative 1e-9."""
+    if isinstance(made, float) and isinstance(wanted, float):
+        return made == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+    return made == wanted
+
+
+readings = st.tuples(
+    st.integers(-3, 8),
+    st.sampled_from("AB"),
+    st.none() | st.integers(-3, 3) | st.sampled_from([2**53 + 1, 10**9]),
+    st.none() | st.sampled_from([0.0, -1.5, 2.5, 1e9, 1e9 + 1]) | st.floats(-1e6, 1e6),
+    st.none() | st.sampled_from(["", "a", "b", "ab", "é"]),
+)
+streams = st.lists(readings, max_size=40)
+cuts = st.lists(st.integers(1, 12), min_size=1, max_size=5)
+
+
+def rows_of(moves: Sequence[tuple[int, str, int | None, float | None, str | None]]) -> list[Any]:
+    """Rows whose times wander forward, sometimes back; equal times are likely."""
+    at, made = START, []
+    for move, sensor, whole, real, name in moves:
+        at += move * 3 * SECOND
+        made.append({"sensor": sensor, "whole": whole, "real": real, "name": name, "at": at})
+    return made
+
+
+def run(
+    kind: str,
+    rows: Sequence[dict[str, Any]],
+    batches: Sequence[int] = (1_000,),
+    commit_records: int = 1_000,
+    crash_at: str | None = None,
+    keep_disk: bool = True,
+) -> TopologyDriver:
+    driver = TopologyDriver(
+        topology(kind), NOW, batches=batches, commit_records=commit_records, keep_disk=keep_disk
+    )
+    half = len(rows) // 2
+    driver.send("readings", *rows[:half])
+    if crash_at is None:
+        driver.send("readings", *rows[half:])
+    else:
+        with driver.crash(at=crash_at):
+            driver.send("readings", *rows[half:])
+            driver.end_of_input()
+        driver.process()
+    driver.end_of_input()
+    return driver
+
+
+def results(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, datetime], dict[str, Any]]:
+    return {
+        (row["sensor"], row["window_start"]): {name: row[name] for name in AGGREGATES}
+        for row in rows
+    }
+
+
+def differences(
+    made: dict[tuple[str, datetime], dict[str, Any]],
+    wanted: dict[tuple[str, datetime], dict[str, Any]],
+    same: Callable[[Any, Any], bool] = nearly,
+) -> list[str]:
+    if made.keys() != wanted.keys():
+        return [f"windows {sorted(made)} instead of {sorted(wanted)}"]
+    return [
+        f"{key} {name}: {made[key][name]!r} instead of {value!r}"
+        for key, row in wanted.items()
+        for name, value in row.items()
+        if not same(made[key][name], value)
+    ]
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+@settings(deadline=None, max_examples=40)
+@given(streams, cuts, st.integers(1, 20))
+def test_aggregates_are_what_plain_python_computes(
+    kind: str, moves: list[Any], batches: list[int], commit_records: int
+) -> None:
+    driver = run(kind, rows_of(moves), batches, commit_records)
+    log = driver.broker.partition(TopicPartition("readings", 0)).records
+    rows = [Row(at, Reading.model_validate_json(r.value or b"")) for at, r in log]
+    assert [row.offset for row in rows] == sorted({row.offset for row in rows})
+    wanted = {key: expected(mine) for key, mine in windows(kind, rows).items()}
+    assert differences(results(driver.read("summaries")), wanted) == []
+    assert differences(results(driver.files("summaries")), wanted) == []
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+@settings(deadline=None, max_examples=25)
+@given(streams, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
+def test_cuts_commits_and_crashes_are_unobservable_in_aggregates(
+    kind: str,
+    moves: list[Any],
+    batches: list[int],
+    commit_records: int,
+    point: str,
+    keep_disk: bool,
+) -> None:
+    rows = rows_of(moves)
+    whole = run(kind, rows)
+    crashed = run(kind, rows, batches, commit_records, crash_at=point, keep_disk=keep_disk)
+    made, wanted = results(crashed.read("summaries")), results(whole.read("summaries"))
+    assert differences(made, wanted) == []
