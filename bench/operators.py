@@ -47,7 +47,7 @@ from streamflow.demo.flights import flight_records
 from streamflow.edges.rocksdb import StateFolder
 from streamflow.engine.sync import run_sync
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
-from streamflow.topology import Stream
+from streamflow.stream import Stream
 from topologies.flights import Flight, scheduled
 
 HOUR = timedelta(hours=1)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
     from streamflow.rules import Rule
-    from streamflow.topology import Topology, source
+    from streamflow.stream import source
+    from streamflow.topology import Topology
     from streamflow.windows import Calendar, Hopping, Session, Tumbling
 
 __all__ = [
@@ -78,7 +79,8 @@ _HOMES = {
     "errors": ("StreamflowError", "TopologyError"),
     "event_time": ("header", "kafka_timestamp"),
     "rules": ("Rule",),
-    "topology": ("Topology", "source"),
+    "stream": ("source",),
+    "topology": ("Topology",),
     "windows": ("Calendar", "Hopping", "Session", "Tumbling"),
 }
 

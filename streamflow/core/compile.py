@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part, TopK
 from streamflow.core.plan import PartColumn, SinkPlan, TaskPlan, WindowPlan
 from streamflow.destinations import Drop, Parquet, PartitionBy, Topic
+from streamflow.edge import Edge, Exit
 from streamflow.errors import TopologyError
 from streamflow.event_time import LONGEST, durations_of
+from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
 from streamflow.stages import Dedup, Map
+from streamflow.stream import Source, Stream
 from streamflow.windows import micros
-
-if TYPE_CHECKING:
-    from streamflow.topology import Edge, Results, Source, Stream
 
 
 def compile_tasks(name: str, edges: Sequence[Edge]) -> tuple[TaskPlan, ...]:
@@ -306,8 +306,6 @@ def _check_passed(name: str, stream: Stream, edges: Sequence[Edge], *, windowed:
 
 
 def _exit_topic(name: str, of: Stream | Results, kind: str, edges: Sequence[Edge]) -> str | None:
-    from streamflow.topology import Exit
-
     mine = [
         e
         for e in edges
@@ -323,15 +321,11 @@ def _exit_topic(name: str, of: Stream | Results, kind: str, edges: Sequence[Edge
 
 
 def _stream_of(edge: Edge) -> Stream:
-    from streamflow.topology import Exit, Stream
-
     origin = edge.origin.of if isinstance(edge.origin, Exit) else edge.origin
     return origin if isinstance(origin, Stream) else origin.windowed.stream
 
 
 def _results_of(edge: Edge) -> Results | None:
-    from streamflow.topology import Exit, Results
-
     origin = edge.origin.of if isinstance(edge.origin, Exit) else edge.origin
     return origin if isinstance(origin, Results) else None
 

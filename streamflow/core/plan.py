@@ -20,7 +20,7 @@ from streamflow.stages import Dedup, Filter, Gate, Map, Stage
 from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
-    from streamflow.topology import Source
+    from streamflow.stream import Source
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,6 +121,12 @@ class WorkerUnderTest:
         """Every committed record of a topic of the topology."""
         return asyncio.run(self._read(self.prefix + topic))
 
+    def wait_until_committed(self, topic: str, partitions: int, offset: int) -> None:
+        """Wait for what a worker that has ended says it committed: it is visible a little later."""
+        deadline = time.monotonic() + 30
+        while (found := self.committed(topic, partitions)) != offset:
+            assert time.monotonic() < deadline, f"committed {found} of {topic}, not {offset}"
+
     def committed(self, topic: str, partitions: int) -> int:
         """The sum of the group's offsets on a topic."""
 
@@ -165,7 +171,7 @@ class WorkerUnderTest:
             tps = [KafkaTopicPartition(topic, p) for p in range(partitions)]
             consumer.assign(tps)
             await consumer.seek_to_beginning(*tps)
-            ends = await consumer.end_offsets(tps)
+            ends = await self._settled(consumer, tps)
             found: list[Record] = []
             while any([await consumer.position(tp) < end for tp, end in ends.items()]):
                 for rows in (await consumer.getmany(timeout_ms=200)).values():
@@ -173,6 +179,21 @@ class WorkerUnderTest:
             return found
         finally:
             await consumer.stop()
+
+    async def _settled(self, committed: Any, tps: list[KafkaTopicPartition]) -> Any:
+        """The ends of partitions in which no transaction is open.
+
+        A commit is answered before its marker is written: until then its records are not readable.
+        """
+        every = AIOKafkaConsumer(**self.connection, enable_auto_commit=False)
+        await every.start()
+        try:
+            deadline = time.monotonic() + 60
+            while (ends := await committed.end_offsets(tps)) != await every.end_offsets(tps):
+                assert time.monotonic() < deadline, f"a transaction stays open: {ends}"
+            return ends
+        finally:
+            await every.stop()
 
     async def _partitions(self, topic: str) -> int:
         async with KafkaAdmin(self.connection) as admin:

@@ -1,0 +1,50 @@
+"""The ways out of a topology: what leaves, and where to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamflow.destinations import Destination, Drop, Parquet, Topic
+from streamflow.errors import TopologyError
+
+if TYPE_CHECKING:
+    from streamflow.results import Results
+    from streamflow.stream import Stream
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """One way out: what leaves, and where to."""
+
+    origin: Stream | Results | Exit
+    destination: Destination
+
+
+@dataclass(frozen=True, eq=False)
+class Exit:
+    """A side on which records leave: the rejected of a stream, or the late of a window."""
+
+    of: Stream | Results
+    kind: str
+
+    def to(self, destination: Topic) -> Edge:
+        """Send them to a topic, with their original bytes and the reason."""
+        return edge_to(self, destination, Topic)
+
+    def drop(self) -> Edge:
+        """Lose them on purpose; they are counted."""
+        return Edge(self, Drop())
+
+    def __str__(self) -> str:
+        return f"the {self.kind} side of {self.of}"
+
+
+def edge_to(
+    origin: Stream | Results | Exit, destination: Any, *kinds: type[Topic | Parquet]
+) -> Edge:
+    """The edge; raises `TopologyError` for a destination of another kind."""
+    if not isinstance(destination, kinds):
+        options = " or ".join(f"{kind.__name__.lower()}(...)" for kind in kinds)
+        raise TopologyError(f"{origin}.to({destination!r}): give it a {options}")
+    return Edge(origin, destination)

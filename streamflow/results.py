@@ -1,0 +1,81 @@
+"""Streams in windows, and the results of their aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from streamflow.aggregates import Aggregate
+from streamflow.destinations import Parquet, Topic
+from streamflow.edge import Edge, Exit, edge_to
+from streamflow.errors import TopologyError
+from streamflow.schema import TIMESTAMP, arrow_schema
+from streamflow.windows import Window
+
+if TYPE_CHECKING:
+    from streamflow.stream import Stream
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """A stream in windows; only `aggregate` can follow."""
+
+    stream: Stream
+    window: Window
+    by: tuple[str, ...]
+    grace: timedelta
+
+    def aggregate(self, model: type[BaseModel], **aggregates: Aggregate) -> Results:
+        """One final row per window and group, as `model` declares it.
+
+        `model` has the grouping fields, `window_start`, and one field per aggregate.
+        """
+        return Results(self, model, MappingProxyType(dict(aggregates)))
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Results of windows. `late` is the side of records that came after their window's end."""
+
+    windowed: Windowed
+    model: type[BaseModel]
+    aggregates: Mapping[str, Aggregate]
+    schema: pa.Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        made = {*self.windowed.by, "window_start", *self.aggregates}
+        schema = arrow_schema(self.model)
+        if set(schema.names) != made:
+            has = f"{self.model.__name__} has {sorted(schema.names)}"
+            raise TopologyError(f"aggregate() makes {sorted(made)}, but {has}")
+        for name, aggregate in self.aggregates.items():
+            if aggregate.field is not None:
+                self.windowed.stream.need(
+                    f"{type(aggregate).__name__}() as {name}", aggregate.field
+                )
+        if schema.field("window_start").type != TIMESTAMP:
+            raise TopologyError(f"{self.model.__name__}.window_start must be an AwareDatetime")
+        object.__setattr__(self, "schema", schema)
+
+    def __str__(self) -> str:
+        return repr(self.name)
+
+    @property
+    def name(self) -> str:
+        """The operator's name, from source and model: state survives an inserted stage."""
+        return f"{self.windowed.stream.source.topic}.{self.model.__name__.lower()}"
+
+    @property
+    def late(self) -> Exit:
+        """Records that came after their window was closed."""
+        return Exit(self, "late")
+
+    def to(self, destination: Topic | Parquet) -> Edge:
+        """Send results on, to a topic keyed by group and window start, or to a table."""
+        return edge_to(self, destination, Topic, Parquet)

@@ -1,0 +1,250 @@
+"""Records of a source and what happens to them on their way: `source(...)` gives a `Stream`.
+
+Each stage gives a `Stream` again; `window` gives a `Windowed`, whose only method is `aggregate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from streamflow.destinations import Drop, Parquet, Topic
+from streamflow.edge import Edge, Exit, edge_to
+from streamflow.errors import TopologyError
+from streamflow.event_time import EventTime, MissingEventTime, check_event_time
+from streamflow.results import Windowed
+from streamflow.rules import Rule
+from streamflow.schema import Contract
+from streamflow.stages import (
+    Dedup,
+    Expression,
+    Gate,
+    Map,
+    Stage,
+    filter_stage,
+    map_stage,
+    with_lineage,
+)
+from streamflow.windows import Window, micros
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A topic of records that keep to one contract; see `source`."""
+
+    topic: str
+    contract: Contract
+    key: str | None
+    event_time: EventTime
+    missing_event_time: MissingEventTime
+    out_of_orderness: timedelta
+    max_future: timedelta | None
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Records of a source that came through all stages so far."""
+
+    source: Source
+    stages: tuple[Stage, ...] = ()
+
+    def __str__(self) -> str:
+        return repr(self.source.topic)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns that stages, windows and sinks can use."""
+        return with_lineage(self._fields)
+
+    @property
+    def model(self) -> type[BaseModel]:
+        """The model of its rows."""
+        maps = [stage for stage in self.stages if isinstance(stage, Map)]
+        return maps[-1].model if maps else self.source.contract.model
+
+    @property
+    def key(self) -> str | None:
+        """The field that holds the record's key; a map has to take it over under its name."""
+        key = self.source.key
+        for stage in self.stages:
+            if isinstance(stage, Map) and key is not None:
+                taken = key in stage.schema.names and key not in stage.columns
+                key = key if taken else None
+        return key
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of all gates."""
+        gates = [stage for stage in self.stages if isinstance(stage, Gate)]
+        return tuple(rule for gate in gates for rule, _ in gate.rules)
+
+    @property
+    def rejected(self) -> Exit:
+        """What is not a record of the contract, or breaks a rule that rejects."""
+        return Exit(self, "rejected")
+
+    def nullable(self, name: str) -> bool:
+        """Can this column be null? The key cannot: it is compared with the record's key."""
+        return name != self.key and self.schema.field(name).nullable
+
+    def gate(self, *rules: Rule) -> Stream:
+        """Check rules on each record; see `Rule` for what breaking one means."""
+        names = [rule.name for rule in (*self.rules, *rules)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise TopologyError(f"gate on {self}: two rules are named {twice[0]!r}")
+        for rule in rules:
+            if self.key is not None and rule.field == self.key:
+                raise TopologyError(
+                    f"gate on {self}: rule {rule.name!r} would mend {self.key!r}, which the topic "
+                    "is keyed by, and move rows to groups of other partitions; reject them instead"
+                )
+        made = tuple((rule, rule.compiled(self.schema)) for rule in rules)
+        before = self.stages[:-1] if self.stages else ()
+        last = self.stages[-1] if self.stages else None
+        if isinstance(last, Gate):
+            return Stream(self.source, (*before, Gate((*last.rules, *made))))
+        return Stream(self.source, (*self.stages, Gate(made)))
+
+    def filter(self, condition: Expression) -> Stream:
+        """Keep the records on which a condition is true, and drop the others: as SQL's WHERE, also
+        those on which it is NULL. Dropped records are counted, and do move the watermark.
+
+        Args:
+            condition: SQL, as in a `Rule`, or a function from a `pa.RecordBatch` to truth values.
+        """
+        stage = filter_stage(condition, self.schema, f"filter on {self}")
+        return Stream(self.source, (*self.stages, stage))
+
+    def map(self, model: type[BaseModel], **columns: Expression) -> Stream:
+        """Make rows of another model: select, rename, compute, fill and cast in one step.
+
+        Each field of `model` is computed by the expression of its name, SQL or a function from a
+        `pa.RecordBatch` to a column; without one, the stream's field of that name is taken over.
+        Values are cast to the field's type without loss. A row on which that fails, or which has a
+        null where the model allows none, leaves on the rejected side. An expression must look at
+        each row alone.
+
+        Args:
+            model: What the rows are from here on; a table has its fields, a topic gets its JSON.
+            columns: Expressions by field.
+        """
+        stage = map_stage(model, columns, self.schema, f"map on {self}")
+        return Stream(self.source, (*self.stages, stage))
+
+    def dedup(self, *keys: str, within: timedelta) -> Stream:
+        """Pass the first record of each key, and drop the others that come within a time.
+
+        A record is a duplicate when its event time is before that of the record that passed
+        `+ within`, or older than it; a key is forgotten when the watermark, as this stage sees it,
+        is there too. Put it after the gates: a record that passes here and is rejected later still
+        makes the next of its key a duplicate. Keys that are remembered are in the state, about 60
+        bytes each; dropped records are counted, and do move the watermark.
+        """
+        if not keys or within <= timedelta(0):
+            raise TopologyError(f"dedup on {self}: name its keys, and a time above zero")
+        for name in keys:
+            self.need("dedup", name)
+            kind = self.schema.field(name).type
+            if pa.types.is_nested(kind):
+                raise TopologyError(f"dedup on {self}: cannot compare {name!r}, which is {kind}")
+        stage = Dedup(keys, micros(within))
+        if stage.name in [one.name for one in self.stages if isinstance(one, Dedup)]:
+            raise TopologyError(f"dedup on {self}: it is there already by {list(keys)}")
+        return Stream(self.source, (*self.stages, stage))
+
+    def window(
+        self, window: Window, *, by: str | tuple[str, ...], grace: timedelta = timedelta(0)
+    ) -> Windowed:
+        """Group records by fields and event-time windows; late is later than `grace`."""
+        groups = (by,) if isinstance(by, str) else by
+        for name in groups:
+            self.need("window", name)
+            kind = self.schema.field(name).type
+            if pa.types.is_nested(kind):
+                raise TopologyError(f"window on {self}: cannot group by {name!r}, which is {kind}")
+        key = self.key
+        if key is None or key not in groups:
+            raise TopologyError(
+                f"window on {self}: grouping by {list(groups)} does not contain the topic's key "
+                f"{self.source.key!r}, so results would be partial per partition; group by it too"
+            )
+        if grace < timedelta(0):
+            raise TopologyError(f"window on {self}: grace {grace} is below zero")
+        return Windowed(self, window, groups, grace)
+
+    def to(self, destination: Topic | Parquet) -> Edge:
+        """Send the records on: to a topic with their original bytes, or to a table as rows."""
+        if isinstance(destination, Parquet):
+            for part in destination.partition_by:
+                self.need(f"parquet({destination.path!r})", part.column)
+        return edge_to(self, destination, Topic, Parquet)
+
+    def drop(self) -> Edge:
+        """Lose them on purpose, where only the rejected matter; they are counted."""
+        return Edge(self, Drop())
+
+    def need(self, step: str, name: str) -> None:
+        """Raises `TopologyError` unless its rows have this column."""
+        if name not in self.schema.names:
+            has = sorted(self._fields.names)
+            raise TopologyError(
+                f"{step}: {self.model.__name__} has no field {name!r}; it has {has}"
+            )
+
+    @property
+    def _fields(self) -> pa.Schema:
+        maps = [stage for stage in self.stages if isinstance(stage, Map)]
+        return maps[-1].schema if maps else self.source.contract.schema
+
+
+def source(
+    topic: Topic,
+    model: type[BaseModel],
+    *,
+    key: str | None = None,
+    event_time: EventTime | None = None,
+    missing_event_time: MissingEventTime = "dead_letter",
+    out_of_orderness: timedelta = timedelta(0),
+    max_future: timedelta | None = None,
+) -> Stream:
+    """A topic whose values are JSON documents of `model`.
+
+    Args:
+        topic: The topic to read.
+        model: The contract of its values.
+        key: The field that the topic is keyed by, as UTF-8 text. Every record's key is compared
+            with it; one that differs leaves on the rejected side.
+        event_time: When it happened: an AwareDatetime field, or a function from a `pa.RecordBatch`
+            of the fields to a column of timestamps with a zone; tried on zero rows; or
+            `kafka_timestamp()` or `header(name)`. Never left out.
+        missing_event_time: What a record without one gets, wherever it should come from:
+            `"dead_letter"`, or `"ingest_time"`, the time at which the record was fetched. One that
+            cannot be read or computed is a dead letter in any case.
+        out_of_orderness: How far event time may run back: the watermark is the largest event time
+            so far less this.
+        max_future: How far event time may be ahead of the time at which its record is fetched. One
+            that is further ahead leaves on the rejected side and moves no watermark. Without it a
+            single such record closes every window.
+    """
+    contract = Contract(model)
+    if key is not None and key not in contract.schema.names:
+        raise TopologyError(
+            f"source({topic.name!r}): {model.__name__} has no field {key!r} to be keyed by; "
+            f"it has {sorted(contract.schema.names)}"
+        )
+    if event_time is None:
+        raise TopologyError(
+            f"source({topic.name!r}): event_time is missing; name the AwareDatetime field of "
+            f"{model.__name__} that says when it happened, or a function that makes that time"
+        )
+    check_event_time(f"source({topic.name!r})", event_time, missing_event_time, contract)
+    if out_of_orderness < timedelta(0):
+        raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
+    if max_future is not None and max_future < timedelta(0):
+        raise TopologyError(f"source({topic.name!r}): max_future is below zero")
+    times = (event_time, missing_event_time, out_of_orderness, max_future)
+    return Stream(Source(topic.name, contract, key, *times))
