@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streamflow.event_time import header, kafka_timestamp
     from streamflow.rules import Rule
     from streamflow.stream import source
+    from streamflow.thresholds import Threshold
     from streamflow.topology import Topology
     from streamflow.windows import Calendar, Hopping, Session, Tumbling
 
@@ -46,6 +47,7 @@ __all__ = [
     "StdDev",
     "StreamflowError",
     "Sum",
+    "Threshold",
     "TopK",
     "Topology",
     "TopologyError",
@@ -80,6 +82,7 @@ _HOMES = {
     "event_time": ("header", "kafka_timestamp"),
     "rules": ("Rule",),
     "stream": ("source",),
+    "thresholds": ("Threshold",),
     "topology": ("Topology",),
     "windows": ("Calendar", "Hopping", "Session", "Tumbling"),
 }

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from streamflow.errors import TopologyError
 from streamflow.sql import compile_condition
+from streamflow.thresholds import Threshold
 
 Severity = Literal["info", "warning", "error", "critical"]
 Action = Literal["dead_letter", "tag", "drop"]
@@ -39,6 +40,7 @@ class Rule:
             leave and be counted, sent nowhere.
         fix: A field and a function from a `pa.RecordBatch` of the broken rows to its new column.
         default: A field and its new value.
+        threshold: How often it may be broken, and what happens then, beside all this.
 
     After `fix` and `default` the condition is looked at again: a row that still breaks it is a
     dead letter, any other passes with `<name>:fixed` in `_warnings`.
@@ -50,6 +52,7 @@ class Rule:
     action: Action | None = None
     fix: tuple[str, Condition] | None = None
     default: tuple[str, Any] | None = None
+    threshold: Threshold | None = None
 
     def __post_init__(self) -> None:
         where = f"rule {self.name!r}"
@@ -64,6 +67,8 @@ class Rule:
         if len(given) > 1:
             raise TopologyError(f"{where}: has {' and '.join(given)}; leave one")
         self._check_pair(where)
+        if self.threshold is not None and self.threshold.name is not None:
+            raise TopologyError(f"{where}: its threshold has the rule's name; leave the other out")
 
     @property
     def outcome(self) -> Literal["dead_letter", "tag", "drop", "fix"]:

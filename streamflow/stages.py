@@ -1,6 +1,7 @@
 """The stages of a stream as values: what happens to each record between its source and its exits.
 
-A stage looks at each row alone, so that how a partition was cut into micro-batches cannot be seen.
+A stage looks at each row alone, or at the rows before it in its partition, so that how a partition
+was cut into micro-batches cannot be seen.
 A function is given a `pa.RecordBatch` and gives one value per row; it is tried on zero rows when
 the topology is built.
 """
@@ -19,15 +20,26 @@ from streamflow.errors import TopologyError
 from streamflow.rules import Condition, Rule, tried
 from streamflow.schema import EVENT_TIME, LINEAGE, arrow_schema
 from streamflow.sql import compile_condition
+from streamflow.thresholds import Threshold
 
 Expression = str | Callable[[pa.RecordBatch], Any]
 
 
+@dataclass(frozen=True)
+class Watch:
+    """A threshold of a gate: on how often its rule `rule` is broken, or with None any of them."""
+
+    name: str
+    rule: str | None
+    threshold: Threshold
+
+
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """Rules and what each is compiled to."""
+    """Rules and what each is compiled to, and the thresholds that are held against them."""
 
     rules: tuple[tuple[Rule, Condition], ...]
+    watches: tuple[Watch, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +85,20 @@ class Dedup:
 
 
 Stage = Gate | Filter | Map | Dedup
+
+
+def gate_stage(
+    rules: tuple[Rule, ...], threshold: Threshold | None, schema: pa.Schema, where: str
+) -> Gate:
+    """Raises `TopologyError` when a rule does not compile, or there is none to hold a threshold
+    against.
+    """
+    if threshold is not None and not rules:
+        raise TopologyError(f"{where}: a threshold needs a rule to be held against")
+    watches = [Watch(rule.name, rule.name, rule.threshold) for rule in rules if rule.threshold]
+    if threshold is not None:
+        watches.append(Watch(threshold.name or "gate", None, threshold))
+    return Gate(tuple((rule, rule.compiled(schema)) for rule in rules), tuple(watches))
 
 
 def filter_stage(condition: Expression, schema: pa.Schema, where: str) -> Filter:

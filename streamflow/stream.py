@@ -25,9 +25,11 @@ from streamflow.stages import (
     Map,
     Stage,
     filter_stage,
+    gate_stage,
     map_stage,
     with_lineage,
 )
+from streamflow.thresholds import Threshold
 from streamflow.windows import Window, micros
 
 
@@ -78,8 +80,7 @@ class Stream:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules of all gates."""
-        gates = [stage for stage in self.stages if isinstance(stage, Gate)]
-        return tuple(rule for gate in gates for rule, _ in gate.rules)
+        return tuple(rule for gate in self._gates for rule, _ in gate.rules)
 
     @property
     def rejected(self) -> Exit:
@@ -90,24 +91,37 @@ class Stream:
         """Can this column be null? The key cannot: it is compared with the record's key."""
         return name != self.key and self.schema.field(name).nullable
 
-    def gate(self, *rules: Rule) -> Stream:
-        """Check rules on each record; see `Rule` for what breaking one means."""
-        names = [rule.name for rule in (*self.rules, *rules)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise TopologyError(f"gate on {self}: two rules are named {twice[0]!r}")
+    def gate(self, *rules: Rule, threshold: Threshold | None = None) -> Stream:
+        """Check rules on each record; see `Rule` for what breaking one means.
+
+        Args:
+            rules: In the order in which they are looked at.
+            threshold: How many records may break any of these rules, and what happens then.
+        """
+        where = f"gate on {self}"
         for rule in rules:
             if self.key is not None and rule.field == self.key:
                 raise TopologyError(
-                    f"gate on {self}: rule {rule.name!r} would mend {self.key!r}, which the topic "
+                    f"{where}: rule {rule.name!r} would mend {self.key!r}, which the topic "
                     "is keyed by, and move rows to groups of other partitions; reject them instead"
                 )
-        made = tuple((rule, rule.compiled(self.schema)) for rule in rules)
-        before = self.stages[:-1] if self.stages else ()
+        made = gate_stage(rules, threshold, self.schema, where)
+        gates = [*self._gates, made]
+        names = [rule.name for gate in gates for rule, _ in gate.rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise TopologyError(f"{where}: two rules are named {twice[0]!r}")
+        names += [watch.name for gate in gates for watch in gate.watches if watch.rule is None]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise TopologyError(
+                f"{where}: its threshold is named {twice[0]!r}, as something else is; give it a "
+                "name=... of its own"
+            )
         last = self.stages[-1] if self.stages else None
-        if isinstance(last, Gate):
-            return Stream(self.source, (*before, Gate((*last.rules, *made))))
-        return Stream(self.source, (*self.stages, Gate(made)))
+        if isinstance(last, Gate) and not (last.watches or made.watches):
+            return Stream(self.source, (*self.stages[:-1], Gate((*last.rules, *made.rules))))
+        return Stream(self.source, (*self.stages, made))
 
     def filter(self, condition: Expression) -> Stream:
         """Keep the records on which a condition is true, and drop the others: as SQL's WHERE, also
@@ -194,6 +208,10 @@ class Stream:
             raise TopologyError(
                 f"{step}: {self.model.__name__} has no field {name!r}; it has {has}"
             )
+
+    @property
+    def _gates(self) -> list[Gate]:
+        return [stage for stage in self.stages if isinstance(stage, Gate)]
 
     @property
     def _fields(self) -> pa.Schema:

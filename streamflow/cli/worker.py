@@ -41,6 +41,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of local states.")
 @click.option("--worker-id", help="Names this worker's state folder; one per worker and machine.")
 @click.option("--until-end", is_flag=True, help="Stop when all there is at the start is done.")
+@click.option("--resume", is_flag=True, help="Go on where a gate has stopped before.")
 @click.option("--commit-interval", metavar="SECONDS", help="Between commits at the most.")
 @click.option("--web-port", type=int, help="Serve /live on this port of loopback.")
 @click.option(
@@ -51,12 +52,13 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
     help="Level of the log.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
-def command(topology: str, log_level: str, as_json: bool, until_end: bool, **given: Any) -> None:
+def command(topology: str, log_level: str, as_json: bool, **given: Any) -> None:
     """Run TOPOLOGY, a module such as topologies.flights, until it is told to stop."""
     set_up_log(log_level)
     faulthandler.register(signal.SIGUSR1)  # for whoever asks what a worker is doing
     warn_of_unknown_variables()
-    settings = Settings.load(until_end=until_end or None, **given)
+    flags = {name: given.pop(name) or None for name in ("until_end", "resume")}
+    settings = Settings.load(**flags, **given)
     loaded = load_topology(topology)
     refuse_folders(loaded, settings)
     refuse_address(settings)

@@ -9,6 +9,7 @@ replays after a crash cannot be seen in what comes out; and every record is in o
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.aggregate import finish, partial
+from streamflow.core.breaker import half_open
 from streamflow.core.chain import Chained, chain
 from streamflow.core.close import close
 from streamflow.core.decode import Decoded, decode
@@ -28,9 +30,15 @@ from streamflow.schema import EVENT_TIME
 
 
 def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch) -> Step:
-    """Take one micro-batch, which starts at the state's position."""
+    """Take one micro-batch, which starts at the state's position.
+
+    Where a threshold stops the partition, the step ends before the batch does, after the row that
+    tripped it.
+    """
     decoded = decode(plan, batch)
     passed = chain(plan, batch, decoded, state, view)
+    if passed.stop is not None and passed.stop < batch.stop:
+        return advance(plan, state, view, batch.cut(batch.start, passed.stop))
     moving = _moving(decoded, passed)
     watermarks = _watermarks(plan, state, moving, passed.rows)
     times = _micros(passed.rows)
@@ -63,6 +71,13 @@ def end_of_input(plan: TaskPlan, state: TaskState, view: StateView, tp: TopicPar
     """Declare the partition's input complete: the watermark is infinite and every window closes."""
     ended = replace(state, ended=state.position)
     return _close(plan, state, Step(ended, state.position, state.position), view, tp)
+
+
+def resume(state: TaskState, names: Iterable[str], now_ms: int) -> Step:
+    """Decide that a partition which these thresholds have stopped goes on, half open."""
+    after = {name: half_open(state.breakers[name], now_ms) for name in names}
+    at = state.position
+    return Step(replace(state, breakers={**state.breakers, **after}), at, at)
 
 
 def _forwarded(

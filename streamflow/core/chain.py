@@ -29,7 +29,8 @@ class Chained:
     """Rows that came through with the place of their record in the micro-batch; and what did not.
 
     `rules` counts what each rule and filter did; `dropped` rows were left out on purpose. `state`
-    has what deduplications remember.
+    has what deduplications and thresholds remember. `stop` is an offset before the end of the
+    micro-batch where a threshold has stopped the partition, or None; all else is then for nothing.
     """
 
     rows: Rows
@@ -38,6 +39,7 @@ class Chained:
     rules: Counter[str]
     dropped: int
     state: TaskState
+    stop: int | None = None
 
 
 def chain(
@@ -66,7 +68,8 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
     known = earlier.null_count < len(earlier)
     if known:
         rows = rows.append_column("__earlier", earlier)
-    gated = gate(stage, batch, Decoded(rows, state.places, state.rejects))
+    decoded = Decoded(rows, state.places, state.rejects)
+    gated = gate(stage, batch, decoded, state.state.breakers)
     rows = gated.rows
     if known:
         rows = _joined(rows, rows.column("__earlier"), rows.column(WARNINGS.name))
@@ -78,6 +81,8 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
         rejects=gated.rejects,
         rules=rules,
         dropped=state.dropped + gated.dropped,
+        state=replace(state.state, breakers=gated.breakers),
+        stop=min((stop for stop in (state.stop, gated.stop) if stop is not None), default=None),
     )
 
 

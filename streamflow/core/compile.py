@@ -20,7 +20,7 @@ from streamflow.errors import TopologyError
 from streamflow.event_time import LONGEST, durations_of
 from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
-from streamflow.stages import Dedup, Map
+from streamflow.stages import Dedup, Gate, Map
 from streamflow.stream import Source, Stream
 from streamflow.windows import micros
 
@@ -151,6 +151,13 @@ def _check_durations(name: str, stream: Stream, results: Sequence[Results]) -> N
     given = [("out_of_orderness", micros(source.out_of_orderness))]
     given += [("max_future", micros(source.max_future or timedelta(0)))]
     given += [(stage.name, stage.within) for stage in stream.stages if isinstance(stage, Dedup)]
+    given += [
+        (f"{what} of the threshold {watch.name!r}", micros(length))
+        for stage in stream.stages
+        if isinstance(stage, Gate)
+        for watch in stage.watches
+        for what, length in watch.threshold.durations.items()
+    ]
     for result in results:
         lengths = {"grace": result.windowed.grace, **durations_of(result.windowed.window)}
         given += [(f"{what} in {result}", micros(length)) for what, length in lengths.items()]

@@ -1,25 +1,28 @@
 """Second stage: the rules. A row that breaks one leaves, is tagged, or gets another value.
 
 Rules are looked at in order, each on all rows at once, and see what fixes before them have made.
-Where no row breaks a rule, nothing is done beyond computing its condition.
+Where no row breaks a rule, nothing is done beyond computing its condition. Then thresholds are held
+against what was found (`breaker.py`), and rows that come while one is open are routed away.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
+from streamflow.core.breaker import Came, judge
 from streamflow.core.decode import Decoded
 from streamflow.core.halving import each_alone
-from streamflow.core.step import Raw, Reject
+from streamflow.core.step import Breaker, Raw, Reject
 from streamflow.rules import Condition, Rule, one_per_row
-from streamflow.schema import WARNINGS
-from streamflow.stages import Gate
+from streamflow.schema import EVENT_TIME, WARNINGS
+from streamflow.stages import Gate, Watch
 
 Rows = pa.RecordBatch
 
@@ -29,8 +32,12 @@ class Gated:
     """Rows that passed, with their warnings, and what became of the others.
 
     `rejects` are all so far, `rules` is how often each rule was broken, and, as `<name>:fixed`, how
-    many rows its fix or default has mended. `dropped` rows were left out by rules that drop, so
-    rows in = rows + new rejects + dropped.
+    many rows its fix or default has mended; of thresholds, how often each has `:tripped` and
+    `:resumed`, and how many rows it has `:routed`. `dropped` rows were left out by rules that drop,
+    so rows in = rows + new rejects + dropped.
+
+    `breakers` are what is remembered of the thresholds. `stop` is the offset after the row that
+    tripped one that blocks: what comes from there on has to be left to another time.
     """
 
     rows: Rows
@@ -38,83 +45,175 @@ class Gated:
     rejects: list[Reject]
     rules: Counter[str]
     dropped: int
+    breakers: Mapping[str, Breaker]
+    stop: int | None
 
 
-def gate(plan: Gate, batch: MicroBatch, decoded: Decoded) -> Gated:
+def gate(plan: Gate, batch: MicroBatch, decoded: Decoded, breakers: Mapping[str, Breaker]) -> Gated:
     """Check every rule on every row. The first rule that makes a row leave is its reason.
 
     A condition that cannot be computed on a row, as by an overflow, counts as broken there.
     """
     passage = _Passage(batch, decoded.rows, decoded.places, list(decoded.rejects))
-    for rule, condition in plan.rules if decoded.rows.num_rows else ():
-        bad, why = _broken(condition, passage.rows)
-        if bad is not None:
-            passage.take(rule, condition, bad, why)
-    return passage.end()
+    if decoded.rows.num_rows:
+        for rule, condition in plan.rules:
+            bad, why = _broken(condition, passage.rows)
+            if bad is not None:
+                passage.judge(rule, condition, bad, why)
+        breakers = passage.watch(plan.watches, breakers)
+    return passage.end(breakers)
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """The rows that break a rule, those of them that leave by it and why, and those it has fixed.
+
+    A row that has left by an earlier rule does not leave again.
+    """
+
+    rule: Rule
+    bad: pa.Array
+    leaving: pa.Array | None = None
+    why: dict[int, str] = field(default_factory=dict[int, str])
+    fixed: pa.Array | None = None
 
 
 @dataclass
 class _Passage:
-    """The rows on their way through the rules; `gone` is true for those that have left."""
+    """The rows on their way through the rules; `gone` is true for those that have left.
+
+    Rules are held against all rows first, since thresholds decide later, by what was found, which
+    rows came to the rules at all: `stays` is false for those that are routed away.
+    """
 
     batch: MicroBatch
     rows: Rows
     places: pa.Array
     rejects: list[Reject]
     gone: pa.Array | None = None
+    stays: pa.Array | None = None
     dropped: int = 0
+    verdicts: list[_Verdict] = field(default_factory=list[_Verdict])
     tags: list[tuple[str, pa.Array]] = field(default_factory=list[tuple[str, pa.Array]])
     counts: Counter[str] = field(default_factory=Counter[str])
+    stop: int | None = None
 
-    def take(self, rule: Rule, condition: Condition, bad: pa.Array, why: dict[int, str]) -> None:
-        """Do with the rows that break a rule what it says."""
-        self.counts[rule.name] += bad.true_count
+    def judge(self, rule: Rule, condition: Condition, bad: pa.Array, why: dict[int, str]) -> None:
+        """Find what becomes of the rows that break a rule."""
         if rule.outcome == "tag":
-            self.tags.append((rule.name, bad))
+            self.verdicts.append(_Verdict(rule, bad))
             return
-        new = bad if self.gone is None else pc.and_not(bad, self.gone)
+        new, fixed = bad if self.gone is None else pc.and_not(bad, self.gone), None
         if rule.outcome == "fix" and new.true_count:
-            new, why = self._fix(rule, condition, new)
-        if rule.outcome == "drop":
-            self.dropped += new.true_count
-        else:
-            self._reject(rule, new, why)
+            new, why, fixed = self._fix(rule, condition, new)
+        self.verdicts.append(_Verdict(rule, bad, new, why, fixed))
         self.gone = new if self.gone is None else pc.or_(self.gone, new)
 
     def _fix(
         self, rule: Rule, condition: Condition, new: pa.Array
-    ) -> tuple[pa.Array, dict[int, str]]:
-        """Give these rows their new values; which of them break the rule even so, and why."""
+    ) -> tuple[pa.Array, dict[int, str], pa.Array | None]:
+        """Give these rows their new values: which of them break the rule even so, and why; and
+        which do not.
+        """
         assert rule.field is not None
         values, why = _mend(rule, rule.field, condition, self.rows.filter(new))
-        at = pc.indices_nonzero(new)
+        at, fixed = pc.indices_nonzero(new), None
         good = pc.invert(_mask(len(at), why))
         if good.true_count:
-            fixed, name = pc.replace_with_mask(new, new, good), f"{rule.name}:fixed"
+            fixed = pc.replace_with_mask(new, new, good)
             self.rows = _with_values(self.rows, rule.field, fixed, values.filter(good))
-            self.tags.append((name, fixed))
-            self.counts[name] += good.true_count
             new = pc.and_not(new, fixed)
-        return new, {at[row].as_py(): words for row, words in why.items()}
+        return new, {at[row].as_py(): words for row, words in why.items()}, fixed
 
-    def _reject(self, rule: Rule, new: pa.Array, why: dict[int, str]) -> None:
+    def watch(
+        self, watches: Collection[Watch], before: Mapping[str, Breaker]
+    ) -> Mapping[str, Breaker]:
+        """Hold thresholds against what was found; their states after all rows."""
+        if not watches:
+            return before
+        times = pc.cast(self.rows.column(EVENT_TIME.name), pa.int64())
+        came = Came(times, self.rows.column("_offset"), self.batch.fetched)
+        after = dict(before)
+        for watch in watches:
+            known = before.get(watch.name)
+            judged = judge(watch.threshold, known, self._bad(watch.rule), came)
+            after[watch.name] = judged.breaker
+            self._count(f"{watch.name}:tripped", judged.tripped)
+            self._count(f"{watch.name}:resumed", judged.resumed)
+            if watch.threshold.action == "route":
+                self._route(watch, judged.open_since(self.rows.num_rows))
+            if judged.stop is not None:
+                stop = came.offsets[judged.stop].as_py() + 1
+                self.stop = stop if self.stop is None else min(self.stop, stop)
+        return after
+
+    def _bad(self, rule: str | None) -> pa.Array:
+        """True for each row that breaks this rule, or any."""
+        found = [one.bad for one in self.verdicts if rule in (None, one.rule.name)]
+        return reduce(pc.or_, found, _mask(self.rows.num_rows, ()))
+
+    def _route(self, watch: Watch, since: pa.Array) -> None:
+        """Refuse rows that came while a threshold was open; the first that was is the reason."""
+        closed = pc.is_null(since)
+        new = self._staying(pc.invert(closed))
+        self._count(f"{watch.name}:routed", new.true_count)
+        what = "its rules were" if watch.rule is None else f"rule {watch.rule!r} was"
+        for row in pc.indices_nonzero(new).to_pylist():
+            raw = Raw.of(self.batch, self.places[row].as_py())
+            words = (
+                f"the gate is open since offset {since[row].as_py()}, where {what} broken by "
+                f"{watch.threshold.limit}"
+            )
+            self.rejects.append(Reject(raw, "gate", "gate-tripped", words, rule=watch.name))
+        self.stays = self._staying(closed)
+
+    def end(self, breakers: Mapping[str, Breaker]) -> Gated:
+        """What came through, and what did not."""
+        for verdict in self.verdicts:
+            self._settle(verdict)
+        warnings = _warnings(self.rows.num_rows, self.tags)
+        rows, places = self.rows.append_column(WARNINGS, warnings), self.places
+        passed = None if self.gone is None else pc.invert(self.gone)
+        if self.stays is not None:
+            passed = self.stays if passed is None else pc.and_(passed, self.stays)
+        if passed is not None:
+            rows, places = rows.filter(passed), places.filter(passed)
+        return Gated(rows, places, self.rejects, self.counts, self.dropped, breakers, self.stop)
+
+    def _settle(self, verdict: _Verdict) -> None:
+        """Do with the rows that break a rule what it says, but for those that are routed away."""
+        rule, bad = verdict.rule, self._staying(verdict.bad)
+        self._count(rule.name, bad.true_count)
+        if rule.outcome == "tag":
+            self.tags.append((rule.name, bad))
+            return
+        if verdict.fixed is not None:
+            fixed = self._staying(verdict.fixed)
+            self.tags.append((f"{rule.name}:fixed", fixed))
+            self._count(f"{rule.name}:fixed", fixed.true_count)
+        assert verdict.leaving is not None
+        leaving = self._staying(verdict.leaving)
+        if rule.outcome == "drop":
+            self.dropped += leaving.true_count
+        else:
+            self._reject(rule, leaving, verdict.why)
+
+    def _staying(self, mask: pa.Array) -> pa.Array:
+        return mask if self.stays is None else pc.and_(mask, self.stays)
+
+    def _count(self, name: str, rows: int) -> None:
+        if rows:
+            self.counts[name] += rows
+
+    def _reject(self, rule: Rule, leaving: pa.Array, why: dict[int, str]) -> None:
         condition = rule.condition if isinstance(rule.condition, str) else "its condition"
         message = f"breaks rule {rule.name!r}: {condition}"
-        for row in pc.indices_nonzero(new).to_pylist():
+        for row in pc.indices_nonzero(leaving).to_pylist():
             raw = Raw.of(self.batch, self.places[row].as_py())
             words = message + why.get(row, "")
             self.rejects.append(
                 Reject(raw, "gate", "rule", words, rule.field or "", rule.name, rule.severity)
             )
-
-    def end(self) -> Gated:
-        """What came through, and what did not."""
-        warnings = _warnings(self.rows.num_rows, self.tags)
-        rows, places = self.rows.append_column(WARNINGS, warnings), self.places
-        if self.gone is not None:
-            passed = pc.invert(self.gone)
-            rows, places = rows.filter(passed), places.filter(passed)
-        return Gated(rows, places, self.rejects, self.counts, self.dropped)
 
 
 def _mend(

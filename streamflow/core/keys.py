@@ -9,12 +9,15 @@ lie together.
 from __future__ import annotations
 
 import struct
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from streamflow.core.step import TaskState
+from streamflow.core.step import Breaker, TaskState
 from streamflow.errors import StateDamaged
 
 META = b"meta"
@@ -95,6 +98,11 @@ def _to_ipc(table: pa.Table) -> bytes:
 def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: int) -> bytes:
     """The meta record: what a task has to know besides its partials."""
     ended = [{"decision": "end_of_input", "offset": state.ended}] if state.ended is not None else []
+    resumed = [
+        {"decision": "resume", "gate": name, "offset": one.tripped + 1, "at_ms": one.resumed}
+        for name, one in state.breakers.items()
+        if one.tripped is not None and one.resumed is not None
+    ]
     return orjson.dumps(
         {
             "format": FORMAT,
@@ -102,9 +110,10 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
             "position": state.position,
             "seen": state.seen,
             "marks": dict(state.marks),
+            "breakers": {name: _of_breaker(one) for name, one in state.breakers.items()},
             "totals": dict(state.totals),
             "rules": dict(state.rules),
-            "decisions": ended,
+            "decisions": [*ended, *resumed],
             "state_id": state_id,
             "version": version,
             "partitions": partitions,
@@ -124,6 +133,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             position=meta["position"],
             seen=meta["seen"],
             marks=meta.get("marks", {}),
+            breakers={name: _breaker(one) for name, one in meta.get("breakers", {}).items()},
             ended=ended[-1] if ended else None,
             totals=meta["totals"],
             rules=meta["rules"],
@@ -131,3 +141,12 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
         return state, meta["state_id"], meta["partitions"]
     except (KeyError, TypeError, orjson.JSONDecodeError) as error:
         raise StateDamaged(f"the meta record cannot be read: {error}") from error
+
+
+def _of_breaker(breaker: Breaker) -> dict[str, Any]:
+    return {**asdict(breaker), "recent": b64encode(breaker.recent).decode()}
+
+
+def _breaker(given: dict[str, Any]) -> Breaker:
+    given["recent"] = b64decode(given["recent"])
+    return Breaker(**given)

@@ -16,7 +16,7 @@ from streamflow.destinations import Parquet
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
 from streamflow.rules import Rule
 from streamflow.schema import schema_id
-from streamflow.stages import Dedup, Filter, Gate, Map, Stage
+from streamflow.stages import Dedup, Filter, Gate, Map, Stage, Watch
 from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
@@ -124,6 +124,12 @@ class TaskPlan:
         return [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
 
     @property
+    def watches(self) -> list[Watch]:
+        """The thresholds of all gates."""
+        gates = [stage for stage in self.stages if isinstance(stage, Gate)]
+        return [watch for gate in gates for watch in gate.watches]
+
+    @property
     def output_topics(self) -> list[str]:
         """Every topic that this task writes for others to read."""
         late = [window.late_topic for window in self.windows]
@@ -179,7 +185,8 @@ def _describe_rule(rule: Rule) -> tuple[str, ...]:
 def _describe_stage(stage: Stage) -> str:
     match stage:
         case Gate():
-            return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]}"
+            watches = [f"{one.name}: {one.threshold.signature}" for one in stage.watches]
+            return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]} {watches}"
         case Filter():
             return f"filter {_describe_function(stage.condition)}"
         case Dedup():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
@@ -47,7 +47,7 @@ class Reject:
     """A record that cannot go on: where it stopped, and why.
 
     `reason` is one of `no-value, not-json, invalid, unstorable, wrong-key, event-time, future,
-    rule, failed`.
+    rule, gate-tripped, failed`.
     """
 
     raw: Raw
@@ -80,6 +80,36 @@ class Late:
 
 
 @dataclass(frozen=True)
+class Breaker:
+    """What a task remembers of a threshold. Times in microseconds.
+
+    Attributes:
+        of: The signature of the threshold.
+        phase: "closed", counting; "open", tripped; or "half_open", judging a few rows.
+        rows: Rows in the extent; while open, those since it tripped; half open, those judged.
+        bad: How many of them break the rules.
+        recent: For an extent of rows one bit for each, 1 for broken, the first in the lowest.
+        window: For an extent of time the start of the window it counts in.
+        clock: The largest event time that has come to the gate.
+        opened: The clock when it tripped last, and `tripped`, the offset of the row.
+        fetched: When the batch of that row was fetched, in milliseconds.
+        resumed: When it was decided, in milliseconds, that a partition that it had stopped goes on.
+    """
+
+    of: str
+    phase: Literal["closed", "open", "half_open"] = "closed"
+    rows: int = 0
+    bad: int = 0
+    recent: bytes = b""
+    window: int | None = None
+    clock: int | None = None
+    opened: int | None = None
+    tripped: int | None = None
+    fetched: int | None = None
+    resumed: int | None = None
+
+
+@dataclass(frozen=True)
 class TaskState:
     """All that a task remembers, besides what its store holds.
 
@@ -96,6 +126,7 @@ class TaskState:
         marks: Per deduplication, the largest event time that has come to it.
         kept: Per deduplication, keys that no commit has stored yet, and when each is forgotten;
             a mapping for each step.
+        breakers: What is remembered of each threshold, by its name.
     """
 
     commit: int = 0
@@ -109,6 +140,7 @@ class TaskState:
     due: Mapping[str, int] = field(default_factory=dict)
     marks: Mapping[str, int] = field(default_factory=dict)
     kept: Mapping[str, tuple[Mapping[bytes, int], ...]] = field(default_factory=dict)
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
     def watermark(self, out_of_orderness: int) -> int | None:
         """The watermark after everything so far; None before the first row."""

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
 from streamflow.core.plan import WindowPlan
+from streamflow.core.rounding import floor_to
 from streamflow.core.step import Late, Raw
 from streamflow.windows import Calendar, CalendarUnit, Hopping, Session, Tumbling, Window, micros
 
@@ -65,7 +66,7 @@ def windows_of(window: Window, times: pa.Array) -> tuple[pa.Array | None, pa.Arr
     """
     match window:
         case Tumbling():
-            starts = _floor(times, micros(window.size), micros(window.offset))
+            starts = floor_to(times, micros(window.size), micros(window.offset))
             return None, starts, pc.add(starts, micros(window.size))
         case Hopping():
             return _hopping(window, times)
@@ -106,22 +107,13 @@ def places_of(window: Window, starts: pa.Array) -> pa.Array:
     """Where in the state the partials of windows that start there lie: at the start itself, but
     sessions, which begin at any time, together with others; never after their start.
     """
-    return _floor(starts, micros(window.gap), 0) if isinstance(window, Session) else starts
-
-
-def _floor(times: pa.Array, size: int, offset: int) -> pa.Array:
-    """Rounded down to a multiple of `size`, also before 1970."""
-    shifted = pc.subtract(times, offset)
-    quotient = pc.divide(shifted, size)
-    remainder = pc.subtract(shifted, pc.multiply(quotient, size))
-    floor = pc.subtract(quotient, pc.cast(pc.less(remainder, 0), pa.int64()))
-    return pc.add(pc.multiply(floor, size), offset)
+    return floor_to(starts, micros(window.gap)) if isinstance(window, Session) else starts
 
 
 def _hopping(window: Hopping, times: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
     """Row by row, and for each row its windows by start."""
     size, every = micros(window.size), micros(window.every)
-    last = _floor(times, every, micros(window.offset))
+    last = floor_to(times, every, micros(window.offset))
     rows = pa.array(range(len(times)), pa.int64())
     which: list[Any] = []
     starts: list[Any] = []

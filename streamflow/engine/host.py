@@ -58,6 +58,7 @@ class Host:
         self.sinks: dict[TopicPartition, SinkLane] = {}
         self._world = world
         self._clock = clock
+        self._started = clock.now()
         self._faults = faults
         #: Has this worker got its partitions, and nothing taken them away since?
         self.assigned = False
@@ -199,6 +200,7 @@ class Host:
                 self.settings.commit_records,
                 self.settings.commit_bytes,
             ),
+            resume_before=self._started if self.settings.resume else None,
         )
 
     def _sink_lane(self, tp: TopicPartition) -> SinkLane:

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         description="What is in hand is committed within this, or forgotten.",
     )
     until_end: bool = Field(False, description="Stop when everything there was at start is done.")
+    resume: bool = Field(
+        False, description="Where a gate has stopped the app before, try again, half open."
+    )
     web_port: int | None = Field(
         None,
         ge=PORTS.start,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ class Status:
         ended: Tasks whose input was declared complete.
         lag: Records that are in the source partitions and not processed; None while unknown.
         files, rows, bytes: What the sinks of this worker have made visible since it started.
+        gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
     """
 
     totals: Counter[str]
@@ -38,11 +39,13 @@ class Status:
     files: int
     rows: int
     bytes: int
+    gates: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a machine."""
         made = asdict(self)
         made["totals"], made["rules"] = dict(self.totals), dict(self.rules)
+        made["gates"] = {name: dict(phases) for name, phases in self.gates.items()}
         made["watermark"] = self.watermark.isoformat() if self.watermark else None
         return made
 
@@ -53,6 +56,7 @@ def status_of(
     """The status of these lanes, also of closed ones; `ends` are the sources' end offsets."""
     totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
+    gates: dict[str, Counter[str]] = {}
     marks: list[int] = []
     lag: int | None = 0
     opened = ended = 0
@@ -62,6 +66,10 @@ def status_of(
         opened += 1
         state = lane.task.state
         rules.update(state.rules)
+        for watch in lane.task.plan.watches:
+            breaker = state.breakers.get(watch.name)
+            phase = breaker.phase if breaker is not None else "closed"
+            gates.setdefault(watch.name, Counter())[phase] += 1
         totals.update(lane.task.totals)
         mark = state.watermark(lane.task.plan.out_of_orderness)
         if mark is not None and mark != INFINITY:
@@ -81,6 +89,7 @@ def status_of(
         files=sum(sink.written.files for sink in open_sinks),
         rows=sum(sink.written.rows for sink in open_sinks),
         bytes=sum(sink.written.bytes for sink in open_sinks),
+        gates=gates,
     )
 
 

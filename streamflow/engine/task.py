@@ -11,21 +11,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import Clock
-from streamflow.core.advance import advance, end_of_input
+from streamflow.core.advance import advance, end_of_input, resume
+from streamflow.core.breaker import blocked
 from streamflow.core.keys import META, decode_meta
 from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
 from streamflow.core.seal import seal
-from streamflow.core.step import Step, TaskState
+from streamflow.core.step import Breaker, Step, TaskState
 from streamflow.engine.commit import APPLIED, APPLIED_AT, commit
 from streamflow.engine.faults import Faults, no_faults
 from streamflow.errors import StateRefused, TaskLost
 from streamflow.ports import Changelog, Outbox, StateStore
+from streamflow.stages import Watch
 
 #: Changelog records read and applied at a time while restoring.
 RESTORE_RECORDS = 10_000
@@ -71,6 +73,7 @@ class Task:
         partitions: int,
         version: str,
         limits: TaskLimits | None = None,
+        resume_before: datetime | None = None,
     ) -> None:
         self.plan = plan
         self.tp = tp
@@ -80,6 +83,7 @@ class Task:
         self._partitions = partitions
         self._version = version
         self._limits = limits or TaskLimits()
+        self._resume_before = resume_before
         self._steps: list[Step] = []
         self._acks: list[Callable[[], None]] = []
         self._pending = self._pending_bytes = 0
@@ -104,8 +108,8 @@ class Task:
         `first_offset` is the first offset that the source partition still has.
 
         Raises:
-            StateRefused: the state is of another topology or partition count, or the position's
-                records are gone.
+            StateRefused: the state is of another topology or partition count, the position's
+                records are gone, or a gate has halted the task.
         """
         await self._ports.outbox.fence()
         self._steps, self._acks = [], []
@@ -117,6 +121,8 @@ class Task:
             return first_offset
         self.state, state_id, partitions = decode_meta(meta)
         self._check(state_id, partitions, first_offset)
+        self._resume_as_told()
+        self._refuse_halted()
         return self.state.position
 
     def receive(self, batch: MicroBatch, ack: Callable[[], None] = lambda: None) -> None:
@@ -150,12 +156,19 @@ class Task:
             self._take(end_of_input(self.plan, self.state, self._ports.store, self.tp))
 
     @property
+    def stopped_by(self) -> dict[Watch, Breaker]:
+        """The thresholds of gates for which nothing beyond the position is processed."""
+        return blocked(self.plan.watches, self.state.breakers)
+
+    @property
     def due(self) -> bool:
         """Is it time to commit?"""
         if not self._steps:
             return False
         waited = self._ports.clock.monotonic() - self._since
         limits = self._limits
+        if self.stopped_by:
+            return True
         full = self._pending >= limits.records or self._pending_bytes >= limits.bytes
         return full or waited >= limits.interval.total_seconds()
 
@@ -169,6 +182,7 @@ class Task:
 
         Raises:
             TaskLost: take the task up again.
+            StateRefused: it is committed that a gate has halted the task.
         """
         if not self._steps:
             self._acknowledge()
@@ -197,6 +211,7 @@ class Task:
         self.state = sealed.state
         self._steps = []
         self._pending = self._pending_bytes = 0
+        self._refuse_halted()
         return True
 
     async def close(self) -> None:
@@ -210,6 +225,26 @@ class Task:
             self._since = self._ports.clock.monotonic()
         self._steps.append(step)
         self.state = step.state
+
+    def _resume_as_told(self) -> None:
+        """Go on where a gate stopped before whoever started this worker told it to go on."""
+        told = self._resume_before
+        if told is not None:
+            before = int(told.timestamp() * 1000)
+            stopped = self.stopped_by.items()
+            names = [watch.name for watch, one in stopped if (one.fetched or 0) <= before]
+            if names:
+                self._take(resume(self.state, names, before))
+
+    def _refuse_halted(self) -> None:
+        for watch, breaker in self.stopped_by.items():
+            if watch.threshold.action == "halt":
+                raise StateRefused(
+                    f"{self.tp}@{breaker.tripped}: the gate {watch.name!r} has halted the task: "
+                    f"its rules were broken by {watch.threshold.limit}. All up to there is "
+                    "committed, nothing after it is processed; look at the records, mend their "
+                    "origin or the rule, and start the worker with --resume"
+                )
 
     def _acknowledge(self) -> None:
         acks, self._acks = self._acks, []

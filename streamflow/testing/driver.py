@@ -67,6 +67,7 @@ class TopologyDriver:
         self._commit_records = commit_records
         self._keep_disk = keep_disk
         self._crash_at: str | None = None
+        self._resume_before: datetime | None = None
         self._stores: dict[TopicPartition, MemoryStore] = {}
         self._files: dict[str, MemoryFiles] = {}
         self._tasks: dict[TopicPartition, Task] = {}
@@ -125,6 +126,13 @@ class TopologyDriver:
             self._stores.clear()
         self._open_all()
 
+    def resume(self) -> None:
+        """Start as with `--resume`: go on, half open, where a gate has stopped a partition."""
+        self._resume_before = self.clock.now()
+        self._open_all()
+        self._resume_before = None
+        self.process()
+
     def deploy(self, topology: Topology) -> None:
         """Stop, and start another version of the topology on the same topics, tables and state.
 
@@ -170,6 +178,11 @@ class TopologyDriver:
         for task in self._tasks.values():
             totals.update(task.totals)
         return totals
+
+    def phase(self, gate: str, source: TopicPartition) -> str:
+        """Is this threshold of a gate closed, open or half open?"""
+        breaker = self._tasks[source].state.breakers.get(gate)
+        return "closed" if breaker is None else breaker.phase
 
     def _run_task(self, tp: TopicPartition, task: Task) -> None:
         end = self.broker.partition(tp).next_offset
@@ -217,6 +230,7 @@ class TopologyDriver:
             partitions=len(self.broker.topics[tp.topic]),
             version=self._topology.version,
             limits=TaskLimits(records=self._commit_records),
+            resume_before=self._resume_before,
         )
         run_sync(task.open(self.broker.partition(tp).first_offset))
         return task

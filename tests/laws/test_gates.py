@@ -98,7 +98,7 @@ def run(stream: Sequence[Row], batches: Sequence[int]) -> dict[str, Any]:
             *([None] * n, [b""] * n, [0] * n, [()] * n),
         )
         columns = pa.RecordBatch.from_pylist([{"n": i, "name": s} for i, s in part], schema=SCHEMA)
-        gated = gate(plan, batch, Decoded(columns, pa.array(range(n), pa.int64()), []))
+        gated = gate(plan, batch, Decoded(columns, pa.array(range(n), pa.int64()), []), {})
         assert n == gated.rows.num_rows + len(gated.rejects) + gated.dropped
         values = [gated.rows.column(name).to_pylist() for name in ("n", "name", "_warnings")]
         at = [start + place for place in gated.places.to_pylist()]

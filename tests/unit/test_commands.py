@@ -162,7 +162,7 @@ def test_an_interrupted_produce_says_what_is_in_the_topic(tally: Tally, said: st
 def status(records: int, opened: int = 2, **changes: int) -> Status:
     totals = Counter({"in": records, "passed": records})
     numbers = {"tasks": 2, "ended": 0, "lag": 0, "files": 0, "rows": 0, "bytes": 0} | changes
-    return Status(totals, Counter(), None, opened=opened, **numbers)
+    return Status(totals, Counter(), None, opened=opened, gates={}, **numbers)
 
 
 def test_a_summary_says_what_is_of_the_app_and_what_of_this_run() -> None:

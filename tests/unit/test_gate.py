@@ -49,7 +49,7 @@ def run(rows: list[Row], *rules: Rule, refused: int = 0) -> Gated:
     before = [Reject(Raw.of(batch, i), "decode", "invalid", "") for i in range(refused)]
     places = pa.array(range(refused, records), pa.int64())
     plan = Gate(tuple((rule, rule.compiled(SCHEMA)) for rule in rules))
-    gated = gate(plan, batch, Decoded(columns, places, before))
+    gated = gate(plan, batch, Decoded(columns, places, before), {})
     assert gated.rows.num_rows == len(gated.places)
     assert len(rows) == len(gated.places) + len(gated.rejects) - refused + gated.dropped
     return gated

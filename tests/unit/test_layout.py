@@ -17,6 +17,8 @@ READING_ORDER = [
     "folder_name",
     "halving",
     "decode",
+    "rounding",
+    "breaker",
     "gate",
     "watermark",
     "keys",
@@ -121,6 +123,7 @@ def test_importing_streamflow_brings_no_client() -> None:
         "schema",
         "sql",
         "stream",
+        "thresholds",
         "topology",
         "windows",
     ]

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Calendar, Count, Session, Topology, source, topic
+from streamflow import Calendar, Count, Rule, Session, Threshold, Topology, source, topic
+from streamflow.batch import TopicPartition
 from streamflow.testing import TopologyDriver
 
 SEMANTICS = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text()
@@ -41,6 +42,7 @@ def run_example(word: str) -> dict[str, Any]:
     blocks = re.findall(r"```python\n(.*?)```", SEMANTICS, re.DOTALL)
     (code,) = [block for block in blocks if word in block]
     names = {"pa": pa, "pc": pc, "sales": sales, "timedelta": timedelta, "BaseModel": BaseModel}
+    names |= {"Rule": Rule, "Threshold": Threshold}
     names |= {"Session": Session, "Calendar": Calendar, "Count": Count, "Busy": Busy}
     defined: dict[str, Any] = names | {"Daily": Daily, "__name__": __name__}
     exec(code, defined)
@@ -61,6 +63,23 @@ def test_filter_and_map() -> None:
         {"shop": "a", "euros": 0.05, "note": "none"},
     ]
     assert driver.totals["dropped"] == 1
+
+
+def test_thresholds() -> None:
+    guarded = run_example("threshold=Threshold(")["guarded"]
+    edges = [guarded.to(topic("guarded")), guarded.rejected.to(topic("dlq"))]
+    driver = TopologyDriver(Topology("guarded", *edges), NOW)
+    notes = ["a", None, "b", None, None, "c", "d", "e", None]  # the fifth makes it 3 of the last 4
+    minutes = [0, 1, 2, 3, 4, 9, 14, 15, 16]
+    times = [NOW + timedelta(minutes=minute) for minute in minutes]
+    driver.send("sales", *[sale(1, note, at) for note, at in zip(notes, times, strict=True)])
+    letters = [(row["note"], row["reason"]) for row in driver.read("dlq")]
+    assert letters == [("c", "gate-tripped")]
+    assert len(driver.read("guarded")) == 8
+    assert driver.phase("gate", TopicPartition("sales", 0)) == "closed"
+    (task,) = driver._tasks.values()
+    counts = {"noted": 4, "gate:tripped": 1, "gate:routed": 1, "gate:resumed": 1}
+    assert task.state.rules == counts
 
 
 def test_sessions_and_days() -> None:
