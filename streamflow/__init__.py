@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from streamflow.stream import source
     from streamflow.thresholds import Threshold
     from streamflow.topology import Topology
-    from streamflow.windows import Calendar, Hopping, Session, Tumbling
+    from streamflow.triggers import every, update
+    from streamflow.windows import Calendar, Hopping, Session, Sliding, Tumbling
 
 __all__ = [
     "Calendar",
@@ -44,6 +45,7 @@ __all__ = [
     "Min",
     "Rule",
     "Session",
+    "Sliding",
     "StdDev",
     "StreamflowError",
     "Sum",
@@ -54,12 +56,14 @@ __all__ = [
     "Tumbling",
     "Variance",
     "day",
+    "every",
     "header",
     "kafka_timestamp",
     "month",
     "parquet",
     "source",
     "topic",
+    "update",
 ]
 
 _HOMES = {
@@ -84,7 +88,8 @@ _HOMES = {
     "stream": ("source",),
     "thresholds": ("Threshold",),
     "topology": ("Topology",),
-    "windows": ("Calendar", "Hopping", "Session", "Tumbling"),
+    "triggers": ("every", "update"),
+    "windows": ("Calendar", "Hopping", "Session", "Sliding", "Tumbling"),
 }
 
 

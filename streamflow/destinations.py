@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from streamflow.errors import TopologyError
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
+Revisions = Literal["final", "append"]
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 
@@ -67,18 +68,25 @@ class Parquet:
         partition_by: Hive-style partitions: columns, or `day(...)` and `month(...)` of one.
         target_bytes: The file size that a roll aims at.
         roll_interval: A committed row is in a visible file after this time at the latest.
+        revisions: Which results of a window that gives several are rows: `"final"`, its first
+            final one (revision 0); `"append"`, every one, early results and corrections too.
     """
 
     path: str
     partition_by: tuple[PartitionBy, ...] = ()
     target_bytes: int = 128 * 1024 * 1024
     roll_interval: timedelta | None = timedelta(minutes=5)
+    revisions: Revisions | None = None
 
     def __post_init__(self) -> None:
         if not _FOLDER.fullmatch(self.path):
             raise TopologyError(f"parquet({self.path!r}): a table is a plain relative folder")
         if self.target_bytes <= 0:
             raise TopologyError(f"parquet({self.path!r}): target_bytes must be above zero")
+        if self.revisions not in (None, "final", "append"):
+            raise TopologyError(
+                f'parquet({self.path!r}): revisions={self.revisions!r}; it is "final" or "append"'
+            )
 
     @property
     def name(self) -> str:
@@ -102,11 +110,12 @@ def parquet(
     partition_by: str | PartitionBy | tuple[str | PartitionBy, ...] = (),
     target_bytes: int = 128 * 1024 * 1024,
     roll_interval: timedelta | None = timedelta(minutes=5),
+    revisions: Revisions | None = None,
 ) -> Parquet:
     """A table of Parquet files; see `Parquet`."""
     given = partition_by if isinstance(partition_by, tuple) else (partition_by,)
     parts = tuple(PartitionBy(p, p) if isinstance(p, str) else p for p in given)
-    return Parquet(path, parts, target_bytes, roll_interval)
+    return Parquet(path, parts, target_bytes, roll_interval, revisions)
 
 
 Destination = Topic | Parquet | Drop

@@ -16,6 +16,7 @@ from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
 from streamflow.schema import TIMESTAMP, arrow_schema
+from streamflow.triggers import Early, LatePolicy
 from streamflow.windows import Window
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Windowed:
     window: Window
     by: tuple[str, ...]
     grace: timedelta
+    early: Early | None = None
+    late: LatePolicy = "side_output"
 
     def aggregate(self, model: type[BaseModel], **aggregates: Aggregate) -> Results:
         """One final row per window and group, as `model` declares it.
@@ -73,7 +76,7 @@ class Results:
 
     @property
     def late(self) -> Exit:
-        """Records that came after their window was closed."""
+        """Records that came after their window was final, or after `update` kept it no longer."""
         return Exit(self, "late")
 
     def to(self, destination: Topic | Parquet) -> Edge:

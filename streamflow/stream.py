@@ -30,6 +30,7 @@ from streamflow.stages import (
     with_lineage,
 )
 from streamflow.thresholds import Threshold
+from streamflow.triggers import Early, LatePolicy, check_triggers
 from streamflow.windows import Window, micros
 
 
@@ -171,9 +172,31 @@ class Stream:
         return Stream(self.source, (*self.stages, stage))
 
     def window(
-        self, window: Window, *, by: str | tuple[str, ...], grace: timedelta = timedelta(0)
+        self,
+        window: Window,
+        *,
+        by: str | tuple[str, ...],
+        grace: timedelta = timedelta(0),
+        early: Early | None = None,
+        late: LatePolicy = "side_output",
     ) -> Windowed:
-        """Group records by fields and event-time windows; late is later than `grace`."""
+        """Group records by fields and event-time windows.
+
+        A window's one final result comes when the watermark is at its end plus `grace`.
+
+        Args:
+            window: `Tumbling`, `Hopping`, `Calendar`, `Session` or `Sliding`.
+            by: Fields to group by; the topic's key must be among them.
+            grace: How long after its end a window waits for rows that are behind the watermark.
+            early: Results before the final one, with `final` false: `"at_end"`, when the watermark
+                is at the window's end; `every(interval)`, for each window that has rows, when the
+                watermark passes a multiple of `interval`. Several that are passed at once give one.
+            late: What becomes of rows that come after the final result: `"side_output"`, the side
+                `late` of the results; `"dead_letter"`, the rejected side, with the reason `late`;
+                `update(keep=...)`, a corrected result with the next `revision`, at most one for
+                each window, group and commit, until the watermark is `keep` further on; then the
+                side `late`.
+        """
         groups = (by,) if isinstance(by, str) else by
         for name in groups:
             self.need("window", name)
@@ -188,13 +211,19 @@ class Stream:
             )
         if grace < timedelta(0):
             raise TopologyError(f"window on {self}: grace {grace} is below zero")
-        return Windowed(self, window, groups, grace)
+        check_triggers(f"window on {self}", window, grace, early, late)
+        return Windowed(self, window, groups, grace, early, late)
 
     def to(self, destination: Topic | Parquet) -> Edge:
         """Send the records on: to a topic with their original bytes, or to a table as rows."""
         if isinstance(destination, Parquet):
             for part in destination.partition_by:
                 self.need(f"parquet({destination.path!r})", part.column)
+            if destination.revisions is not None:
+                raise TopologyError(
+                    f"parquet({destination.path!r}): revisions={destination.revisions!r} is for "
+                    "results of windows; records have none"
+                )
         return edge_to(self, destination, Topic, Parquet)
 
     def drop(self) -> Edge:

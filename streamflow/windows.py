@@ -2,7 +2,7 @@
 
 `Tumbling` and `Hopping` are aligned to the epoch (plus `offset`), in UTC; `Calendar` follows the
 days, weeks or months of a time zone, so that some days have 23 or 25 hours; a `Session` lasts as
-long as its rows follow each other within a gap.
+long as its rows follow each other within a gap; `Sliding` looks back from each row.
 """
 
 from __future__ import annotations
@@ -86,7 +86,21 @@ class Session:
         _above_zero(self, "gap", self.gap)
 
 
-Window = Tumbling | Hopping | Calendar | Session
+@dataclass(frozen=True)
+class Sliding:
+    """One window for each time of a group's rows: the rows of the group in `(time - size, time]`.
+
+    Its `window_end` is that time, which belongs to it, and its `window_start` a size before, which
+    does not. Rows of a group that have the same time share one result, since they see the same.
+    """
+
+    size: timedelta
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "size", self.size)
+
+
+Window = Tumbling | Hopping | Calendar | Session | Sliding
 
 
 def _above_zero(window: object, name: str, duration: timedelta) -> None:

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.aggregate import finish, partial
+from streamflow.core.amend import amended
 from streamflow.core.breaker import half_open
 from streamflow.core.chain import Chained, chain
-from streamflow.core.close import close
+from streamflow.core.close import close, early, last_kept
 from streamflow.core.decode import Decoded, decode
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
@@ -119,8 +120,7 @@ def _accumulate(window: WindowPlan, state: TaskState, on_time: Assigned) -> Task
     """The state with one more partial of a window operator."""
     if not on_time.rows.num_rows:
         return state
-    at = pc.cast(on_time.rows.column(EVENT_TIME.name), pa.int64())
-    new = partial(window, on_time.rows, on_time.starts, on_time.ends, at)
+    new = partial(window, on_time, _micros(on_time.rows))
     held = state.open.get(window.name)
     both = new if held is None else pa.concat_tables([held, new])
     return replace(state, open={**state.open, window.name: both})
@@ -138,10 +138,23 @@ def _close(
     erased: list[bytes] = []
     state, counts = step.state, Counter(step.counts)
     for window in plan.windows:
+        made: list[pa.RecordBatch] = []
+        until = last_kept(window, new) if window.keep else 0
+        corrected = amended(window, state, view, tp, until) if window.keep else None
         closed = close(window, state, view, old, new)
         state = closed.state
         erased += closed.erased
         if closed.partials is not None:
-            results[window.name] = (finish(window, closed.partials, tp),)
+            made.append(finish(window, closed.partials, tp))
             counts["results"] += closed.partials.num_rows
+        if corrected is not None:
+            made.append(corrected)
+            counts["results"] += corrected.num_rows
+            counts["revised"] += corrected.num_rows
+        soon = early(window, state, view, old, new)
+        if soon is not None:
+            made.append(finish(window, soon, tp, final=False))
+            counts["early"] += soon.num_rows
+        if made:
+            results[window.name] = tuple(made)
     return replace(step, state=state, results=results, erased=tuple(erased), counts=counts)

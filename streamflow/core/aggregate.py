@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from streamflow.aggregates.reductions import Reduction
 from streamflow.batch import TopicPartition
 from streamflow.core.plan import PartColumn, WindowPlan
-from streamflow.core.window import ends_of
+from streamflow.core.window import Assigned, ends_of
 from streamflow.errors import StateRefused
 from streamflow.schema import TIMESTAMP
 from streamflow.windows import Session
@@ -21,15 +21,20 @@ _SESSION = "__session"
 _ROW = "__row"
 #: Kept of every group besides its aggregates: how rows and partials are reduced to each.
 KEPT = (("__latest", "max"), ("__first", "min"), ("__next", "max"))
+#: Of windows that late rows correct: did the rows come late? They are reduced on their own, so that
+#: the first final result has the others only. And in how many commits have they corrected it?
+AMENDS, REVISIONS = "__amends", "__revisions"
 
 
-def partial(
-    plan: WindowPlan, rows: pa.RecordBatch, starts: pa.Array, ends: pa.Array, times: pa.Array
-) -> pa.Table:
+def partial(plan: WindowPlan, on_time: Assigned, times: pa.Array) -> pa.Table:
     """Reduce rows to one partial per window and group."""
+    rows, starts = on_time.rows, on_time.starts
     columns: dict[str, Any] = {START: starts}
     if isinstance(plan.window, Session):
-        columns[END] = ends
+        columns[END] = on_time.ends
+    if plan.keep:
+        columns[AMENDS] = on_time.amends
+        columns[REVISIONS] = pa.repeat(pa.scalar(0, pa.int64()), len(starts))
     for name in plan.by:
         columns[name] = rows.column(name)
     for part in plan.parts:
@@ -47,7 +52,12 @@ def merge(plan: WindowPlan, partials: Sequence[pa.Table]) -> pa.Table:
         # A long session hides from each other the two that lie before and after a short one in it.
         while (again := _merge(plan, merged)).num_rows < merged.num_rows:
             merged = again
-    return merged.sort_by([(name, "ascending") for name in (START, *plan.by)])
+    return in_order(plan, merged)
+
+
+def in_order(plan: WindowPlan, partials: pa.Table) -> pa.Table:
+    """Sorted by window, then group."""
+    return partials.sort_by([(name, "ascending") for name in (START, *plan.by)])
 
 
 def _merge(plan: WindowPlan, partials: pa.Table) -> pa.Table:
@@ -79,8 +89,15 @@ def _in_sessions(plan: WindowPlan, table: pa.Table) -> pa.Table:
     return ordered.append_column(_SESSION, numbers)
 
 
-def finish(plan: WindowPlan, merged: pa.Table, tp: TopicPartition) -> pa.RecordBatch:
-    """The final rows of merged partials, in the schema of the results.
+def finish(
+    plan: WindowPlan,
+    merged: pa.Table,
+    tp: TopicPartition,
+    *,
+    final: bool = True,
+    revisions: pa.Array | None = None,
+) -> pa.RecordBatch:
+    """The rows of merged partials, in the schema of the results; `revisions` are 0 unless given.
 
     The batch's column `__latest` (event time, microseconds) follows the schema's columns.
     """
@@ -93,8 +110,9 @@ def finish(plan: WindowPlan, merged: pa.Table, tp: TopicPartition) -> pa.RecordB
         else ends_of(plan.window, _flat(merged.column(START)))
     )
     made["window_end"] = pc.cast(ends, TIMESTAMP)
-    made["revision"] = pa.repeat(pa.scalar(0, pa.int32()), n)
-    made["final"] = pa.repeat(pa.scalar(True), n)
+    zeros = pa.repeat(pa.scalar(0, pa.int32()), n)
+    made["revision"] = zeros if revisions is None else pc.cast(revisions, pa.int32())
+    made["final"] = pa.repeat(pa.scalar(final), n)
     made["_topic"] = pa.repeat(pa.scalar(tp.topic, pa.string()), n)
     made["_partition"] = pa.repeat(pa.scalar(tp.partition, pa.int32()), n)
     made["_offset_first"], made["_offset_next"] = merged.column("__first"), merged.column("__next")
@@ -121,34 +139,57 @@ def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
 
 def _columns(plan: WindowPlan) -> list[str]:
     bounds = [START, END] if isinstance(plan.window, Session) else [START]
-    return [*bounds, *plan.by, *(part.column for part in plan.parts), *(name for name, _ in KEPT)]
+    bounds += [AMENDS, REVISIONS] if plan.keep else []
+    return [*bounds, *plan.by, *values(plan)]
+
+
+def values(plan: WindowPlan) -> list[str]:
+    """The columns of a partial that are reduced, besides its bounds and group."""
+    return [*(part.column for part in plan.parts), *(name for name, _ in KEPT)]
 
 
 def _groups(plan: WindowPlan) -> list[str]:
-    return [_SESSION if isinstance(plan.window, Session) else START, *plan.by]
+    window = _SESSION if isinstance(plan.window, Session) else START
+    return [window, *plan.by, *([AMENDS] if plan.keep else [])]
 
 
 def _reduce(plan: WindowPlan, table: pa.Table, how: Sequence[str | Reduction]) -> pa.Table:
-    """One row per group: each part's column reduced as `how` says, in the order of the parts."""
-    named = [(part.column, function) for part, function in zip(plan.parts, how, strict=True)]
-    steps = [(column, by) for column, by in named if isinstance(by, str)] + list(KEPT)
+    """One row per window and group."""
+    bounds: list[tuple[str, str]] = []
     if isinstance(plan.window, Session):
-        steps += [(START, "min"), (END, "max")]
+        bounds = [(START, "min"), (END, "max")]
+    if plan.keep:
+        bounds = [(REVISIONS, "sum")]
+    return reduce_by(plan, table, _groups(plan), how, bounds).select(_columns(plan))
+
+
+def reduce_by(
+    plan: WindowPlan,
+    table: pa.Table,
+    groups: Sequence[str],
+    how: Sequence[str | Reduction],
+    bounds: Sequence[tuple[str, str]] = (),
+) -> pa.Table:
+    """One row per value of `groups`: each part's column reduced as `how` says, in the order of the
+    parts, and `bounds` by Arrow's functions.
+    """
+    named = [(part.column, function) for part, function in zip(plan.parts, how, strict=True)]
+    steps = [(column, by) for column, by in named if isinstance(by, str)] + [*KEPT, *bounds]
     own = [(column, by) for column, by in named if not isinstance(by, str)]
     if own:
         table = table.append_column(_ROW, pa.arange(0, table.num_rows))
         steps.append((_ROW, "list"))
-    reduced = table.group_by(_groups(plan), use_threads=False).aggregate(steps)
+    reduced = table.group_by(list(groups), use_threads=False).aggregate(steps)
     names = {f"{column}_{function}": column for column, function in steps}
     reduced = reduced.rename_columns([names.get(name, name) for name in reduced.column_names])
     if own:
         # The rows of the group that row i of `reduced` stands for are its i-th list.
         lists = _flat(reduced.column(_ROW))
-        rows, groups = pc.list_flatten(lists), pc.list_parent_indices(lists)
+        rows, group = pc.list_flatten(lists), pc.list_parent_indices(lists)
         for column, reduction in own:
-            made = reduction(groups, _flat(table.column(column)).take(rows), reduced.num_rows)
+            made = reduction(group, _flat(table.column(column)).take(rows), reduced.num_rows)
             reduced = reduced.append_column(column, made)
-    return reduced.select(_columns(plan))
+    return reduced
 
 
 def _flat(column: Any) -> pa.Array:

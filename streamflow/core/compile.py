@@ -22,6 +22,7 @@ from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
 from streamflow.stages import Dedup, Gate, Map
 from streamflow.stream import Source, Stream
+from streamflow.triggers import Every, Update
 from streamflow.windows import micros
 
 
@@ -128,6 +129,7 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     ]
     schema = pa.schema([*results.schema, *extra, *AGGREGATE_LINEAGE])
     sinks, topics = _destinations(results, edges, schema, warnings=False)
+    _check_revisions(results, sinks)
     if not sinks and not topics:
         raise TopologyError(f"topology {name!r}: the results of {results} go nowhere; add .to(...)")
     _check_folders(results, sinks)
@@ -141,8 +143,37 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
         schema,
         topics,
         sinks,
-        _exit_topic(name, results, "late", edges),
+        _late_topic(name, results, edges),
+        windowed.early,
+        micros(windowed.late.keep) if isinstance(windowed.late, Update) else 0,
+        windowed.late == "dead_letter",
     )
+
+
+def _late_topic(name: str, results: Results, edges: Sequence[Edge]) -> str | None:
+    if results.windowed.late != "dead_letter":
+        return _exit_topic(name, results, "late", edges)
+    sides = [edge.origin for edge in edges if isinstance(edge.origin, Exit)]
+    if any(side.of is results and side.kind == "late" for side in sides):
+        raise TopologyError(
+            f"topology {name!r}: late records of {results} are dead letters, so its late side is "
+            'empty; leave it out, or take late="side_output"'
+        )
+    return None
+
+
+def _check_revisions(results: Results, sinks: Sequence[SinkPlan]) -> None:
+    """Rows of a table are never taken back, so a table of several results of one window says so."""
+    windowed = results.windowed
+    if windowed.early is None and not isinstance(windowed.late, Update):
+        return
+    for sink in sinks:
+        if sink.table.revisions is None:
+            raise TopologyError(
+                f"parquet({sink.table.path!r}): windows of {results} give more than one result, "
+                'and rows of a table are never replaced; say revisions="final" for the first final '
+                'one of each, or revisions="append" for all, told apart by final and revision'
+            )
 
 
 def _check_durations(name: str, stream: Stream, results: Sequence[Results]) -> None:
@@ -159,7 +190,12 @@ def _check_durations(name: str, stream: Stream, results: Sequence[Results]) -> N
         for what, length in watch.threshold.durations.items()
     ]
     for result in results:
-        lengths = {"grace": result.windowed.grace, **durations_of(result.windowed.window)}
+        windowed = result.windowed
+        lengths = {"grace": windowed.grace, **durations_of(windowed.window)}
+        if isinstance(windowed.late, Update):
+            lengths["keep"] = windowed.late.keep
+        if isinstance(windowed.early, Every):
+            lengths["every"] = windowed.early.interval
         given += [(f"{what} in {result}", micros(length)) for what, length in lengths.items()]
     for what, length in given:
         if abs(length) > micros(LONGEST):

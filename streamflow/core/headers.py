@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, lru_cache
 from hashlib import blake2b
 
@@ -119,6 +120,18 @@ def late_record(late: Late, commit: int) -> Headers:
     """The record's own headers, then which window it missed and by how much."""
     raw = late.raw
     origin = Origin(raw.tp, raw.offset, raw.offset + 1, commit)
+    return (*forwarded(raw, commit)[:-1], *_lateness(late), origin.header())
+
+
+def late_dead_letter(late: Late, topology: str, commit: int) -> Headers:
+    """A late record as a dead letter: its context is that of both."""
+    message = f"late for {late.window} by {timedelta(microseconds=late.lateness)}"
+    reject = Reject(late.raw, late.window, "late", message, severity="warning")
+    *own, lineage = dead_letter(reject, topology, commit)
+    return (*own, *_lateness(late), lineage)
+
+
+def _lateness(late: Late) -> Headers:
     start, end = late.missed[0]
     context = {
         "streamflow.late.window": late.window,
@@ -130,5 +143,4 @@ def late_record(late: Late, commit: int) -> Headers:
     if len(late.missed) > 1:
         windows = ",".join(f"{start}/{end}" for start, end in late.missed)
         context["streamflow.late.windows_us"] = windows
-    added = tuple((name, str(value).encode()) for name, value in context.items())
-    return (*forwarded(raw, commit)[:-1], *added, origin.header())
+    return tuple((name, str(value).encode()) for name, value in context.items())

@@ -38,6 +38,11 @@ def window_range(operator: str, start: int, stop: int) -> tuple[bytes, bytes]:
     return prefix + struct.pack(">Q", low + _FLIP), prefix + struct.pack(">Q", high + _FLIP)
 
 
+def place_in(key: bytes) -> int:
+    """The window start, or the place that stands for some, in the key of a partial."""
+    return _TAIL.unpack(key[-_TAIL.size :])[0] - _FLIP
+
+
 def encode_partials(
     operator: str, start: int, commit: int, partial: pa.Table, limit: int
 ) -> Iterator[tuple[bytes, bytes]]:

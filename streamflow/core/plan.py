@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
@@ -17,6 +18,7 @@ from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durati
 from streamflow.rules import Rule
 from streamflow.schema import schema_id
 from streamflow.stages import Dedup, Filter, Gate, Map, Stage, Watch
+from streamflow.triggers import Early
 from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
@@ -42,7 +44,11 @@ class SinkPlan:
         return tuple(part.name for part in self.table.partition_by)
 
     def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch with its partition values, in the order of `schema`."""
+        """The batch with its partition values, in the order of `schema`; of results, those that the
+        table takes.
+        """
+        if self.table.revisions == "final":
+            batch = batch.filter(pc.and_(batch["final"], pc.equal(batch["revision"], 0)))
         made = {p.name: p.of(batch) for p in self.table.partition_by if p.name != p.column}
         columns = [made[f.name] if f.name in made else batch.column(f.name) for f in self.schema]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
@@ -64,7 +70,10 @@ class PartColumn:
 
 @dataclass(frozen=True, eq=False)
 class WindowPlan:
-    """One windowed aggregation of a task; `grace` is in microseconds."""
+    """One windowed aggregation of a task; `grace` and `keep` are in microseconds.
+
+    After its final result a window is kept for `keep`, and late rows correct it.
+    """
 
     name: str
     window: Window
@@ -76,6 +85,9 @@ class WindowPlan:
     topics: tuple[str, ...]
     sinks: tuple[SinkPlan, ...]
     late_topic: str | None
+    early: Early | None
+    keep: int
+    late_is_dead_letter: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +120,7 @@ class TaskPlan:
     def years(self) -> Years:
         """The years whose event times are taken: all that its windows can be computed with."""
         spans = [sum(map(abs, durations_of(w.window).values()), A_MONTH) for w in self.windows]
-        graces = [timedelta(microseconds=window.grace) for window in self.windows]
+        graces = [timedelta(microseconds=w.grace + w.keep) for w in self.windows]
         reach = [span + grace for span, grace in zip(spans, graces, strict=True)]
         return years_around(self.source.out_of_orderness + max(reach, default=timedelta(0)))
 
@@ -172,6 +184,7 @@ def _describe_function(function: str | Callable[..., Any]) -> str:
 def _describe_window(window: WindowPlan) -> str:
     aggregates = [f"{name}={aggregate!r}" for name, aggregate in window.aggregates]
     bounds = f"{window.window!r} grace {window.grace}"
+    bounds += f" kept {window.keep}" if window.keep else ""
     return f"{window.name} by {window.by} {bounds}: {', '.join(aggregates)}"
 
 
@@ -209,6 +222,7 @@ def _describe_task(plan: TaskPlan) -> str:
             f"at most {plan.source.max_future} ahead, else {plan.source.missing_event_time}",
             *stages,
             *(_describe_window(window) for window in plan.windows),
+            *(f"{w.name} {w.early} {w.late_is_dead_letter}" for w in plan.windows),
             *tables,
             *plan.output_topics,
         ]

@@ -18,8 +18,16 @@ import pyarrow.compute as pc
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.core import dedup
-from streamflow.core.aggregate import START, merge
-from streamflow.core.headers import Origin, dead_letter, forwarded, late_record, traceparent
+from streamflow.core.aggregate import AMENDS, REVISIONS, START, merge
+from streamflow.core.amend import amend
+from streamflow.core.headers import (
+    Origin,
+    dead_letter,
+    forwarded,
+    late_dead_letter,
+    late_record,
+    traceparent,
+)
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.keys import (
     META,
@@ -67,6 +75,7 @@ def seal(
     partitions: int,
 ) -> Sealed:
     """Make the commit that follows these steps; `steps[-1]` holds the state they lead to."""
+    steps = [*steps, amend(plan, steps[-1].state, view, tp)]
     last = steps[-1].state
     commit = last.commit + 1
     totals, rules = Counter(last.totals), Counter(last.rules)
@@ -100,6 +109,9 @@ def _store(
         return {}
     changes: dict[bytes, bytes | None] = {}
     merged = merge(window, [held])
+    if window.keep:
+        counted = pc.cast(merged.column(AMENDS), pa.int64())
+        merged = merged.set_column(merged.schema.get_field_index(REVISIONS), REVISIONS, counted)
     places = places_of(window.window, merged.column(START).combine_chunks())
     for place in pc.unique(places).to_pylist():
         table = merged.filter(pc.equal(places, place))
@@ -131,11 +143,19 @@ def _topics(
         )
     if plan.rejected_topic is not None:
         rejects = [reject for step in steps for reject in step.rejects]
-        letters = [
-            Record(r.raw.key, r.raw.value, now_ms, dead_letter(r, plan.topology, commit))
-            for r in rejects
+        letters = [(r.raw, dead_letter(r, plan.topology, commit)) for r in rejects] + [
+            (late.raw, late_dead_letter(late, plan.topology, commit))
+            for window in plan.windows
+            if window.late_is_dead_letter
+            for step in steps
+            for late in step.late.get(window.name, ())
         ]
-        yield names.topic(plan.rejected_topic), letters
+        # By offset, so that where commits and batches were cut does not show.
+        letters.sort(key=lambda letter: letter[0].offset)
+        yield (
+            names.topic(plan.rejected_topic),
+            [Record(raw.key, raw.value, now_ms, headers) for raw, headers in letters],
+        )
     for window in plan.windows:
         if window.late_topic is not None:
             late = [row for step in steps for row in step.late.get(window.name, ())]

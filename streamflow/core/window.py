@@ -16,7 +16,16 @@ from streamflow.batch import MicroBatch
 from streamflow.core.plan import WindowPlan
 from streamflow.core.rounding import floor_to
 from streamflow.core.step import Late, Raw
-from streamflow.windows import Calendar, CalendarUnit, Hopping, Session, Tumbling, Window, micros
+from streamflow.windows import (
+    Calendar,
+    CalendarUnit,
+    Hopping,
+    Session,
+    Sliding,
+    Tumbling,
+    Window,
+    micros,
+)
 
 
 @dataclass(frozen=True)
@@ -24,11 +33,13 @@ class Assigned:
     """Rows on time with the bounds of their windows (microseconds), and the late ones.
 
     A row is there once for each of its windows. `pairs` counts rows and windows, late ones too.
+    `amends` says which come after their window's final result and correct it, where that is kept.
     """
 
     rows: pa.RecordBatch
     starts: pa.Array
     ends: pa.Array
+    amends: pa.Array | None
     late: tuple[Late, ...]
     pairs: int
 
@@ -42,12 +53,14 @@ def assign(
     watermarks: pa.Array,
 ) -> Assigned:
     """Split rows into on time and late: late for a window when the watermark before the row was
-    at `end + grace` or beyond; for a session, at `time + grace`: the gap is no grace.
+    at `end + grace` or beyond; for a session, at `time + grace`: the gap is no grace. What is kept
+    for corrections is late only after that.
     """
     which, starts, ends = windows_of(plan.window, event_times)
     final_at = pc.add(starts if isinstance(plan.window, Session) else ends, plan.grace)
     before = watermarks if which is None else watermarks.take(which)
-    late = pc.fill_null(pc.greater_equal(before, final_at), False)
+    late = pc.fill_null(pc.greater_equal(before, pc.add(final_at, plan.keep)), False)
+    amends = pc.fill_null(pc.greater_equal(before, final_at), False) if plan.keep else None
     found: tuple[Late, ...] = ()
     kept = which
     if late.true_count:
@@ -56,7 +69,9 @@ def assign(
         found = _late(plan, batch, (places, event_times, watermarks), missed)
         on_time = pc.invert(late)
         kept, starts, ends = here.filter(on_time), starts.filter(on_time), ends.filter(on_time)
-    return Assigned(rows if kept is None else rows.take(kept), starts, ends, found, len(late))
+        amends = None if amends is None else amends.filter(on_time)
+    rows = rows if kept is None else rows.take(kept)
+    return Assigned(rows, starts, ends, amends, found, len(late))
 
 
 def windows_of(window: Window, times: pa.Array) -> tuple[pa.Array | None, pa.Array, pa.Array]:
@@ -75,6 +90,8 @@ def windows_of(window: Window, times: pa.Array) -> tuple[pa.Array | None, pa.Arr
             return None, starts, ends
         case Session():
             return None, times, pc.add(times, micros(window.gap))
+        case Sliding():
+            return None, pc.subtract(times, micros(window.size)), times
 
 
 def closed_by(window: Window, final: int) -> int:
@@ -86,6 +103,8 @@ def closed_by(window: Window, final: int) -> int:
             return final - micros(window.size)
         case Hopping():
             return final - micros(window.size)
+        case Sliding():
+            return final - micros(window.size)
         case Calendar():
             return calendar_start(window.unit, window.zone, final) - 1
         case Session():
@@ -95,7 +114,7 @@ def closed_by(window: Window, final: int) -> int:
 def ends_of(window: Window, starts: pa.Array) -> pa.Array:
     """The end of each window that starts there. Not for sessions."""
     match window:
-        case Tumbling() | Hopping():
+        case Tumbling() | Hopping() | Sliding():
             return pc.add(starts, micros(window.size))
         case Calendar():
             return _calendar(window, starts)[1]
@@ -105,9 +124,16 @@ def ends_of(window: Window, starts: pa.Array) -> pa.Array:
 
 def places_of(window: Window, starts: pa.Array) -> pa.Array:
     """Where in the state the partials of windows that start there lie: at the start itself, but
-    sessions, which begin at any time, together with others; never after their start.
+    sessions and sliding windows, which begin at any time, together with others; never after their
+    start.
     """
-    return floor_to(starts, micros(window.gap)) if isinstance(window, Session) else starts
+    match window:
+        case Session():
+            return floor_to(starts, micros(window.gap))
+        case Sliding():
+            return floor_to(starts, micros(window.size))
+        case _:
+            return starts
 
 
 def _hopping(window: Hopping, times: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from streamflow.windows import Calendar, Hopping, Session, Tumbling, Window
+from streamflow.windows import Calendar, Hopping, Session, Sliding, Tumbling, Window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -37,10 +37,13 @@ class Result(NamedTuple):
 
 @dataclass
 class Expected:
-    """All final rows, and per late row its offset and how many windows it missed."""
+    """All final rows, per late row its offset and how many windows it missed, and how many pairs of
+    row and window were on time. A sliding window's row is on time once, and seen by many results.
+    """
 
     results: list[Result] = field(default_factory=list[Result])
     late: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    on_time: int = 0
 
 
 def reference(
@@ -62,7 +65,12 @@ def reference(
             expected.late.append((event.offset, missed))
         if watermark is None or event.at - lag > watermark:
             watermark = event.at - lag
-    groups = _sessions(held) if isinstance(window, Session) else held
+    expected.on_time = sum(map(len, held.values()))
+    groups = held
+    if isinstance(window, Session):
+        groups = _sessions(held)
+    if isinstance(window, Sliding):
+        groups = _looking_back(held)
     for (group, start, end), events in groups.items():
         numbers = [event.value for event in events]
         made = Result(group, start, end, len(events), sum(numbers), len(set(numbers)))
@@ -94,6 +102,8 @@ def windows(window: Window, at: datetime) -> Iterator[tuple[datetime, datetime]]
             yield start, min(first for first in firsts if first > at)
         case Session():
             yield at, at + window.gap
+        case Sliding():
+            yield at - window.size, at
 
 
 def _begins(window: Calendar, day: object) -> bool:
@@ -103,6 +113,19 @@ def _begins(window: Calendar, day: object) -> bool:
 
 
 Groups = dict[tuple[str, datetime, datetime], list[Event]]
+
+
+def _looking_back(single: Groups) -> Groups:
+    """Each time of a group with all the group's rows after its start, up to its end."""
+    return {
+        (group, start, end): [
+            event
+            for (other, _, at), events in single.items()
+            for event in events
+            if other == group and start < at <= end
+        ]
+        for group, start, end in single
+    }
 
 
 def _sessions(single: Groups) -> Groups:

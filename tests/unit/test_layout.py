@@ -27,7 +27,9 @@ READING_ORDER = [
     "json_values",
     "window",
     "aggregate",
+    "sliding",
     "close",
+    "amend",
     "advance",
     "names",
     "headers",
@@ -125,6 +127,7 @@ def test_importing_streamflow_brings_no_client() -> None:
         "stream",
         "thresholds",
         "topology",
+        "triggers",
         "windows",
     ]
     for name in values:

@@ -9,7 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Calendar, Count, Rule, Session, Threshold, Topology, source, topic
+from streamflow import (
+    Calendar,
+    Count,
+    Rule,
+    Session,
+    Threshold,
+    Topology,
+    Tumbling,
+    every,
+    parquet,
+    source,
+    topic,
+    update,
+)
 from streamflow.batch import TopicPartition
 from streamflow.testing import TopologyDriver
 
@@ -34,6 +47,10 @@ class Daily(Busy):
     pass
 
 
+class Hourly(Busy):
+    pass
+
+
 sales = source(topic("sales"), Sale, key="shop", event_time="at")
 
 
@@ -44,6 +61,8 @@ def run_example(word: str) -> dict[str, Any]:
     names = {"pa": pa, "pc": pc, "sales": sales, "timedelta": timedelta, "BaseModel": BaseModel}
     names |= {"Rule": Rule, "Threshold": Threshold}
     names |= {"Session": Session, "Calendar": Calendar, "Count": Count, "Busy": Busy}
+    names |= {"Tumbling": Tumbling, "every": every, "update": update, "Hourly": Hourly}
+    names |= {"topic": topic, "parquet": parquet}
     defined: dict[str, Any] = names | {"Daily": Daily, "__name__": __name__}
     exec(code, defined)
     return defined
@@ -80,6 +99,26 @@ def test_thresholds() -> None:
     (task,) = driver._tasks.values()
     counts = {"noted": 4, "gate:tripped": 1, "gate:routed": 1, "gate:resumed": 1}
     assert task.state.rules == counts
+
+
+def test_early_and_corrected_results() -> None:
+    edges = run_example("early=every")["edges"]
+    driver = TopologyDriver(Topology("sales", sales.rejected.drop(), *edges), NOW)
+    for minutes in (5, 20, 70, 10, 60 * 50, 15):
+        driver.send("sales", sale(1, None, NOW + timedelta(minutes=minutes)))
+    made = [(r["sales"], r["final"], r["revision"]) for r in driver.read("hourly")]
+    assert made == [
+        (2, False, 0),
+        (2, True, 0),
+        (1, False, 0),
+        (3, True, 1),
+        (1, True, 0),
+        (1, False, 0),
+    ]
+    assert len(driver.read("too-late")) == 1
+    driver.end_of_input()
+    assert [row["sales"] for row in driver.files("hourly")] == [2, 1, 1]
+    assert len(driver.files("hourly-history")) == 7
 
 
 def test_sessions_and_days() -> None:
