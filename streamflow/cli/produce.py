@@ -1,38 +1,48 @@
-"""`streamflow produce`: lines of JSON to a topic."""
+"""`streamflow produce`: lines of JSON, CSV and Parquet to a topic."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from streamflow.cli.inputs import InputFile, why_not
+from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
-from streamflow.produce.lines import Input, LineRules, Lines
+from streamflow.produce.chunk import Input
+from streamflow.produce.formats import FORMATS, STDIN, Format, open_input
+from streamflow.produce.records import RecordRules, Records
 from streamflow.produce.send import Tally, produce_chunks
 from streamflow.produce.topics import existing_topic, made_topic
 
 EPILOG = """\b
 Examples:
     streamflow produce orders orders.ndjson --key customer --create
+    streamflow produce orders orders.csv.gz orders.parquet --key customer
     tail -f app.log | streamflow produce logs --keep-bad
 
-Each line is one record, and its bytes go out as they are; a file that is gzip is unpacked. --key
-takes text, numbers and booleans. --timestamp takes ISO 8601 text (UTC where it names no zone) or
-an epoch number: below 1e11 it counts seconds, below 1e14 milliseconds, below 1e17 microseconds,
-else nanoseconds. Kafka refuses a time more than an hour ahead. A line that is not JSON or lacks a
-field ends the command, with what came before it sent."""
+Each line of JSON is one record, and its bytes go out as they are. Each row of a CSV with a header,
+and of Parquet, becomes a JSON object. What a file is, its name says, or --format. Files that are
+gzip or Zstandard are unpacked. CSV has no types: a cell becomes text as it is written, which a
+model reads as its fields say, and an empty one null, unless it is quoted; with --types, numbers,
+booleans and lists of that topology's fields go out as such. CSV goes out in blocks of 4 MB.
+
+--key takes text, numbers and booleans. --timestamp takes ISO 8601 text (UTC where it names no
+zone) or an epoch number: below 1e11 it counts seconds, below 1e14 milliseconds, below 1e17
+microseconds, else nanoseconds. Kafka refuses a time more than an hour ahead. A line that is not
+JSON, a row that has not as many fields as the header, or one that lacks a field ends the command,
+with what came before it sent."""
 
 
 @click.command(epilog=EPILOG)
@@ -43,23 +53,36 @@ field ends the command, with what came before it sent."""
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="[FILE]...",
 )
+@click.option(
+    "--format", "as_format", type=click.Choice(FORMATS), help="Of all files; else by name."
+)
+@click.option("--types", metavar="TOPOLOGY", help="Whose source of TOPIC has the types for CSV.")
 @click.option("--key", metavar="FIELD", help="The field whose value is the record's key.")
 @click.option("--timestamp", metavar="FIELD", help="The field with the record's time; else now.")
-@click.option("--keep-bad", is_flag=True, help="Send bad lines too, to test your dead letters.")
+@click.option(
+    "--keep-bad", is_flag=True, help="Send bad lines and rows too, to test your dead letters."
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records per second.")
 @click.option("--create", is_flag=True, help="Make the topic if it does not exist.")
 @click.option("--partitions", type=click.IntRange(1), help="As --create, with this many.")
 @click.option("--broker", help="Kafka's bootstrap servers, HOST:PORT, comma separated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def command(
-    topic: str, files: Sequence[Path], broker: str | None, as_json: bool, **options: Any
+    topic: str,
+    files: Sequence[Path],
+    as_format: Format | None,
+    types: str | None,
+    broker: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Send lines of JSON from files, or from standard input, to a topic."""
+    """Send JSON lines, CSV or Parquet from files, or from standard input, to a topic."""
     # What the client would log is raised too, and said once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     connection = {"bootstrap_servers": Settings.load(broker=broker).broker}
     with ExitStack() as stack:
-        inputs = [_open(path, stack) for path in files or (Path("-"),)]
+        columns = _types(types, topic) if types is not None else None
+        inputs = [_open(path, stack, as_format, columns) for path in files or (STDIN,)]
         tally = Tally()
         try:
             summary = asyncio.run(_produce(connection, topic, inputs, options, tally))
@@ -75,7 +98,7 @@ def command(
 async def _produce(
     connection: dict[str, Any],
     topic: str,
-    inputs: Sequence[InputFile],
+    inputs: Sequence[Input],
     options: dict[str, Any],
     tally: Tally,
 ) -> dict[str, Any]:
@@ -84,14 +107,14 @@ async def _produce(
     else:
         partitions, limits = await existing_topic(connection, topic)
     clock = SystemClock()
-    rules = LineRules(options["key"], options["timestamp"], options["keep_bad"])
-    lines = Lines([Input(file.name, file.read) for file in inputs], rules, limits, clock)
+    rules = RecordRules(options["key"], options["timestamp"], options["keep_bad"])
+    records = Records(inputs, rules, limits, clock)
     started = clock.monotonic()
     with _progress(topic, inputs) as on_progress:
         count = await produce_chunks(
             connection,
             topic,
-            lines.chunks(),
+            records.chunks(),
             partitions,
             on_progress,
             rate=options["rate"],
@@ -103,36 +126,42 @@ async def _produce(
         "topic": topic,
         "partitions": partitions,
         "records": count,
-        "bad": lines.bad,
-        "bytes": lines.nbytes,
+        "bad": records.bad,
+        "bytes": records.nbytes,
         "seconds": round(seconds, 3),
         "records_per_second": round(count / seconds) if seconds > 0 else 0,
     }
 
 
-def _open(path: Path, stack: ExitStack) -> InputFile:
-    if str(path) != "-":
-        if refused := why_not(path):
-            raise SettingsError(refused)
-        file = InputFile(str(path), stack.enter_context(path.open("rb", buffering=0)).read)
-        if path.is_file():  # a pipe would keep the others waiting
-            file.look()
-        return file
-    if sys.stdin.isatty():
+def _types(target: str, topic: str) -> Mapping[str, pa.DataType]:
+    """The columns that a topology declares for the topic."""
+    topology = load_topology(target)
+    plans = {plan.source.topic: plan for plan in topology.tasks}
+    if topic not in plans:
+        raise SettingsError(f"--types {target}: {topology.name} reads {list(plans)}, not {topic!r}")
+    schema = plans[topic].source.contract.schema
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def _open(
+    path: Path,
+    stack: ExitStack,
+    as_format: Format | None,
+    types: Mapping[str, pa.DataType] | None,
+) -> Input:
+    if path == STDIN and sys.stdin.isatty():
         click.echo("reading lines from the terminal; Ctrl-D ends", err=True)
-    # Unbuffered: a reader that waits in a buffer's lock would abort Python when Ctrl-C ends it.
-    stdin: Any = sys.stdin.buffer
-    return InputFile("stdin", getattr(stdin, "raw", stdin).read)
+    return open_input(path, stack, format=as_format, types=types)
 
 
-def _size(inputs: Sequence[InputFile]) -> int | None:
+def _size(inputs: Sequence[Input]) -> int | None:
     """Bytes of all inputs, None if one has no size that is known before it ends."""
     paths = [Path(file.name) for file in inputs]
     return sum(path.stat().st_size for path in paths) if all(map(Path.is_file, paths)) else None
 
 
 @contextmanager
-def _progress(topic: str, inputs: Sequence[InputFile]) -> Generator[Callable[[int], None]]:
+def _progress(topic: str, inputs: Sequence[Input]) -> Generator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
     columns = (

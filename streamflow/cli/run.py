@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -12,19 +12,23 @@ import orjson
 from rich.console import Console
 
 from streamflow.batch import Record
-from streamflow.cli.inputs import READ_BYTES, InputFile, why_not
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.core.plan import TaskPlan
 from streamflow.engine.status import conservation
 from streamflow.errors import SettingsError
 from streamflow.local import PARTITIONS, LocalResult, LocalRun
+from streamflow.produce.file import why_not
+from streamflow.produce.formats import FORMATS, Format, open_input
+from streamflow.produce.records import key_of
 from streamflow.topology import Topology
 
 EPILOG = """Example: streamflow run topologies.flights --local --input flights.ndjson
 
-A line that is not a record of the topology's contract ends in the file of its dead letters. There
-is no log to go on from, so a run is one attempt: its folder appears when the input is done."""
+Inputs are JSON lines, CSV with a header or Parquet, as for `streamflow produce`; the topology has
+the types of a CSV's fields. A line or row that is not a record of the topology's contract ends in
+the file of its dead letters. There is no log to go on from, so a run is one attempt: its folder
+appears when the input is done."""
 
 
 @click.command(epilog=EPILOG)
@@ -35,7 +39,10 @@ is no log to go on from, so a run is one attempt: its folder appears when the in
     "inputs",
     multiple=True,
     metavar="[TOPIC=]FILE",
-    help="JSON lines, plain or gzip; name the topic where there are several. Repeatable.",
+    help="Plain, gzip or zstd; name the topic where there are several. Repeatable.",
+)
+@click.option(
+    "--format", "as_format", type=click.Choice(FORMATS), help="Of all files; else by name."
 )
 @click.option(
     "--output",
@@ -48,6 +55,7 @@ def command(
     topology: str,
     local: bool,
     inputs: tuple[str, ...],
+    as_format: Format | None,
     output: Path | None,
     partitions: int,
     as_json: bool,
@@ -66,7 +74,9 @@ def command(
             status.update(f"running {loaded.name}: {totals['in']:,} records")
 
         plans = {plan.source.topic: plan for plan in loaded.tasks}
-        records = {topic: _records(plans[topic], paths) for topic, paths in files.items()}
+        records = {
+            topic: _records(plans[topic], paths, as_format) for topic, paths in files.items()
+        }
         result = LocalRun(loaded, folder, partitions=partitions).run(records, progress)
     _summary(result, clock.monotonic() - started, as_json=as_json)
 
@@ -117,13 +127,16 @@ def _files(topology: Topology, inputs: tuple[str, ...]) -> dict[str, list[Path]]
     return files
 
 
-def _records(plan: TaskPlan, paths: Iterable[Path]) -> Iterator[Record]:
-    """Each line as a record: its bytes unchanged, keyed as the source says."""
+def _records(plan: TaskPlan, paths: Iterable[Path], as_format: Format | None) -> Iterator[Record]:
+    """Each line or row as a record, keyed as the source says; the bytes of a line unchanged."""
+    schema = plan.source.contract.schema
+    types = dict(zip(schema.names, schema.types, strict=True))
     for path in paths:
-        with path.open("rb", buffering=0) as file:
-            for line in io.BufferedReader(InputFile(str(path), file.read), READ_BYTES):
-                value = line.rstrip(b"\r\n")
-                yield Record(_key(plan.source.key, value), value)
+        with ExitStack() as stack:
+            for chunk in open_input(path, stack, format=as_format, types=types).chunks():
+                for line in chunk.values:
+                    value = line.rstrip(b"\r")
+                    yield Record(_key(plan.source.key, value), value)
 
 
 def _key(field: str | None, value: bytes) -> bytes | None:
@@ -131,8 +144,6 @@ def _key(field: str | None, value: bytes) -> bytes | None:
     if field is None:
         return None
     try:
-        document = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        return key_of(orjson.loads(value), field)
+    except ValueError:
         return None
-    key = document.get(field) if isinstance(document, dict) else None
-    return None if key is None else str(key).encode()

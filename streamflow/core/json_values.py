@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 #: Floats that JSON has no number for, in the words that protobuf's JSON and pydantic know.
-_WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+FLOAT_WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def json_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def json_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
         if pa.types.is_floating(column.type):
             wild = pc.invert(pc.is_finite(column))
             for row in pc.indices_nonzero(wild).to_pylist() if wild.true_count else ():
-                rows[row][name] = _WORDS[str(rows[row][name])]
+                rows[row][name] = FLOAT_WORDS[str(rows[row][name])]
     return rows
 
 

@@ -1,7 +1,9 @@
 """`streamflow produce` on a real broker."""
 
 import asyncio
+import csv
 import gzip
+import io
 import json
 import os
 import random
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
@@ -25,6 +29,18 @@ from streamflow.produce import produce_chunks, produce_records
 from streamflow.produce.topics import made_topic
 
 PARTITIONS = 4
+READINGS = """
+from pydantic import AwareDatetime, BaseModel
+from streamflow import Topology, source, topic
+
+class Reading(BaseModel):
+    who: str
+    n: int
+    at: AwareDatetime
+
+readings = source(topic("{topic}"), Reading, key="who", event_time="at")
+topology = Topology("readings", readings.to(topic("out")), readings.rejected.to(topic("dlq")))
+"""
 
 
 def stored(kafka: Broker, topic: str, partitions: int = PARTITIONS) -> list[list[Record]]:
@@ -160,6 +176,49 @@ def test_gzip_is_sent_as_the_lines_it_holds(kafka: Broker, fresh: str, tmp_path:
     assert done.exit_code == 0, done.output
     values = [record.value for record in stored(kafka, fresh, 1)[0]]
     assert values == [b"1", b"2", b"3", b"4", b"1", b"2"]
+
+
+def test_csv_and_parquet_are_sent_as_the_objects_of_their_rows(
+    kafka: Broker, fresh: str, tmp_path: Path
+) -> None:
+    """From CSV with the types of a topology, from Parquet with its own; each keyed and timed."""
+    (tmp_path / "readings.py").write_text(READINGS.format(topic=fresh))
+    rows, start = 5_000, datetime(2024, 5, 1, tzinfo=UTC)
+    times = [start + timedelta(milliseconds=n, microseconds=123) for n in range(2 * rows)]
+    documents = [
+        b'{"who":"k%d","n":%d,"at":"%s"}' % (n % 50, n, f"{at:%Y-%m-%dT%H:%M:%S.%fZ}".encode())
+        for n, at in enumerate(times)
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["who", "n", "at"])
+    writer.writeheader()
+    writer.writerows(map(json.loads, documents[:rows]))
+    one, two = tmp_path / "1.csv.gz", tmp_path / "2.parquet"
+    one.write_bytes(gzip.compress(text.getvalue().encode()))
+    second = range(rows, 2 * rows)
+    columns = {"who": [f"k{n % 50}" for n in second], "n": list(second), "at": times[rows:]}
+    pq.write_table(pa.table(columns), two, row_group_size=700)
+    words = ("--types", str(tmp_path / "readings.py"), "--key", "who", "--timestamp", "at")
+    done = run(kafka, fresh, str(one), str(two), *words, "--partitions", str(PARTITIONS))
+    assert done.exit_code == 0, done.output
+    found = [record for part in stored(kafka, fresh) for record in part]
+    expected = [
+        Record(b"k%d" % (n % 50), value, int(at.timestamp() * 1000))
+        for n, (value, at) in enumerate(zip(documents, times, strict=True))
+    ]
+    assert sorted(found, key=lambda record: record.timestamp or 0) == expected
+
+
+def test_a_wrong_row_ends_it_with_its_line_and_everything_before_it_sent(
+    kafka: Broker, fresh: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'k,v\na,"1\n2"\nb,3\nc\nd,4\n')
+    done = run(kafka, fresh, str(path), "--create", "--key", "k")
+    assert done.exit_code == 2
+    assert f"error: {path}:5: the row has 1 fields and the header 2; --keep-bad" in done.stderr
+    values = sorted(r.value or b"" for part in stored(kafka, fresh) for r in part)
+    assert values == [b'{"k":"a","v":"1\\n2"}', b'{"k":"b","v":"3"}']
 
 
 def test_a_missing_topic_names_the_flag_that_makes_it(kafka: Broker, fresh: str) -> None:

@@ -1,4 +1,4 @@
-"""Input files: plain or gzip, from a disk or a pipe, alike for `run --local` and `produce`."""
+"""Input files: plain or packed, from a disk or a pipe, alike for `run --local` and `produce`."""
 
 import gzip
 import io
@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow import cli
-from streamflow.cli import inputs
-from streamflow.cli.inputs import InputFile
 from streamflow.clock import SystemClock
 from streamflow.errors import SettingsError, StreamflowError
+from streamflow.produce import unpack
+from streamflow.produce.file import InputFile
 from streamflow.produce.limits import Limits
-from streamflow.produce.lines import Input, LineRules, Lines
+from streamflow.produce.lines import LineInput
+from streamflow.produce.records import RecordRules, Records
 
-ZSTANDARD = b"\x28\xb5\x2f\xfd\x04\x00\x09\x00\x00a\n"
 TOPOLOGY = """
 from datetime import datetime
 from pydantic import AwareDatetime, BaseModel
@@ -47,6 +48,13 @@ class Dribble:
         return self._data.read(min(size, next(self._sizes)))
 
 
+def zstd(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
 def forever(sizes: list[int]) -> Iterator[int]:
     while True:
         yield from sizes
@@ -63,7 +71,7 @@ def test_gzip_is_unpacked_however_it_is_read(
     """Of any number of members, with or without zeros after them."""
     packed = b"".join(gzip.compress(part) + b"\0" * 9 * filled for part, filled in parts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "READ_BYTES", 64)
+        patch.setattr(unpack, "PACKED_BYTES", 64)
         file = InputFile("in", Dribble(packed, forever(given_sizes)).read)
         found = b""
         for size in forever(asked):
@@ -94,9 +102,30 @@ def test_gzip_that_ends_anywhere_too_early_or_is_changed_is_refused_by_name() ->
         io.BufferedReader(InputFile("x.gz", io.BytesIO(changed).read)).read()
 
 
-def test_zstandard_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match=r"^x\.zst: packed with Zstandard.*`zstd -d`"):
-        InputFile("x.zst", io.BytesIO(ZSTANDARD).read).read(1)
+@given(
+    st.lists(st.binary(max_size=400), min_size=1, max_size=3),
+    st.lists(st.integers(1, 50), min_size=1, max_size=5),
+)
+def test_zstandard_is_unpacked_however_it_is_read(parts: list[bytes], sizes: list[int]) -> None:
+    packed = b"".join(map(zstd, parts))
+    file = InputFile("in", Dribble(packed, forever(sizes)).read)
+    assert io.BufferedReader(file).read() == b"".join(parts)
+    assert file.taken == len(packed)
+
+
+def test_zstandard_that_ends_too_early_or_is_changed_is_refused_by_name() -> None:
+    packed = zstd(bytes(range(256)) * 40)
+    for stop in range(4, len(packed)):
+        with pytest.raises(SettingsError, match=r"^x\.zst: damaged Zstandard data \(Truncated"):
+            io.BufferedReader(InputFile("x.zst", io.BytesIO(packed[:stop]).read)).read()
+    changed = packed[:5] + b"\xff\xff" + packed[7:]
+    with pytest.raises(SettingsError, match=r"^x\.zst: damaged Zstandard data .*`zstd -t`"):
+        io.BufferedReader(InputFile("x.zst", io.BytesIO(changed).read)).read()
+
+
+def test_parquet_that_is_read_as_text_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"^x: this is Parquet.*`--format parquet`"):
+        InputFile("x", io.BytesIO(b"PAR1....").read).read(1)
 
 
 def test_what_was_whole_in_a_damaged_file_is_sent_and_it_says_so() -> None:
@@ -104,7 +133,7 @@ def test_what_was_whole_in_a_damaged_file_is_sent_and_it_says_so() -> None:
     packed = gzip.compress(whole)
     file = InputFile("x.gz", io.BytesIO(packed[: len(packed) // 2]).read)
     limits = Limits.of({"max.message.bytes": "1000"})
-    lines = Lines([Input(file.name, file.read)], LineRules(), limits, SystemClock())
+    lines = Records([LineInput(file)], RecordRules(), limits, SystemClock())
     sent: list[bytes | None] = []
 
     def send() -> None:
@@ -165,11 +194,11 @@ def test_a_run_reads_a_pipe(running: Running) -> None:
 
 
 def test_a_run_refuses_what_it_cannot_read_and_leaves_nothing(running: Running) -> None:
-    packed, other = running.folder / "x.gz", running.folder / "x.zst"
+    packed, other = running.folder / "x.gz", running.folder / "x.dat"
     packed.write_bytes(gzip.compress(b'{"n":1}\n' * 9)[:-9])
-    other.write_bytes(ZSTANDARD)
+    other.write_bytes(b"PAR1....")
     before = sorted(running.folder.iterdir())
-    for path, words in ((packed, "damaged gzip data"), (other, "packed with Zstandard")):
+    for path, words in ((packed, "damaged gzip data"), (other, "this is Parquet")):
         done = running.run(path)
         assert done.exit_code == 2
         assert done.stderr.startswith(f"error: {path}: {words}")

@@ -11,19 +11,21 @@ from streamflow.batch import Record
 from streamflow.clock import SimulatedClock
 from streamflow.errors import StreamflowError
 from streamflow.produce import lines
+from streamflow.produce.file import InputFile
 from streamflow.produce.limits import Limits
-from streamflow.produce.lines import Input, LineRules, Lines
+from streamflow.produce.lines import LineInput
+from streamflow.produce.records import RecordRules, Records
 
 CLOCK = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
 LIMITS = Limits.of({"max.message.bytes": "1000", "message.timestamp.after.max.ms": "3600000"})
 
 
-def reading(*texts: bytes, rules: LineRules | None = None) -> Lines:
-    inputs = [Input(f"file{n}", BytesIO(text).read) for n, text in enumerate(texts)]
-    return Lines(inputs, rules or LineRules(), LIMITS, CLOCK)
+def reading(*texts: bytes, rules: RecordRules | None = None) -> Records:
+    inputs = [LineInput(InputFile(f"file{n}", BytesIO(text).read)) for n, text in enumerate(texts)]
+    return Records(inputs, rules or RecordRules(), LIMITS, CLOCK)
 
 
-def records(*texts: bytes, rules: LineRules | None = None) -> list[Record]:
+def records(*texts: bytes, rules: RecordRules | None = None) -> list[Record]:
     return [record for chunk in reading(*texts, rules=rules).chunks() for record in chunk]
 
 
@@ -58,11 +60,11 @@ def test_how_a_file_is_read_is_unobservable(numbers: list[int], size: int) -> No
     ],
 )
 def test_a_key_is_the_text_of_its_field(value: bytes, key: bytes) -> None:
-    assert records(b'{"k":%s}' % value, rules=LineRules(key="k"))[0].key == key
+    assert records(b'{"k":%s}' % value, rules=RecordRules(key="k"))[0].key == key
 
 
 def test_a_timestamp_comes_from_its_field() -> None:
-    rules = LineRules(timestamp="at")
+    rules = RecordRules(timestamp="at")
     assert records(b'{"at":"2013-01-01T00:00:00Z"}', rules=rules)[0].timestamp == 1356998400000
 
 
@@ -80,7 +82,7 @@ def test_a_timestamp_comes_from_its_field() -> None:
 )
 def test_a_bad_line_names_its_file_and_line_after_all_before_it(line: bytes, words: str) -> None:
     good = b'{"k":"a","at":0}'
-    chunks = reading(good, good + b"\n" + line + b"\n", rules=LineRules("k", "at")).chunks()
+    chunks = reading(good, good + b"\n" + line + b"\n", rules=RecordRules("k", "at")).chunks()
     assert [next(chunks), next(chunks)] == [[Record(b"a", good, 0)]] * 2
     with pytest.raises(StreamflowError, match=f"^file1:2: {words}.*; --keep-bad sends such lines"):
         next(chunks)
@@ -89,7 +91,7 @@ def test_a_bad_line_names_its_file_and_line_after_all_before_it(line: bytes, wor
 def test_bad_lines_can_be_kept() -> None:
     source = reading(
         b'nope\n\n{"k":"a","at":"soon"}\n{"at":5}\n{"k":"b","at":0}\n',
-        rules=LineRules("k", "at", keep_bad=True),
+        rules=RecordRules("k", "at", keep_bad=True),
     )
     assert [record for chunk in source.chunks() for record in chunk] == [
         Record(None, b"nope"),
@@ -104,4 +106,4 @@ def test_bad_lines_can_be_kept() -> None:
 
 def test_a_line_that_no_broker_would_take_is_named_even_if_bad_ones_are_kept() -> None:
     with pytest.raises(StreamflowError, match=r"^file0:1: the record has 1,002 bytes"):
-        records(b'"' + b"x" * 1000 + b'"', rules=LineRules(keep_bad=True))
+        records(b'"' + b"x" * 1000 + b'"', rules=RecordRules(keep_bad=True))

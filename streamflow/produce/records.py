@@ -1,0 +1,140 @@
+"""Turns what inputs give into records, or says where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streamflow.batch import Record
+from streamflow.clock import Clock
+from streamflow.errors import StreamflowError
+from streamflow.produce.chunk import Chunk, Input
+from streamflow.produce.limits import Limits
+from streamflow.produce.timestamps import to_millis
+
+
+@dataclass(frozen=True)
+class RecordRules:
+    """How a value becomes a record.
+
+    Attributes:
+        key: The field whose text is the key; no key if None.
+        timestamp: The field that holds the time; the time of sending if None.
+        keep_bad: Send a value that breaks the rules too: without the key or the timestamp that
+            cannot be had.
+    """
+
+    key: str | None = None
+    timestamp: str | None = None
+    keep_bad: bool = False
+
+
+class Records:
+    """The records of some inputs, in order; counts what it has seen.
+
+    Attributes:
+        bad: Values that broke the rules and were kept.
+        nbytes: Bytes of all values so far.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Input], rules: RecordRules, limits: Limits, clock: Clock
+    ) -> None:
+        self.bad = 0
+        self.nbytes = 0
+        self._inputs = inputs
+        self._rules = rules
+        self._limits = limits
+        self._clock = clock
+        self._now = clock.now()
+
+    def chunks(self) -> Iterator[list[Record]]:
+        """The records, as many at a time as were read at once.
+
+        Raises:
+            StreamflowError: naming the place of the first value that breaks the rules, or the
+                file that cannot be read on; all records before it have been yielded.
+        """
+        for source in self._inputs:
+            try:
+                for chunk in source.chunks():
+                    yield from self._records(source, chunk)
+            except StreamflowError as error:
+                raise StreamflowError(f"{error}; what comes before it was sent") from error
+
+    def _records(self, source: Input, chunk: Chunk) -> Iterator[list[Record]]:
+        self._now = self._clock.now()
+        records: list[Record] = []
+        for index, value in enumerate(chunk.values):
+            try:
+                records.append(self._record(value, chunk.broken.get(index)))
+            except ValueError as error:
+                yield records
+                raise StreamflowError(f"{source.where(chunk.places[index])}: {error}") from error
+            self.nbytes += len(value)
+        yield records
+
+    def _record(self, value: bytes, broken: str | None) -> Record:
+        """Raises ValueError for a value that cannot be sent."""
+        refused = self._limits.refuses_size(len(value))
+        if refused is not None:
+            raise ValueError(refused)
+        if broken is not None:
+            self._bad(broken)
+            return Record(None, value)
+        try:
+            document = orjson.loads(value)
+        except ValueError as error:
+            self._bad(f"not JSON: {error}")
+            return Record(None, value)
+        key, timestamp = None, None
+        try:
+            if self._rules.key is not None:
+                key = key_of(document, self._rules.key)
+            if self._rules.timestamp is not None:
+                timestamp = self._timestamp(document, self._rules.timestamp)
+        except ValueError as error:
+            self._bad(str(error))
+        return Record(key, value, timestamp)
+
+    def _timestamp(self, document: Any, field: str) -> int:
+        try:
+            millis = to_millis(_field(document, field))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"field {field!r}: {error}") from error
+        refused = self._limits.refuses_time(millis, self._now)
+        if refused is not None:
+            raise ValueError(f"field {field!r}: {refused}")
+        return millis
+
+    def _bad(self, reason: str) -> None:
+        if not self._rules.keep_bad:
+            raise ValueError(f"{reason}; --keep-bad sends such lines too")
+        self.bad += 1
+
+
+def key_of(document: Any, name: str) -> bytes:
+    """The key that a document's field makes: its text.
+
+    Raises:
+        ValueError: there is no such field, or it is null, a list or an object.
+    """
+    value = _field(document, name)
+    if isinstance(value, str):
+        return value.encode()
+    if value is None or isinstance(value, dict | list):
+        raise ValueError(
+            f"field {name!r} is {type(value).__name__}, not text or a number to key by"
+        )
+    return orjson.dumps(value)
+
+
+def _field(document: Any, name: str) -> Any:
+    if not isinstance(document, dict):
+        raise ValueError(f"the line is no JSON object, so it has no field {name!r}")
+    if name not in document:
+        raise ValueError(f"there is no field {name!r}; it has {sorted(document)}")
+    return document[name]
