@@ -45,6 +45,7 @@ class Source:
     missing_event_time: MissingEventTime
     out_of_orderness: timedelta
     max_future: timedelta | None
+    idle_after: timedelta | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,6 +258,7 @@ def source(
     missing_event_time: MissingEventTime = "dead_letter",
     out_of_orderness: timedelta = timedelta(0),
     max_future: timedelta | None = None,
+    idle_after: timedelta | None = None,
 ) -> Stream:
     """A topic whose values are JSON documents of `model`.
 
@@ -276,6 +278,10 @@ def source(
         max_future: How far event time may be ahead of the time at which its record is fetched. One
             that is further ahead leaves on the rejected side and moves no watermark. Without it a
             single such record closes every window.
+        idle_after: A partition that had no record for this long, and at whose end the worker is, is
+            idle: its watermark goes on with those of the source's other partitions, or with the
+            clock when all are idle, so that its windows close. Without it they stay open until
+            records come again. What comes later and is older than that watermark is late.
     """
     contract = Contract(model)
     if key is not None and key not in contract.schema.names:
@@ -293,5 +299,10 @@ def source(
         raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
     if max_future is not None and max_future < timedelta(0):
         raise TopologyError(f"source({topic.name!r}): max_future is below zero")
-    times = (event_time, missing_event_time, out_of_orderness, max_future)
+    if idle_after is not None and idle_after <= timedelta(0):
+        raise TopologyError(
+            f"source({topic.name!r}): idle_after={idle_after} is not above zero; leave it out "
+            "where silence is to close nothing"
+        )
+    times = (event_time, missing_event_time, out_of_orderness, max_future, idle_after)
     return Stream(Source(topic.name, contract, key, *times))

@@ -82,11 +82,13 @@ class Display:
 
 def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
     totals = status.totals
+    idle = [("idle", f"{status.idle} of {status.tasks}")] if status.idle else []
     return [
         ("records", f"{totals['in']:,}"),
         ("records/s", f"{rate:,.0f}"),
         ("lag", "?" if status.lag is None else f"{status.lag:,}"),
         ("watermark", _time(status.watermark, status)),
+        *idle,
         ("windows", f"{totals['results']:,}"),
         ("late", f"{totals['late']:,}"),
         ("dead letters", f"{totals['rejected']:,}"),

@@ -24,7 +24,7 @@ from streamflow.core.close import close, early, last_kept
 from streamflow.core.decode import Decoded, decode
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
-from streamflow.core.step import Late, Raw, StateView, Step, TaskState
+from streamflow.core.step import Decision, Late, Raw, StateView, Step, TaskState
 from streamflow.core.watermark import after_all, before_each
 from streamflow.core.window import Assigned, assign
 from streamflow.schema import EVENT_TIME
@@ -68,10 +68,20 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
     return _close(plan, state, step, view, batch.tp)
 
 
-def end_of_input(plan: TaskPlan, state: TaskState, view: StateView, tp: TopicPartition) -> Step:
-    """Declare the partition's input complete: the watermark is infinite and every window closes."""
-    ended = replace(state, ended=state.position)
-    return _close(plan, state, Step(ended, state.position, state.position), view, tp)
+def decide(
+    plan: TaskPlan, state: TaskState, view: StateView, tp: TopicPartition, decision: Decision
+) -> Step:
+    """Apply what a clock decided, at the state's position: windows that the watermark passes by it
+    close, and rows after it are judged by it. A watermark below the partition's own does nothing.
+    """
+    here = state.position
+    assert decision.offset == here, f"{tp}: decided at {decision.offset}, applied at {here}"
+    if decision.kind == "end_of_input":
+        after = replace(state, ended=here)
+    else:
+        given = decision.watermark
+        after = replace(state, idle=given if state.idle is None else max(given, state.idle))
+    return _close(plan, state, Step(after, here, here, decisions=(decision,)), view, tp)
 
 
 def resume(state: TaskState, names: Iterable[str], now_ms: int) -> Step:
@@ -107,6 +117,8 @@ def _watermarks(
 ) -> pa.Array:
     """For each row the watermark before it in its partition."""
     before = pc.subtract(before_each(_micros(moving), state.seen), plan.out_of_orderness)
+    if state.idle is not None:
+        before = pc.max_element_wise(before, pa.scalar(state.idle, pa.int64()))
     if moving.num_rows == rows.num_rows:
         return before
     return before.take(pc.index_in(rows["_offset"], value_set=moving["_offset"]))

@@ -181,6 +181,7 @@ def _check_durations(name: str, stream: Stream, results: Sequence[Results]) -> N
     source = stream.source
     given = [("out_of_orderness", micros(source.out_of_orderness))]
     given += [("max_future", micros(source.max_future or timedelta(0)))]
+    given += [("idle_after", micros(source.idle_after or timedelta(0)))]
     given += [(stage.name, stage.within) for stage in stream.stages if isinstance(stage, Dedup)]
     given += [
         (f"{what} of the threshold {watch.name!r}", micros(length))

@@ -1,7 +1,8 @@
 """The keys of a task's state and changelog, and the values under them.
 
 One meta record, whose presence makes everything before it count; what a deduplication knows
-(`dedup.py`); and per window operator, window and commit one partial: `w | operator | 0 | window
+(`dedup.py`); one record per offset at which the partition was given a watermark while it was idle;
+and per window operator, window and commit one partial: `w | operator | 0 | window
 start | commit | chunk`, big endian with the sign flipped, so that the windows that close together
 lie together.
 """
@@ -17,12 +18,13 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from streamflow.core.step import Breaker, TaskState
+from streamflow.core.step import Breaker, Decision, StateView, TaskState
 from streamflow.errors import StateDamaged
 
 META = b"meta"
 FORMAT = 1
 _FLIP = 2**63
+_OFFSET = struct.Struct(">Q")
 _TAIL = struct.Struct(">QQI")
 
 
@@ -100,6 +102,27 @@ def _to_ipc(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def decision_entry(decision: Decision) -> tuple[bytes, bytes]:
+    """A decision of idleness as an entry. Of several at one offset the last stands for all: nothing
+    came between them.
+    """
+    value = {"decision": "idle", "watermark": decision.watermark, "at": decision.at}
+    return b"i" + _OFFSET.pack(decision.offset), orjson.dumps(value)
+
+
+def recorded(view: StateView) -> list[Decision]:
+    """Every decision that a clock has taken for a task so far, in the order of their offsets."""
+    found: list[Decision] = []
+    for key, value in view.scan(b"i", b"j"):
+        entry = orjson.loads(value)
+        found.append(Decision("idle", _OFFSET.unpack(key[1:])[0], entry["watermark"], entry["at"]))
+    meta = view.get([META])[0]
+    ended = None if meta is None else decode_meta(meta)[0].ended
+    if ended is not None:
+        found.append(Decision("end_of_input", ended))
+    return found
+
+
 def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: int) -> bytes:
     """The meta record: what a task has to know besides its partials."""
     ended = [{"decision": "end_of_input", "offset": state.ended}] if state.ended is not None else []
@@ -114,6 +137,7 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
             "commit": state.commit,
             "position": state.position,
             "seen": state.seen,
+            "idle": state.idle,
             "marks": dict(state.marks),
             "breakers": {name: _of_breaker(one) for name, one in state.breakers.items()},
             "totals": dict(state.totals),
@@ -137,6 +161,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             commit=meta["commit"],
             position=meta["position"],
             seen=meta["seen"],
+            idle=meta.get("idle"),
             marks=meta.get("marks", {}),
             breakers={name: _breaker(one) for name, one in meta.get("breakers", {}).items()},
             ended=ended[-1] if ended else None,

@@ -131,6 +131,12 @@ class TaskPlan:
         return None if ahead is None else micros(ahead)
 
     @property
+    def idle_after(self) -> int | None:
+        """After how long a silent partition is idle, in microseconds; None for never."""
+        after = self.source.idle_after
+        return None if after is None else micros(after)
+
+    @property
     def all_sinks(self) -> list[SinkPlan]:
         """Every table that this task writes rows for."""
         return [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
@@ -220,6 +226,7 @@ def _describe_task(plan: TaskPlan) -> str:
             f"{plan.source.topic} key {plan.source.key} at {event_time}",
             f"{plan.source.contract.schema} out of order {plan.source.out_of_orderness}",
             f"at most {plan.source.max_future} ahead, else {plan.source.missing_event_time}",
+            f"idle after {plan.source.idle_after}",
             *stages,
             *(_describe_window(window) for window in plan.windows),
             *(f"{w.name} {w.early} {w.late_is_dead_letter}" for w in plan.windows),

@@ -31,6 +31,7 @@ from streamflow.core.headers import (
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.keys import (
     META,
+    decision_entry,
     decode_partial,
     encode_meta,
     encode_partials,
@@ -85,6 +86,8 @@ def seal(
     stored = replace(last, open={}, taken=frozenset(), kept={})
     state = replace(stored, commit=commit, totals=dict(totals), rules=dict(rules))
     changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
+    idle = [d for step in steps for d in step.decisions if d.kind == "idle"]
+    changes |= dict(map(decision_entry, idle))
     for window in plan.windows:
         changes |= _store(window, last, view, commit)
     for stage in plan.stages:

@@ -110,6 +110,21 @@ class Breaker:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a clock has decided for a partition, whose rows before `offset` it comes after.
+
+    `idle` gives it `watermark`, `end_of_input` an infinite one. It is recorded in the commit it
+    causes, so that it is in force from there on whatever crashes, and can be applied again by a
+    replay. `at` is when it was taken, None where that is not kept; times are microseconds.
+    """
+
+    kind: Literal["idle", "end_of_input"]
+    offset: int
+    watermark: int = INFINITY
+    at: int | None = None
+
+
+@dataclass(frozen=True)
 class TaskState:
     """All that a task remembers, besides what its store holds.
 
@@ -117,6 +132,7 @@ class TaskState:
         commit: Number of the last commit; 0 before the first.
         position: The next offset of the source partition.
         seen: The largest event time so far, None before the first row.
+        idle: The last watermark that the partition was given while it was idle, None for none.
         ended: The offset at which the end of a bounded input was declared.
         totals: Records per exit over all commits: the conservation line.
         rules: How many records broke each rule, over all commits.
@@ -132,6 +148,7 @@ class TaskState:
     commit: int = 0
     position: int = 0
     seen: int | None = None
+    idle: int | None = None
     ended: int | None = None
     totals: Mapping[str, int] = field(default_factory=dict)
     rules: Mapping[str, int] = field(default_factory=dict)
@@ -143,10 +160,13 @@ class TaskState:
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
     def watermark(self, out_of_orderness: int) -> int | None:
-        """The watermark after everything so far; None before the first row."""
+        """The watermark after everything so far; None before the first row or decision."""
         if self.ended is not None:
             return INFINITY
-        return None if self.seen is None else self.seen - out_of_orderness
+        if self.seen is None:
+            return self.idle
+        rows = self.seen - out_of_orderness
+        return rows if self.idle is None else max(rows, self.idle)
 
 
 @dataclass(frozen=True)
@@ -166,6 +186,7 @@ class Step:
     late: Mapping[str, tuple[Late, ...]] = field(default_factory=dict)
     results: Mapping[str, tuple[pa.RecordBatch, ...]] = field(default_factory=dict)
     erased: tuple[bytes, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     counts: Counter[str] = field(default_factory=Counter[str])
     rules: Counter[str] = field(default_factory=Counter[str])
 

@@ -82,7 +82,7 @@ class StreamflowApp(faust.App):
         """Make missing topics before anything is consumed."""
         await super().on_start()
         if self._make_host is not None:
-            await self.host.prepare(self._seek)
+            await self.host.prepare(self._seek, self._fetched)
             self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
 
     def on_webserver_init(self, web: Any) -> None:
@@ -112,6 +112,10 @@ class StreamflowApp(faust.App):
     async def _seek(self, positions: Any) -> None:
         consumer: Any = self.consumer
         await consumer.seek_batches(positions)
+
+    def _fetched(self, tp: Any) -> Any:
+        consumer: Any = self.consumer
+        return consumer.fetched(tp)
 
 
 def make_folder(path: Path) -> None:

@@ -18,6 +18,7 @@ from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
 from streamflow.engine.faults import Faults
+from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
@@ -65,6 +66,8 @@ class Host:
         #: Is it over for good?
         self.closed = False
         self._seek: Seek | None = None
+        self._fetches: Fetches = lambda tp: None
+        self._boards: dict[str, Board] = {}
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.topic(p.source.topic): p for p in topology.tasks}
         self._tables: dict[str, SinkPlan] = {
@@ -86,11 +89,11 @@ class Host:
         """Partition counts of the source topics."""
         return self._partitions
 
-    async def prepare(self, seek: Seek) -> None:
+    async def prepare(self, seek: Seek, fetches: Fetches) -> None:
         """Before anything is consumed: make missing topics and agree with the tables on what their
-        files look like; `seek` moves the consumer.
+        files look like; `seek` moves the consumer, `fetches` tells what it last heard.
         """
-        self._seek = seek
+        self._seek, self._fetches = seek, fetches
         self._partitions = await self._world.prepare()
         for sink in self._tables.values():
             await asyncio.to_thread(self._agree, sink)
@@ -106,6 +109,7 @@ class Host:
         if self.closed:
             return
         tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
+        self._boards = {topic: Board(self._partitions[topic]) for topic in self._plans}
         self.tasks = {tp: self._task_lane(tp) for tp in tps if tp.topic in self._plans}
         self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
@@ -176,7 +180,7 @@ class Host:
 
     def _task_lane(self, tp: TopicPartition) -> TaskLane:
         plan = self._plans[tp.topic]
-        return TaskLane(
+        lane = TaskLane(
             tp,
             lambda: self._task(plan, tp),
             lambda: self._bounds(tp),
@@ -186,6 +190,15 @@ class Host:
             interval=min(self.settings.commit_interval.total_seconds(), 1.0) / 4,
             bounded=self.settings.until_end,
         )
+        lane.watch = self._watch(plan, tp)
+        return lane
+
+    def _watch(self, plan: TaskPlan, tp: TopicPartition) -> IdleWatch | None:
+        """A bounded run needs none: its input has an end."""
+        idle_after = plan.source.idle_after
+        if idle_after is None or self.settings.until_end:
+            return None
+        return IdleWatch(tp, self._boards[tp.topic], idle_after, self._fetches, self._clock)
 
     def _task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
         return Task(

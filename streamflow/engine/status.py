@@ -24,6 +24,7 @@ class Status:
         watermark: The smallest watermark of the tasks that have one; None for none or all ended.
         tasks, opened: Source partitions of this worker, and those of them that are in the totals.
         ended: Tasks whose input was declared complete.
+        idle: Tasks whose partition has been silent for so long that it is idle.
         lag: Records that are in the source partitions and not processed; None while unknown.
         files, rows, bytes: What the sinks of this worker have made visible since it started.
         gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
@@ -35,6 +36,7 @@ class Status:
     tasks: int
     opened: int
     ended: int
+    idle: int
     lag: int | None
     files: int
     rows: int
@@ -59,7 +61,7 @@ def status_of(
     gates: dict[str, Counter[str]] = {}
     marks: list[int] = []
     lag: int | None = 0
-    opened = ended = 0
+    opened = ended = idle = 0
     for tp, lane in tasks.items():
         if lane.task is None:
             continue
@@ -75,6 +77,7 @@ def status_of(
         if mark is not None and mark != INFINITY:
             marks.append(mark)
         ended += state.ended is not None
+        idle += lane.idle
         end = ends.get(tp)
         lag = None if lag is None or end is None else lag + max(end - state.position, 0)
     open_sinks = [lane.sink for lane in sinks.values() if lane.sink is not None]
@@ -85,6 +88,7 @@ def status_of(
         tasks=len(tasks),
         opened=opened,
         ended=ended,
+        idle=idle,
         lag=lag,
         files=sum(sink.written.files for sink in open_sinks),
         rows=sum(sink.written.rows for sink in open_sinks),

@@ -16,13 +16,13 @@ from typing import Any
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import Clock
-from streamflow.core.advance import advance, end_of_input, resume
+from streamflow.core.advance import advance, decide, resume
 from streamflow.core.breaker import blocked
 from streamflow.core.keys import META, decode_meta
 from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
 from streamflow.core.seal import seal
-from streamflow.core.step import Breaker, Step, TaskState
+from streamflow.core.step import Breaker, Decision, Step, TaskState
 from streamflow.engine.commit import APPLIED, APPLIED_AT, commit
 from streamflow.engine.faults import Faults, no_faults
 from streamflow.errors import StateRefused, TaskLost
@@ -88,11 +88,22 @@ class Task:
         self._acks: list[Callable[[], None]] = []
         self._pending = self._pending_bytes = 0
         self._since = 0.0
+        self._committed: int | None = None
 
     @property
     def changelog(self) -> TopicPartition:
         """The task's changelog partition."""
         return TopicPartition(self._names.changelog(self.plan.source.topic), self.tp.partition)
+
+    @property
+    def watermark(self) -> int | None:
+        """The watermark after everything that was received; None for none yet."""
+        return self.state.watermark(self.plan.out_of_orderness)
+
+    @property
+    def committed_watermark(self) -> int | None:
+        """The watermark after everything that is committed."""
+        return self._committed
 
     @property
     def totals(self) -> Counter[str]:
@@ -117,9 +128,10 @@ class Task:
         await self._restore()
         meta = self._ports.store.get([META])[0]
         if meta is None:
-            self.state = TaskState(position=first_offset)
+            self.state, self._committed = TaskState(position=first_offset), None
             return first_offset
         self.state, state_id, partitions = decode_meta(meta)
+        self._committed = self.watermark
         self._check(state_id, partitions, first_offset)
         self._resume_as_told()
         self._refuse_halted()
@@ -153,7 +165,26 @@ class Task:
     def end_of_input(self) -> None:
         """Declare that nothing follows the position: every window closes. Idempotent."""
         if self.state.ended is None:
-            self._take(end_of_input(self.plan, self.state, self._ports.store, self.tp))
+            self.decide(Decision("end_of_input", self.state.position, at=self._now_us()))
+
+    def take_idle(self, watermark: int) -> bool:
+        """Give the partition, which is idle, a watermark, where that makes something final or is
+        `idle_after` beyond its own; what is less is not worth a commit. Was it given?
+        """
+        own, idle_after = self.watermark, self.plan.idle_after
+        if self.state.ended is not None or (own is not None and watermark <= own):
+            return False
+        decision = Decision("idle", self.state.position, watermark, self._now_us())
+        step = decide(self.plan, self.state, self._ports.store, self.tp, decision)
+        small = own is not None and idle_after is not None and watermark - own < idle_after
+        if small and not step.erased and not step.results:
+            return False
+        self._take(step)
+        return True
+
+    def decide(self, decision: Decision) -> None:
+        """Apply a decision of a clock, for the first time or in a replay."""
+        self._take(decide(self.plan, self.state, self._ports.store, self.tp, decision))
 
     @property
     def stopped_by(self) -> dict[Watch, Breaker]:
@@ -209,6 +240,7 @@ class Task:
             faults=self._ports.faults,
         )
         self.state = sealed.state
+        self._committed = self.watermark
         self._steps = []
         self._pending = self._pending_bytes = 0
         self._refuse_halted()
@@ -245,6 +277,9 @@ class Task:
                     "committed, nothing after it is processed; look at the records, mend their "
                     "origin or the rule, and start the worker with --resume"
                 )
+
+    def _now_us(self) -> int:
+        return round(self._ports.clock.now().timestamp() * 1_000_000)
 
     def _acknowledge(self) -> None:
         acks, self._acks = self._acks, []

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import Clock
+from streamflow.engine.idle_watch import IdleWatch
 from streamflow.engine.task import Task
 from streamflow.errors import StateRefused, StreamflowError
 
@@ -68,6 +69,8 @@ class TaskLane:
     ) -> None:
         self.tp = tp
         self.task: Task | None = None
+        #: Finds out when the partition is idle; None where it never is.
+        self.watch: IdleWatch | None = None
         self._make = make
         self._bounds = bounds
         self._seek = seek
@@ -86,6 +89,11 @@ class TaskLane:
     def is_open(self) -> bool:
         """Is the task at work, and not waiting to be taken up again?"""
         return self.task is not None and not self._lost and not self._draining.is_set()
+
+    @property
+    def idle(self) -> bool:
+        """Has the partition been silent for so long that its watermark goes on without it?"""
+        return self.is_open and self.watch is not None and self.watch.idle
 
     @property
     def done(self) -> bool:
@@ -155,6 +163,8 @@ class TaskLane:
         if self.task is not None:
             await self.task.close()
         self._forget_queue()
+        if self.watch is not None:
+            self.watch.record()
         position = await self.open()
         await self._seek(self.tp, position)
         self._lost = False
@@ -168,6 +178,7 @@ class TaskLane:
         assert task is not None
         while True:
             self._finish_input(task)
+            self._give_idle(task)
             last = self._draining.is_set() or task.state.ended is not None
             if task.due or (last and not task.idle):
                 await task.commit()
@@ -193,6 +204,17 @@ class TaskLane:
         if batch.start > task.state.position or batch.start >= batch.stop:
             return  # of a fetch from before the last seek, or beyond the end of a bounded run
         task.receive(batch, arrival.ack)
+        if self.watch is not None and len(batch):
+            self.watch.record()
+
+    def _give_idle(self, task: Task) -> None:
+        """Give an idle partition a watermark; what it makes final is in the same commit."""
+        if self.watch is None or self._draining.is_set():
+            return
+        self.watch.look(task)
+        watermark = self.watch.watermark
+        if watermark is not None:
+            task.take_idle(watermark)
 
     def _finish_input(self, task: Task) -> None:
         if self._end is not None and task.state.position >= self._end:

@@ -30,6 +30,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import SystemClock
+from streamflow.engine.idle_watch import Fetch
 
 #: Bytes fetched from one partition at a time, and how long the broker may wait to fill a fetch.
 FETCH_BYTES = 4 * 1024 * 1024
@@ -243,6 +244,19 @@ class BatchConsumer(driver.Consumer):
         if positions:
             await self.seek_wait({TP(*tp): offset for tp, offset in positions.items()})
 
+    def fetched(self, tp: TopicPartition) -> Fetch | None:
+        """The last fetch of a partition that succeeded; None before the first, while it is paused
+        and while it is not ours.
+        """
+        thread: Any = self._thread
+        state = _state(thread._consumer, TP(*tp)) if thread._consumer is not None else None
+        if state is None or state.paused:
+            return None
+        # The consumer's thread writes the end first: read the other way round, the end is never
+        # older than the fetch that the time stands for.
+        stamp, end = state.timestamp, state.lso
+        return None if stamp is None or end is None else Fetch(end, stamp)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the tasks finish and commit acknowledged batches, while both are still ours."""
         app: Any = self.app
@@ -261,10 +275,12 @@ class BatchTransport(driver.Transport):
 
 def _position(consumer: Any, tp: TP) -> int | None:
     """Where the next fetch of a partition goes on; None when that is not known yet."""
+    state = _state(consumer, tp)
+    return state.position if state is not None and state.has_valid_position else None
+
+
+def _state(consumer: Any, tp: TP) -> Any:
+    """What aiokafka knows of a partition; None while it is not assigned."""
     subscription = consumer._subscription.subscription
-    if subscription is None or subscription.assignment is None:
-        return None
-    if tp not in subscription.assignment.tps:
-        return None
-    state = subscription.assignment.state_value(tp)
-    return state.position if state.has_valid_position else None
+    assignment = None if subscription is None else subscription.assignment
+    return None if assignment is None else assignment.state_value(tp)

@@ -1,17 +1,17 @@
 """Drives a topology in memory, through the production `advance`, commit and roll.
 
-Time moves only when the test says so: by the event time of what is sent, and by `advance`. A crash
-at any named step is a context manager; after it the tasks and sinks are taken up again as in
-production, from changelog and chain.
+Time moves only when the test says so: by the event time of what is sent, and by `advance`; silent
+partitions become idle by it as in production. A crash at any named step is a context manager; after
+it the tasks and sinks are taken up again as in production, from changelog and chain.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
 import orjson
@@ -20,12 +20,16 @@ import pyarrow.parquet
 
 from streamflow.batch import Headers, Record, TopicPartition
 from streamflow.clock import SimulatedClock
+from streamflow.core.keys import recorded
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.core.seal import to_json
+from streamflow.core.step import Decision
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine import sink_chain
+from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
+from streamflow.engine.replay import Replay
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sync import run_sync
 from streamflow.engine.table_spec import table_spec
@@ -47,6 +51,8 @@ class TopologyDriver:
         batches: Sizes of the micro-batches, in turns; results must not depend on them.
         commit_records: Records per commit; results must not depend on it either.
         keep_disk: Whether local state survives a crash; without it all comes from the changelog.
+        decisions: What a clock decided in an earlier run, `decisions` of its driver: applied again,
+            and none is taken anew. An empty mapping has all judged by event time alone.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class TopologyDriver:
         batches: Sequence[int] = (1_000,),
         commit_records: int = 1,
         keep_disk: bool = True,
+        decisions: Mapping[TopicPartition, Sequence[Decision]] | None = None,
     ) -> None:
         self.clock = SimulatedClock(now)
         self.broker = MemoryBroker(self._now_ms())
@@ -66,11 +73,14 @@ class TopologyDriver:
         self._batches = cycle(batches)
         self._commit_records = commit_records
         self._keep_disk = keep_disk
+        self._replayed = decisions
         self._crash_at: str | None = None
         self._resume_before: datetime | None = None
         self._stores: dict[TopicPartition, MemoryStore] = {}
         self._files: dict[str, MemoryFiles] = {}
         self._tasks: dict[TopicPartition, Task] = {}
+        self._watches: dict[TopicPartition, IdleWatch] = {}
+        self._stamps = count()
         self._sinks: dict[TopicPartition, SinkPartition] = {}
         for plan in topology.tasks:
             self._create_topics(plan, partitions)
@@ -92,10 +102,11 @@ class TopologyDriver:
         """Process everything that is in the topics and not done yet, and commit it."""
         for tp, task in list(self._tasks.items()):
             self._run_task(tp, task)
+        self._give_idle()
         self._run_sinks()
 
     def advance(self, by: timedelta) -> None:
-        """Let time pass."""
+        """Let time pass; the worker is at work and the broker answers all the while."""
         self.clock.advance(by)
         self.broker.now_ms = self._now_ms()
         self.process()
@@ -184,13 +195,40 @@ class TopologyDriver:
         breaker = self._tasks[source].state.breakers.get(gate)
         return "closed" if breaker is None else breaker.phase
 
+    @property
+    def decisions(self) -> dict[TopicPartition, list[Decision]]:
+        """What a clock has decided so far, as it was recorded."""
+        return {tp: recorded(self._stores[tp]) for tp in self._tasks}
+
     def _run_task(self, tp: TopicPartition, task: Task) -> None:
         end = self.broker.partition(tp).next_offset
+        replay = Replay((self._replayed or {}).get(tp, ()))
+        replay.apply(task)
         while task.state.position < end:
-            task.receive(self.broker.fetch(tp, task.state.position, next(self._batches)))
+            batch = self.broker.fetch(tp, task.state.position, next(self._batches))
+            task.receive(replay.cut(batch))
+            replay.apply(task)
+            if len(batch) and tp in self._watches:
+                self._watches[tp].record()
             if task.due:
                 run_sync(task.commit())
         run_sync(task.commit())
+
+    def _give_idle(self) -> None:
+        """Give idle partitions their watermarks, until none of them changes what another gets."""
+        given = True
+        while given:
+            for tp, watch in self._watches.items():
+                watch.look(self._tasks[tp])
+            marks = {tp: watch.watermark for tp, watch in self._watches.items()}
+            given = False
+            for tp, mark in marks.items():
+                if mark is not None and self._tasks[tp].take_idle(mark):
+                    run_sync(self._tasks[tp].commit())
+                    given = True
+
+    def _fetched(self, tp: TopicPartition) -> Fetch:
+        return Fetch(self.broker.partition(tp).next_offset, next(self._stamps))
 
     def _run_sinks(self) -> None:
         for tp, sink in self._sinks.items():
@@ -200,14 +238,20 @@ class TopologyDriver:
                     self.broker.partition(tp).trim(done)
 
     def _open_all(self) -> None:
-        self._tasks, self._sinks = {}, {}
+        self._tasks, self._sinks, self._watches = {}, {}, {}
         for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
             files = self._files.setdefault(sink.table.path, MemoryFiles())
             sink_chain.agree(files, table_spec(self._topology, sink))
         for plan in self._topology.tasks:
-            for partition in range(len(self.broker.topics[plan.source.topic])):
+            partitions = len(self.broker.topics[plan.source.topic])
+            board, idle_after = Board(partitions), plan.source.idle_after
+            for partition in range(partitions):
                 tp = TopicPartition(plan.source.topic, partition)
                 self._tasks[tp] = self._open_task(plan, tp)
+                if idle_after is not None and self._replayed is None:
+                    watch = IdleWatch(tp, board, idle_after, self._fetched, self.clock)
+                    self._watches[tp] = watch
+                    watch.look(self._tasks[tp])
                 for sink in plan.all_sinks:
                     rows = TopicPartition(self._names.rows(sink.name), partition)
                     self._sinks[rows] = self._open_sink(sink, rows)

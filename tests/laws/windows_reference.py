@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -47,14 +47,23 @@ class Expected:
 
 
 def reference(
-    window: Window, partition: Sequence[Event], lag: timedelta, grace: timedelta
+    window: Window,
+    partition: Sequence[Event],
+    lag: timedelta,
+    grace: timedelta,
+    given: Mapping[int, datetime] | None = None,
 ) -> Expected:
-    """Take one partition's rows in order, then end the input."""
+    """Take one partition's rows in order, then end the input. Before the row of an offset in
+    `given` the watermark is there at least.
+    """
     expected = Expected()
     held: dict[tuple[str, datetime, datetime], list[Event]] = defaultdict(list)
     watermark: datetime | None = None
     for event in partition:
         missed = 0
+        floor = (given or {}).get(event.offset)
+        if floor is not None and (watermark is None or floor > watermark):
+            watermark = floor
         for start, end in windows(window, event.at):
             final_at = (event.at if isinstance(window, Session) else end) + grace
             if watermark is not None and watermark >= final_at:

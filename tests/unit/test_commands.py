@@ -161,7 +161,15 @@ def test_an_interrupted_produce_says_what_is_in_the_topic(tally: Tally, said: st
 
 def status(records: int, opened: int = 2, **changes: int) -> Status:
     totals = Counter({"in": records, "passed": records})
-    numbers = {"tasks": 2, "ended": 0, "lag": 0, "files": 0, "rows": 0, "bytes": 0} | changes
+    numbers = {
+        "tasks": 2,
+        "ended": 0,
+        "idle": 0,
+        "lag": 0,
+        "files": 0,
+        "rows": 0,
+        "bytes": 0,
+    } | changes
     return Status(totals, Counter(), None, opened=opened, gates={}, **numbers)
 
 

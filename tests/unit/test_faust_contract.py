@@ -3,13 +3,16 @@
 When a new release moves one of them, this fails first, and says which.
 """
 
+import asyncio
 import inspect
 from typing import Any
 
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from faust.app.base import App
 from faust.topics import Topic
 from faust.transport.consumer import Consumer
@@ -77,6 +80,15 @@ def test_aiokafka_reads_these_settings_when_it_starts_not_when_it_is_made(attrib
 def test_aiokafka_still_makes_its_records_through_the_name_that_is_replaced() -> None:
     assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords)
     assert list(inspect.signature(_wrap).parameters) == ["self", "tp", "record"]
+
+
+@pytest.mark.parametrize("attribute", ["lso", "timestamp", "paused"])
+def test_aiokafka_says_what_the_last_fetch_of_a_partition_has_shown(attribute: str) -> None:
+    async def go() -> None:
+        assert hasattr(TopicPartitionState(Assignment([])), attribute)
+
+    asyncio.run(go())
+    assert "tp_state.timestamp = now_ms" in inspect.getsource(fetcher), "after the stable end"
 
 
 def test_a_transport_is_chosen_by_class_attributes() -> None:

@@ -21,6 +21,7 @@ READING_ORDER = [
     "breaker",
     "gate",
     "watermark",
+    "idle",
     "keys",
     "dedup",
     "chain",

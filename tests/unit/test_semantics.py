@@ -98,3 +98,19 @@ def test_duckdb_guesses_a_number_where_every_name_is_one(lake: Path) -> None:
     files = f"read_parquet('{lake}/sales/shop=12/*.parquet', hive_partitioning = true)"
     with duckdb.connect() as connection:
         assert connection.execute(f"SELECT shop FROM {files}").fetchall() == [(12,)]
+
+
+def test_silence_closes_the_window_of_the_visit() -> None:
+    names: dict[str, Any] = {"source": source, "topic": topic, "timedelta": timedelta}
+    exec(example("python", "visits = source("), names | {"Visit": Sale}, names)
+    visits = names["visits"]
+    shops = visits.window(Tumbling(HOUR / 60), by="shop").aggregate(PerShop, sales=Count())
+    edges = [shops.to(topic("minutes")), shops.late.to(topic("late")), visits.rejected.drop()]
+    driver = TopologyDriver(Topology("visits", *edges), NOON)
+    driver.send("visits", sale("a"))
+    driver.advance(timedelta(minutes=5, seconds=-1))
+    assert driver.read("minutes") == []
+    driver.advance(timedelta(seconds=1))
+    assert [row["window_start"] for row in driver.read("minutes")] == [NOON]
+    driver.send("visits", sale("a", NOON + HOUR / 60), sale("a", NOON + HOUR / 12))
+    assert [row["at"] for row in driver.read("late")] == [(NOON + HOUR / 60).isoformat()]
