@@ -15,7 +15,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit integration demo lint format types check bench lock clean
+.PHONY: help setup test unit integration nightly demo lint format types check bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -44,6 +44,9 @@ unit: setup
 
 integration: setup
 	$(BIN)/pytest tests/integration
+
+nightly: setup ## the laws on 10,000 examples each: an hour or more
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 tests/laws tests/unit/test_sink_laws.py
 
 demo: setup ## flights through a real Kafka into Parquet
 	@$(BIN)/streamflow demo

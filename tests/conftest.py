@@ -6,13 +6,11 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 
 from streamflow.broker import Broker, BrokerError, running_broker
+from tests.examples import load_profile
 
-settings.register_profile("ci", derandomize=True, deadline=None)
-settings.register_profile("laptop", deadline=None)
-settings.load_profile("ci" if os.environ.get("CI") else "laptop")
+load_profile(os.environ)
 
 
 @pytest.fixture(scope="session")

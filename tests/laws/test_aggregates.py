@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
@@ -30,6 +30,7 @@ from streamflow import (
 from streamflow.batch import TopicPartition
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from streamflow.windows import Window
+from tests.examples import examples
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -236,7 +237,7 @@ def differences(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@settings(deadline=None, max_examples=40)
+@examples(40, cases=len(WINDOWS))
 @given(streams, cuts, st.integers(1, 20))
 def test_aggregates_are_what_plain_python_computes(
     kind: str, moves: list[Any], batches: list[int], commit_records: int
@@ -251,7 +252,7 @@ def test_aggregates_are_what_plain_python_computes(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@settings(deadline=None, max_examples=25)
+@examples(25, cases=len(WINDOWS))
 @given(streams, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable_in_aggregates(
     kind: str,

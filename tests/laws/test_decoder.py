@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import (
     AwareDatetime,
@@ -21,6 +21,7 @@ from pydantic import (
 
 from streamflow.plain import plain_reader
 from streamflow.schema import INT64_MAX, INT64_MIN, Contract
+from tests.examples import examples
 
 
 class Everything(BaseModel):
@@ -142,19 +143,19 @@ def _in_utc(row: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.lists(raw, max_size=6))
 def test_a_plain_model(batch: list[bytes]) -> None:
     check_equal(Everything, batch)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.lists(raw, max_size=6))
 def test_a_strict_model_that_forbids_more(batch: list[bytes]) -> None:
     check_equal(Strict, batch)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(st.lists(raw, max_size=6))
 def test_a_model_with_validators_of_its_own(batch: list[bytes]) -> None:
     check_equal(Checked, batch)
@@ -249,7 +250,7 @@ def test_a_plain_model_alone_and_among_good_neighbours(change: tuple[bytes, byte
     check_equal(Plain, [GOOD, value, GOOD])
 
 
-@settings(deadline=None, max_examples=500)
+@examples(500)
 @given(st.lists(plain, max_size=5))
 def test_a_plain_model_in_any_mixture(batch: list[bytes]) -> None:
     check_equal(Plain, batch)

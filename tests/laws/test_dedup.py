@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
@@ -15,6 +15,7 @@ from streamflow.batch import TopicPartition
 from streamflow.core.dedup import keys_of
 from streamflow.core.keys import META
 from streamflow.testing import CRASH_POINTS, TopologyDriver
+from tests.examples import examples
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -99,7 +100,7 @@ def _offsets(driver: TopologyDriver, name: str) -> list[int]:
     return [int.from_bytes((value or b"")[13:21], "big") for value in lineage]
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(rows, cuts, st.integers(1, 20))
 def test_what_comes_out_is_what_plain_python_computes(
     stream: list[Row], batches: list[int], commit_records: int
@@ -110,7 +111,7 @@ def test_what_comes_out_is_what_plain_python_computes(
     assert totals["in"] == totals["passed"] + totals["rejected"] + totals["dropped"]
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     stream: list[Row], batches: list[int], commit_records: int, point: str, keep_disk: bool

@@ -6,11 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.testing import CRASH_POINTS, TopologyDriver
+from tests.examples import examples
 from tests.laws import reference
 from tests.laws.orders import records, topology
 
@@ -81,7 +82,7 @@ def means(driver: TopologyDriver) -> list[float]:
     return [row["mean_weight"] for row in found]
 
 
-@settings(deadline=None, max_examples=60)
+@examples(100)
 @given(streams, cuts, st.integers(1, 20))
 def test_batch_cuts_and_commits_are_unobservable(
     stream: list[Record], batches: list[int], commit_records: int
@@ -91,7 +92,7 @@ def test_batch_cuts_and_commits_are_unobservable(
     assert means(cut) == pytest.approx(means(whole), rel=1e-9, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(100)
 @given(streams, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_replaying_after_a_crash_is_unobservable(
     stream: list[Record], batches: list[int], commit_records: int, point: str, keep_disk: bool
@@ -101,7 +102,7 @@ def test_replaying_after_a_crash_is_unobservable(
     assert outcome(crashed) == outcome(whole)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(100)
 @given(streams, cuts, st.integers(1, 20))
 def test_every_record_is_in_one_named_exit(
     stream: list[Record], batches: list[int], commit_records: int
@@ -116,7 +117,7 @@ def test_every_record_is_in_one_named_exit(
     assert totals["accumulated"] == sum(row["orders"] for row in driver.read("per-minute"))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(100)
 @given(streams, cuts)
 def test_what_comes_out_is_what_plain_python_computes(
     stream: list[Record], batches: list[int]

@@ -6,12 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
 from streamflow import Count, Rule, Sum, Topology, Tumbling, parquet, source, topic
 from streamflow.testing import CRASH_POINTS, TopologyDriver
+from tests.examples import examples
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -167,7 +168,7 @@ def _lineage(headers: Any) -> bytes:
     return dict(headers)["streamflow.lineage"]
 
 
-@settings(deadline=None, max_examples=120)
+@examples(120)
 @given(rows, cuts, st.integers(1, 20))
 def test_what_comes_out_is_what_plain_python_computes(
     stream: list[Row], batches: list[int], commit_records: int
@@ -179,7 +180,7 @@ def test_what_comes_out_is_what_plain_python_computes(
     assert totals["passed"] == len(driver.files("priced"))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS))
 def test_cuts_commits_and_crashes_are_unobservable(
     stream: list[Row], batches: list[int], commit_records: int, point: str

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
@@ -19,6 +19,7 @@ from streamflow.core.keys import decode_meta, encode_meta
 from streamflow.core.step import Breaker, TaskState
 from streamflow.errors import StateRefused
 from streamflow.testing import CRASH_POINTS, TopologyDriver
+from tests.examples import examples
 from tests.laws.thresholds_reference import Reference
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -96,7 +97,7 @@ def walked(
     return since, tripped, resumed, state.breakers.get("t", Breaker(threshold.signature))
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(thresholds(), rows, cuts, st.integers(1, 8))
 def test_it_opens_and_closes_at_the_rows_that_plain_python_says(
     threshold: Threshold, stream: list[Row], batches: list[int], first_part: int
@@ -225,7 +226,7 @@ values = st.lists(
 either = st.sampled_from(["warn", "route"]).flatmap(thresholds)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     stream=values,
     declared=st.tuples(either, either, either),
@@ -302,7 +303,7 @@ def _position(driver: TopologyDriver) -> int:
 any_action = st.sampled_from(["warn", "route", "halt", "halt"]).flatmap(thresholds)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     stream=values,
     declared=st.tuples(any_action, any_action, any_action),

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
@@ -28,6 +28,7 @@ from streamflow.batch import TopicPartition
 from streamflow.core.seal import FOLD_AFTER
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from streamflow.windows import Window
+from tests.examples import examples
 
 from .windows_reference import Event, Result, reference
 
@@ -169,7 +170,7 @@ def late(driver: TopologyDriver) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@settings(deadline=None, max_examples=30)
+@examples(30, cases=len(WINDOWS))
 @given(moves=steps, batches=cuts, commit_records=st.integers(1, 20))
 def test_what_comes_out_is_what_plain_python_computes(
     kind: str, moves: list[tuple[int, str, int, int]], batches: list[int], commit_records: int
@@ -194,7 +195,7 @@ def test_what_comes_out_is_what_plain_python_computes(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@settings(deadline=None, max_examples=20)
+@examples(20, cases=len(WINDOWS))
 @given(steps, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     kind: str,

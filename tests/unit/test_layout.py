@@ -134,3 +134,14 @@ def test_importing_streamflow_brings_no_client() -> None:
     for name in values:
         roots = {found.split(".")[0] for found in imports(ROOT / f"{name}.py")}
         assert not roots & CLIENTS - {"faust"}, name
+
+
+def test_the_night_can_raise_the_examples_of_every_law() -> None:
+    tests = ROOT.parent / "tests"
+    fixed = [
+        str(path.relative_to(tests))
+        for path in sorted(tests.rglob("*.py"))
+        if "max_examples=" in path.read_text()
+        and path.name not in ("examples.py", "test_layout.py")
+    ]
+    assert not fixed, f"use @examples(n) of tests/examples.py in {fixed}"

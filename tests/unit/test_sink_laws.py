@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.sink import CRASH_POINTS, SinkPartition
+from tests.examples import examples
 
 from .sink_log import Crash, Log, drain, ids, partition, spec
 
@@ -45,7 +46,7 @@ def content(files: MemoryFiles) -> dict[str, bytes]:
     return {name: files.read(name) for name in files.names()}
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     SIZES,
     st.sampled_from([1, 2000, 900_000]),
@@ -158,7 +159,7 @@ class Race:
                 self.act(1 - i)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.data(), SIZES, TARGETS)
 def test_two_owners_at_once_make_one_table(
     data: st.DataObject, sizes: list[int], target: int
@@ -172,7 +173,7 @@ def test_two_owners_at_once_make_one_table(
     assert ids(race.files) == list(range(sum(sizes)))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(SIZES, TARGETS, TARGETS, st.sampled_from(CRASH_POINTS))
 def test_a_stopped_owner_that_wakes_up_follows_the_chain_that_stands(
     sizes: list[int], mine: int, theirs: int, point: str
