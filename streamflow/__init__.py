@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamflow.aggregates import (
+        ApproxDistinct,
         Collect,
         Count,
         Distinct,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         Max,
         Mean,
         Min,
+        Quantile,
         StdDev,
         Sum,
         TopK,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from streamflow.windows import Calendar, Hopping, Session, Sliding, Tumbling
 
 __all__ = [
+    "ApproxDistinct",
     "Calendar",
     "Collect",
     "Count",
@@ -43,6 +46,7 @@ __all__ = [
     "Max",
     "Mean",
     "Min",
+    "Quantile",
     "Rule",
     "Session",
     "Sliding",
@@ -68,6 +72,7 @@ __all__ = [
 
 _HOMES = {
     "aggregates": (
+        "ApproxDistinct",
         "Collect",
         "Count",
         "Distinct",
@@ -76,6 +81,7 @@ _HOMES = {
         "Max",
         "Mean",
         "Min",
+        "Quantile",
         "StdDev",
         "Sum",
         "TopK",

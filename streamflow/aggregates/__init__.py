@@ -9,14 +9,29 @@ there is less than it needs.
 from streamflow.aggregates.ordered import Collect, First, Last, TopK
 from streamflow.aggregates.part import Part
 from streamflow.aggregates.simple import Count, Distinct, Max, Mean, Min, Sum
+from streamflow.aggregates.sketches import ApproxDistinct, Quantile
 from streamflow.aggregates.spread import StdDev, Variance
 
 Aggregate = (
-    Count | Sum | Mean | Min | Max | Distinct | Variance | StdDev | First | Last | Collect | TopK
+    Count
+    | Sum
+    | Mean
+    | Min
+    | Max
+    | Distinct
+    | Variance
+    | StdDev
+    | First
+    | Last
+    | Collect
+    | TopK
+    | Quantile
+    | ApproxDistinct
 )
 
 __all__ = [
     "Aggregate",
+    "ApproxDistinct",
     "Collect",
     "Count",
     "Distinct",
@@ -26,6 +41,7 @@ __all__ = [
     "Mean",
     "Min",
     "Part",
+    "Quantile",
     "StdDev",
     "Sum",
     "TopK",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,13 @@ def single(kind: pa.DataType | None, what: str, field: str) -> pa.DataType:
 def as_floats(column: Any) -> Any:
     """Numbers as floats, the nearest where there is none that is equal."""
     return pc.cast(column, pa.float64(), safe=False)
+
+
+def canonical(column: Any) -> Any:
+    """The values, -0.0 as 0.0 and every NaN as one: Arrow groups by bytes, and tells them apart."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), math.nan, pc.add(column, 0.0))
 
 
 def whole(what: str, name: str, value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamflow.aggregates.part import Part, number, orderable
+from streamflow.aggregates.part import Part, canonical, number, orderable
 from streamflow.aggregates.reductions import distinct, of_lists
 from streamflow.errors import TopologyError
 
@@ -110,7 +110,10 @@ class Max:
 
 @dataclass(frozen=True)
 class Distinct:
-    """Exact number of different values that are not null. State grows with that number."""
+    """Exact number of different values that are not null. State grows with that number.
+
+    0.0 and -0.0 are one value, and so is every NaN.
+    """
 
     field: str
     null_of_nulls: ClassVar[bool] = False
@@ -122,7 +125,8 @@ class Distinct:
         assert kind is not None
         if pa.types.is_nested(kind):
             raise TopologyError(f"distinct: cannot compare values of {self.field!r} ({kind})")
-        return [Part("values", "distinct", of_lists(distinct), pa.list_(pa.field("item", kind)))]
+        lists = pa.list_(pa.field("item", kind))
+        return [Part("values", "distinct", of_lists(distinct), lists, canonical)]
 
     def result(self, parts: dict[str, Any]) -> Any:
         """The final column, from the merged columns of its partial."""

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
 from streamflow import (
+    ApproxDistinct,
     Collect,
     Count,
     First,
     Hopping,
     Last,
+    Quantile,
     Session,
+    Sliding,
     StdDev,
     TopK,
     Topology,
@@ -41,8 +44,11 @@ WINDOWS: dict[str, Window] = {
     "tumbling": Tumbling(MINUTE),
     "hopping": Hopping(MINUTE, 20 * SECOND),
     "session": Session(15 * SECOND),
+    "sliding": Sliding(40 * SECOND),
 }
-LIMIT, K = 4, 3
+LIMIT, K, ERROR = 4, 3, 0.02
+#: What is nearer to 0 counts as 0 in quantiles.
+SMALLEST_NORMAL = 2.0**-1022
 
 
 class Reading(BaseModel, frozen=True):
@@ -66,6 +72,9 @@ class Summary(BaseModel, frozen=True):
     wholes: list[int]
     top: list[str]
     top_by_name: list[float]
+    median: float | None
+    high: float | None
+    kinds: int
 
 
 AGGREGATES: dict[str, Any] = {
@@ -79,7 +88,16 @@ AGGREGATES: dict[str, Any] = {
     "wholes": Collect("whole"),
     "top": TopK(K, by="real", of="name"),
     "top_by_name": TopK(1, by="name", of="real"),
+    "median": Quantile("real", 0.5, error=ERROR),
+    "high": Quantile("whole", 0.9, error=ERROR),
+    "kinds": ApproxDistinct("name"),
 }
+
+
+class Near(NamedTuple):
+    """A value to a relative error of `ERROR`."""
+
+    value: float
 
 
 class Row(NamedTuple):
@@ -122,6 +140,13 @@ def top(rows: Sequence[Reading], k: int, by: str, of: str) -> list[Any]:
     return [getattr(row, of) for row in ranked[:k]]
 
 
+def quantile(values: Sequence[float], q: float) -> Near | None:
+    if not values:
+        return None
+    found = sorted(values)[math.floor(q * (len(values) - 1))]
+    return Near(found if abs(found) >= SMALLEST_NORMAL else 0.0)
+
+
 def expected(rows: Sequence[Row]) -> dict[str, Any]:
     """What one window's rows give."""
     oldest = by_age(rows)
@@ -138,6 +163,9 @@ def expected(rows: Sequence[Row]) -> dict[str, Any]:
         "wholes": [row.whole for row in oldest if row.whole is not None],
         "top": top(oldest, K, "real", "name"),
         "top_by_name": top(oldest, 1, "name", "real"),
+        "median": quantile(reals, 0.5),
+        "high": quantile([row.whole for row in oldest if row.whole is not None], 0.9),
+        "kinds": len({row.name for row in oldest if row.name is not None}),
     }
 
 
@@ -154,6 +182,13 @@ def windows(kind: str, rows: Sequence[Row]) -> dict[tuple[str, datetime], list[R
                 last = row.reading.at
                 found.setdefault((sensor, start), []).append(row)
         return found
+    if kind == "sliding":
+        for sensor, at in {(row.reading.sensor, row.reading.at) for row in rows}:
+            begin = at - 40 * SECOND
+            found[sensor, begin] = [
+                row for row in rows if row[1].sensor == sensor and begin < row[1].at <= at
+            ]
+        return found
     every = MINUTE if kind == "tumbling" else 20 * SECOND
     for row in rows:
         latest = START + (row.reading.at - START) // every * every
@@ -164,7 +199,10 @@ def windows(kind: str, rows: Sequence[Row]) -> dict[tuple[str, datetime], list[R
 
 
 def nearly(made: Any, wanted: Any) -> bool:
-    """Equal; floats to a relative 1e-9."""
+    """Equal; floats to a relative 1e-9, or to the error that is allowed."""
+    if isinstance(wanted, Near):
+        off = abs(made - wanted.value) if isinstance(made, float) else math.inf
+        return off <= ERROR * 1.000001 * abs(wanted.value)
     if isinstance(made, float) and isinstance(wanted, float):
         return made == pytest.approx(wanted, rel=1e-9, abs=1e-9)
     return made == wanted
@@ -177,7 +215,7 @@ readings = st.tuples(
     st.none() | st.sampled_from([0.0, -1.5, 2.5, 1e9, 1e9 + 1]) | st.floats(-1e6, 1e6),
     st.none() | st.sampled_from(["", "a", "b", "ab", "é"]),
 )
-streams = st.lists(readings, max_size=40)
+streams = st.lists(readings, max_size=20)
 cuts = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 
 
@@ -237,7 +275,7 @@ def differences(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(40, cases=len(WINDOWS))
+@examples(25, cases=len(WINDOWS))
 @given(streams, cuts, st.integers(1, 20))
 def test_aggregates_are_what_plain_python_computes(
     kind: str, moves: list[Any], batches: list[int], commit_records: int
@@ -252,7 +290,7 @@ def test_aggregates_are_what_plain_python_computes(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(25, cases=len(WINDOWS))
+@examples(12, cases=len(WINDOWS))
 @given(streams, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable_in_aggregates(
     kind: str,
