@@ -35,6 +35,7 @@ from streamflow import (
     Mean,
     Rule,
     Session,
+    Sliding,
     Topology,
     Tumbling,
     source,
@@ -95,6 +96,8 @@ PATHS: dict[str, Callable[[], Sequence[Any]]] = {
     "dedup, nearly all equal": lambda: [flights.dedup("origin", "dest", within=24 * HOUR).drop()],
     "tumbling, 1 h": lambda: counted(flights, Tumbling(HOUR)),
     "hopping, 1 h every 20 min": lambda: counted(flights, Hopping(HOUR, HOUR / 3)),
+    "hopping, 1 day every 15 min": lambda: counted(flights, Hopping(24 * HOUR, HOUR / 4)),
+    "sliding, 1 h": lambda: counted(flights, Sliding(HOUR)),
     "calendar, days in a zone": lambda: counted(flights, Calendar("day", "America/New_York")),
     "session, gap 10 min": lambda: counted(flights, Session(HOUR / 6)),
 }

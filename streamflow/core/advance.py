@@ -51,8 +51,8 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
         on_time = assign(window, batch, passed.rows, passed.places, times, watermarks)
         late[window.name] = on_time.late
         counts["assigned"] += on_time.pairs
-        counts["late"] += on_time.pairs - on_time.rows.num_rows
-        counts["accumulated"] += on_time.rows.num_rows
+        counts["late"] += on_time.missed
+        counts["accumulated"] += on_time.pairs - on_time.missed
         after = _accumulate(window, after, on_time)
     step = Step(
         after,

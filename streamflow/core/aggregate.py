@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from streamflow.aggregates.reductions import Reduction
 from streamflow.batch import TopicPartition
 from streamflow.core.plan import PartColumn, WindowPlan
-from streamflow.core.window import Assigned, ends_of
+from streamflow.core.window import Assigned, each_window, ends_of
 from streamflow.errors import StateRefused
 from streamflow.schema import TIMESTAMP
 from streamflow.windows import Session
@@ -19,6 +19,7 @@ from streamflow.windows import Session
 START, END = "__start", "__end"
 _SESSION = "__session"
 _ROW = "__row"
+_WINDOWS, _FIRST = "__windows", "__amended"
 #: Kept of every group besides its aggregates: how rows and partials are reduced to each.
 KEPT = (("__latest", "max"), ("__first", "min"), ("__next", "max"))
 #: Of windows that late rows correct: did the rows come late? They are reduced on their own, so that
@@ -33,7 +34,7 @@ def partial(plan: WindowPlan, on_time: Assigned, times: pa.Array) -> pa.Table:
     if isinstance(plan.window, Session):
         columns[END] = on_time.ends
     if plan.keep:
-        columns[AMENDS] = on_time.amends
+        columns[AMENDS] = pc.greater(on_time.amends, 0)
         columns[REVISIONS] = pa.repeat(pa.scalar(0, pa.int64()), len(starts))
     for name in plan.by:
         columns[name] = rows.column(name)
@@ -42,7 +43,30 @@ def partial(plan: WindowPlan, on_time: Assigned, times: pa.Array) -> pa.Table:
     offsets = rows.column("_offset")
     columns |= {"__latest": times, "__first": offsets, "__next": pc.add(offsets, 1)}
     firsts = [part.part.first for part in plan.parts]
+    if on_time.windows is not None:
+        return _in_each(plan, pa.table(columns), on_time, firsts)
     return _reduce(plan, _in_sessions(plan, pa.table(columns)), firsts)
+
+
+def _in_each(
+    plan: WindowPlan, table: pa.Table, on_time: Assigned, how: Sequence[str | Reduction]
+) -> pa.Table:
+    """Partials of rows that are in several windows: rows of the same windows are reduced first, and
+    what that gives is put into each of them.
+    """
+    table = table.append_column(_WINDOWS, on_time.windows)
+    alike = [START, *plan.by, _WINDOWS]
+    if plan.keep:
+        table = table.append_column(_FIRST, on_time.amends)
+        alike.append(_FIRST)
+    panes = reduce_by(plan, table, alike, how)
+    windows = [_flat(panes.column(name)) for name in (START, _WINDOWS)]
+    which, starts, number = each_window(plan.window, *windows)
+    made = panes.drop_columns([START]).take(which).append_column(START, starts)
+    if plan.keep:
+        made = made.append_column(AMENDS, pc.less(number, made.column(_FIRST)))
+        made = made.append_column(REVISIONS, pa.repeat(pa.scalar(0, pa.int64()), len(starts)))
+    return _merge(plan, made)
 
 
 def merge(plan: WindowPlan, partials: Sequence[pa.Table]) -> pa.Table:
@@ -186,6 +210,7 @@ def reduce_by(
         # The rows of the group that row i of `reduced` stands for are its i-th list.
         lists = _flat(reduced.column(_ROW))
         rows, group = pc.list_flatten(lists), pc.list_parent_indices(lists)
+        reduced = reduced.drop_columns([_ROW])
         for column, reduction in own:
             made = reduction(group, _flat(table.column(column)).take(rows), reduced.num_rows)
             reduced = reduced.append_column(column, made)

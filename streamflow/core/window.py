@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -30,18 +28,28 @@ from streamflow.windows import (
 
 @dataclass(frozen=True)
 class Assigned:
-    """Rows on time with the bounds of their windows (microseconds), and the late ones.
+    """Rows on time with their windows, and the late ones. Times in microseconds.
 
-    A row is there once for each of its windows. `pairs` counts rows and windows, late ones too.
-    `amends` says which come after their window's final result and correct it, where that is kept.
+    Attributes:
+        rows: Those that are on time for a window.
+        starts: Where the first such window of each begins.
+        ends: Where it ends.
+        windows: How many there are, each one `every` after the one before; None for one each.
+        amends: How many of these, the first ones, have given their final result and are corrected;
+            None where that is not done.
+        late: The rows that are late for a window.
+        pairs: How many pairs of row and window there are, late ones too.
+        missed: How many of these are late.
     """
 
     rows: pa.RecordBatch
     starts: pa.Array
     ends: pa.Array
+    windows: pa.Array | None
     amends: pa.Array | None
     late: tuple[Late, ...]
     pairs: int
+    missed: int
 
 
 def assign(
@@ -56,42 +64,92 @@ def assign(
     at `end + grace` or beyond; for a session, at `time + grace`: the gap is no grace. What is kept
     for corrections is late only after that.
     """
-    which, starts, ends = windows_of(plan.window, event_times)
+    starts, ends, windows = windows_of(plan.window, event_times)
     final_at = pc.add(starts if isinstance(plan.window, Session) else ends, plan.grace)
-    before = watermarks if which is None else watermarks.take(which)
-    late = pc.fill_null(pc.greater_equal(before, pc.add(final_at, plan.keep)), False)
-    amends = pc.fill_null(pc.greater_equal(before, final_at), False) if plan.keep else None
-    found: tuple[Late, ...] = ()
-    kept = which
-    if late.true_count:
-        here = pa.array(range(len(starts)), pa.int64()) if which is None else which
-        missed = zip(*(c.filter(late).to_pylist() for c in (here, starts, ends)), strict=True)
-        found = _late(plan, batch, (places, event_times, watermarks), missed)
-        on_time = pc.invert(late)
-        kept, starts, ends = here.filter(on_time), starts.filter(on_time), ends.filter(on_time)
-        amends = None if amends is None else amends.filter(on_time)
-    rows = rows if kept is None else rows.take(kept)
-    return Assigned(rows, starts, ends, amends, found, len(late))
+    late = _passed(plan.window, pc.subtract(watermarks, plan.keep), final_at, windows)
+    amends = None
+    if plan.keep:
+        amends = pc.subtract(_passed(plan.window, watermarks, final_at, windows), late)
+    pairs = len(starts) if windows is None else pc.sum(windows).as_py() or 0
+    missed: int = pc.sum(late).as_py() or 0
+    if not missed:
+        return Assigned(rows, starts, ends, windows, amends, (), pairs, 0)
+    found = _late(plan, batch, (places, event_times, watermarks), (starts, ends, late))
+    if windows is None:
+        on_time = pc.equal(late, 0)
+    else:
+        hop = pc.multiply(late, _step(plan.window))
+        starts, ends, windows = pc.add(starts, hop), pc.add(ends, hop), pc.subtract(windows, late)
+        on_time = pc.greater(windows, 0)
+        windows = windows.filter(on_time)
+    return Assigned(
+        rows.filter(on_time),
+        starts.filter(on_time),
+        ends.filter(on_time),
+        windows,
+        None if amends is None else amends.filter(on_time),
+        found,
+        pairs,
+        missed,
+    )
 
 
-def windows_of(window: Window, times: pa.Array) -> tuple[pa.Array | None, pa.Array, pa.Array]:
-    """`(which row, start, end)` for each row and window of it; `which` is None for one each.
+def windows_of(window: Window, times: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array | None]:
+    """`(start, end)` of the first window of each row, and how many windows it is in, None for one
+    each; each begins and ends an `every` after the one before.
 
     Times are int64 microseconds without nulls. A session's window is that of its row alone.
     """
     match window:
         case Tumbling():
             starts = floor_to(times, micros(window.size), micros(window.offset))
-            return None, starts, pc.add(starts, micros(window.size))
+            return starts, pc.add(starts, micros(window.size)), None
         case Hopping():
-            return _hopping(window, times)
+            size, every, offset = map(micros, (window.size, window.every, window.offset))
+            last = floor_to(times, every, offset)
+            starts = pc.add(floor_to(pc.subtract(times, size), every, offset), every)
+            count = pc.add(pc.divide(pc.subtract(last, starts), every), 1)
+            return starts, pc.add(starts, size), count
         case Calendar():
-            starts, ends = _calendar(window, times)
-            return None, starts, ends
+            return *_calendar(window, times), None
         case Session():
-            return None, times, pc.add(times, micros(window.gap))
+            return times, pc.add(times, micros(window.gap)), None
         case Sliding():
-            return None, pc.subtract(times, micros(window.size)), times
+            return pc.subtract(times, micros(window.size)), times, None
+
+
+def each_window(
+    window: Window, starts: pa.Array, windows: pa.Array
+) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """For rows in several windows, one for each: `(which row, start, number)`, numbered from 0."""
+    ends = pc.cumulative_sum(windows)
+    offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends])
+    total: int = offsets[-1].as_py()
+    lists = pa.LargeListArray.from_arrays(offsets, pa.nulls(total))
+    which = pc.list_parent_indices(lists)
+    number = pc.subtract(pa.arange(0, total), offsets.take(which))
+    return which, pc.add(starts.take(which), pc.multiply(number, _step(window))), number
+
+
+def _step(window: Window) -> int:
+    """How far the windows of a row are apart."""
+    assert isinstance(window, Hopping)
+    return micros(window.every)
+
+
+def _passed(
+    window: Window, watermarks: pa.Array, final_at: pa.Array, windows: pa.Array | None
+) -> pa.Array:
+    """How many windows of each row are final at its watermark: the first ones.
+
+    `final_at` is the time of the first; where there is no watermark yet, none is.
+    """
+    over = pc.fill_null(pc.subtract(watermarks, final_at), -1)
+    passed = pc.cast(pc.greater_equal(over, 0), pa.int64())
+    if windows is None:
+        return passed
+    more = pc.divide(pc.max_element_wise(over, 0), _step(window))
+    return pc.min_element_wise(pc.add(passed, more), windows)
 
 
 def closed_by(window: Window, final: int) -> int:
@@ -134,27 +192,6 @@ def places_of(window: Window, starts: pa.Array) -> pa.Array:
             return floor_to(starts, micros(window.size))
         case _:
             return starts
-
-
-def _hopping(window: Hopping, times: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """Row by row, and for each row its windows by start."""
-    size, every = micros(window.size), micros(window.every)
-    last = floor_to(times, every, micros(window.offset))
-    rows = pa.array(range(len(times)), pa.int64())
-    which: list[Any] = []
-    starts: list[Any] = []
-    for back in reversed(range(-(-size // every))):
-        start = pc.subtract(last, back * every)
-        holds = pc.greater(pc.add(start, size), times)
-        which.append(rows.filter(holds))
-        starts.append(start.filter(holds))
-    row, start = pa.concat_arrays(which), pa.concat_arrays(starts)
-    order = pc.sort_indices(pa.table([row, start], ["row", "start"]), sort_keys=_BY_ROW)
-    row, start = row.take(order), start.take(order)
-    return row, start, pc.add(start, size)
-
-
-_BY_ROW: Any = [("row", "ascending"), ("start", "ascending")]
 
 
 def _calendar(window: Calendar, times: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -216,17 +253,19 @@ def _late(
     plan: WindowPlan,
     batch: MicroBatch,
     of_row: tuple[pa.Array, pa.Array, pa.Array],
-    missed: Iterable[tuple[int, int, int]],
+    bounds: tuple[pa.Array, pa.Array, pa.Array],
 ) -> tuple[Late, ...]:
-    """One for each row that missed a window (row, start, end), with all that it missed.
+    """One for each row that missed a window, with all that it missed.
 
-    `of_row` holds each row's place in the batch, its event time, and the watermark before it.
+    `of_row` holds each row's place in the batch, its event time, and the watermark before it;
+    `bounds` the start and end of its first window, and how many of its windows it missed.
     """
-    windows: dict[int, list[tuple[int, int]]] = {}
-    for row, start, end in missed:
-        windows.setdefault(row, []).append((start, end))
+    late = pc.greater(bounds[2], 0)
+    step = micros(plan.window.every) if isinstance(plan.window, Hopping) else 0
     made: list[Late] = []
-    for row, bounds in windows.items():
-        place, time, watermark = (column[row].as_py() for column in of_row)
-        made.append(Late(Raw.of(batch, place), plan.name, tuple(bounds), time, watermark))
+    for place, time, watermark, start, end, missed in zip(
+        *(column.filter(late).to_pylist() for column in (*of_row, *bounds)), strict=True
+    ):
+        windows = tuple((start + i * step, end + i * step) for i in range(missed))
+        made.append(Late(Raw.of(batch, place), plan.name, windows, time, watermark))
     return tuple(made)
