@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         Variance,
     )
     from streamflow.destinations import day, month, parquet, topic
+    from streamflow.epochs import epoch
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
+    from streamflow.leap_second import LeapDatetime
     from streamflow.rules import Rule
     from streamflow.stream import source
     from streamflow.thresholds import Threshold
@@ -43,6 +45,7 @@ __all__ = [
     "First",
     "Hopping",
     "Last",
+    "LeapDatetime",
     "Max",
     "Mean",
     "Min",
@@ -60,6 +63,7 @@ __all__ = [
     "Tumbling",
     "Variance",
     "day",
+    "epoch",
     "every",
     "header",
     "kafka_timestamp",
@@ -88,8 +92,10 @@ _HOMES = {
         "Variance",
     ),
     "destinations": ("day", "month", "parquet", "topic"),
+    "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),
     "event_time": ("header", "kafka_timestamp"),
+    "leap_second": ("LeapDatetime",),
     "rules": ("Rule",),
     "stream": ("source",),
     "thresholds": ("Threshold",),

@@ -1,6 +1,7 @@
 """Where the event time of a record comes from, what one without gets, and which times are taken.
 
-A source takes it from a field, a function over columns, the record's Kafka timestamp or a header.
+A source takes it from a field of times or of numbers, a function over columns, the record's Kafka
+timestamp or a header.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from streamflow.batch import Headers
+from streamflow.epochs import PER_SECOND, Epoch, Unit, check_unit
 from streamflow.errors import TopologyError
+from streamflow.leap_second import leap_second_moved
 from streamflow.rules import tried
 from streamflow.schema import TIMESTAMP, Contract
 from streamflow.windows import Window
@@ -29,7 +32,7 @@ A_MONTH = timedelta(days=33)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_MILLIS = re.compile(rb"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(rb"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,18 @@ class KafkaTimestamp:
 
 @dataclass(frozen=True)
 class Header:
-    """The last header of this name: ISO 8601 with a zone, or milliseconds since the epoch."""
+    """The last header of this name: ISO 8601 with a zone, or a number since the epoch."""
 
     name: str
+    unit: Unit = "ms"
 
     def __post_init__(self) -> None:
         if not self.name:
             raise TopologyError("header(''): name the header that has the event time")
+        check_unit(f"header({self.name!r}, unit={self.unit!r})", self.unit)
 
 
-EventTime = str | Callable[[pa.RecordBatch], pa.Array] | KafkaTimestamp | Header
+EventTime = str | Callable[[pa.RecordBatch], pa.Array] | KafkaTimestamp | Header | Epoch
 MissingEventTime = Literal["dead_letter", "ingest_time"]
 
 
@@ -59,11 +64,12 @@ def kafka_timestamp() -> KafkaTimestamp:
     return KafkaTimestamp()
 
 
-def header(name: str) -> Header:
-    """The event time is in a header: ISO 8601 with a zone, or milliseconds since the epoch. Of
-    several headers of one name the last one counts.
+def header(name: str, unit: Unit = "ms") -> Header:
+    """The event time is in a header: ISO 8601 with a zone, or a number of `unit` since the epoch,
+    whose parts of a microsecond are cut off towards the past. Of several headers of one name the
+    last one counts. A leap second, given as :60, is the second after it.
     """
-    return Header(name)
+    return Header(name, unit)
 
 
 def check_event_time(
@@ -76,13 +82,8 @@ def check_event_time(
         )
     if isinstance(event_time, KafkaTimestamp | Header):
         return
-    if isinstance(event_time, str):
-        names = contract.schema.names
-        if event_time not in names or contract.schema.field(event_time).type != TIMESTAMP:
-            raise TopologyError(
-                f"{where}: event_time={event_time!r} is no AwareDatetime field of "
-                f"{contract.model.__name__}"
-            )
+    if isinstance(event_time, str | Epoch):
+        _check_field(where, event_time, contract)
         return
     if not callable(event_time):
         raise TopologyError(f"{where}: event_time={event_time!r} is no field and no function")
@@ -94,43 +95,66 @@ def check_event_time(
         )
 
 
+def _check_field(where: str, event_time: str | Epoch, contract: Contract) -> None:
+    name = event_time if isinstance(event_time, str) else event_time.field
+    schema = contract.schema
+    kind = schema.field(name).type if name in schema.names else None
+    number = kind is not None and (pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    if isinstance(event_time, Epoch):
+        if not number:
+            raise TopologyError(
+                f"{where}: epoch({name!r}) is no int or float field of {contract.model.__name__}"
+            )
+    elif kind != TIMESTAMP:
+        hint = f"; for numbers since 1970 say epoch({name!r}, unit=...)" if number else ""
+        raise TopologyError(
+            f"{where}: event_time={name!r} is no AwareDatetime field of "
+            f"{contract.model.__name__}{hint}"
+        )
+
+
 def durations_of(window: Window) -> dict[str, timedelta]:
     """The durations that a window is made of, by name; a calendar has none."""
     return {name: value for name, value in vars(window).items() if isinstance(value, timedelta)}
 
 
-def read_headers(name: str, records: Iterable[Headers]) -> tuple[list[int | None], dict[int, str]]:
+def read_headers(
+    header: Header, records: Iterable[Headers]
+) -> tuple[list[int | None], dict[int, str]]:
     """The time in each record's header, None without one; and what is wrong with those that
     cannot be read, by their place.
     """
     times: list[int | None] = []
     errors: dict[int, str] = {}
     for place, headers in enumerate(records):
-        text = next((value for key, value in reversed(headers) if key == name), None)
+        text = next((value for key, value in reversed(headers) if key == header.name), None)
         if text is None:
             times.append(None)
             continue
         try:
-            times.append(read_time(text))
+            times.append(read_time(text, header.unit))
         except ValueError as error:
             times.append(None)
-            errors[place] = f"the header {name!r} is {text[:80]!r}: {error}"
+            errors[place] = f"the header {header.name!r} is {text[:80]!r}: {error}"
     return times, errors
 
 
-def read_time(text: bytes) -> int:
-    """Microseconds since the epoch, from ISO 8601 with a zone or from milliseconds.
+def read_time(text: bytes, unit: Unit = "ms") -> int:
+    """Microseconds since the epoch, from ISO 8601 with a zone or from a number.
 
     Raises:
         ValueError: the text is neither.
     """
-    if _MILLIS.fullmatch(text):
+    if _NUMBER.fullmatch(text):
+        whole, _, parts = text.partition(b".")
+        micros = int(whole + parts) * 10**6 // (PER_SECOND[unit] * 10 ** len(parts))
         # What does not fit 64 bits as microseconds is outside of every range anyway.
-        return max(min(int(text) * 1000, 2**63 - 1), -(2**63))
+        return max(min(micros, 2**63 - 1), -(2**63))
     try:
-        time = datetime.fromisoformat(text.decode())
+        moved = leap_second_moved(text.decode())
+        time = moved if isinstance(moved, datetime) else datetime.fromisoformat(moved)
     except ValueError as error:
-        message = "neither ISO 8601 nor milliseconds since the epoch"
+        message = f"neither ISO 8601 nor a number of {unit} since the epoch"
         raise ValueError(message) from error
     if time.tzinfo is None:
         raise ValueError("a time without a zone is no point in time")

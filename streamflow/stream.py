@@ -269,7 +269,7 @@ def source(
             with it; one that differs leaves on the rejected side.
         event_time: When it happened: an AwareDatetime field, or a function from a `pa.RecordBatch`
             of the fields to a column of timestamps with a zone; tried on zero rows; or
-            `kafka_timestamp()` or `header(name)`. Never left out.
+            `epoch(field, unit)`, `kafka_timestamp()` or `header(name)`. Never left out.
         missing_event_time: What a record without one gets, wherever it should come from:
             `"dead_letter"`, or `"ingest_time"`, the time at which the record was fetched. One that
             cannot be read or computed is a dead letter in any case.

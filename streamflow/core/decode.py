@@ -17,6 +17,7 @@ from streamflow.batch import MicroBatch
 from streamflow.core.halving import each_alone
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject
+from streamflow.epochs import Epoch, epoch_micros
 from streamflow.event_time import (
     NO_TIMESTAMP,
     EventTime,
@@ -138,8 +139,13 @@ def _event_times(
             return pc.multiply(clipped, 1000), {}
         case Header():
             headers = (batch.headers[place] for place in decoded.places.to_pylist())
-            times, unreadable = read_headers(named.name, headers)
+            times, unreadable = read_headers(named, headers)
             return pa.array(times, pa.int64()), unreadable
+        case Epoch():
+            numbers = decoded.rows.column(named.field)
+            times, wild = epoch_micros(numbers, named.unit)
+            rows = pc.indices_nonzero(wild).to_pylist()
+            return times, {n: f"{named.field} is {numbers[n]}, no number of time" for n in rows}
         case str():
             return pc.cast(decoded.rows.column(named), pa.int64()), {}
         case _:

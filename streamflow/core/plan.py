@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
+from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
 from streamflow.rules import Rule
 from streamflow.schema import schema_id
@@ -219,7 +220,7 @@ def _describe_task(plan: TaskPlan) -> str:
     stages = [_describe_stage(stage) for stage in plan.stages]
     tables = [f"{sink.table!r}:{sink.schema}" for sink in plan.all_sinks]
     named = plan.source.event_time
-    kept = isinstance(named, KafkaTimestamp | Header)
+    kept = isinstance(named, KafkaTimestamp | Header | Epoch)
     event_time = repr(named) if kept else _describe_function(named)
     return "\n".join(
         [

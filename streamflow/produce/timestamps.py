@@ -1,14 +1,17 @@
 """Reads a record's timestamp from a JSON value.
 
-Text is ISO 8601, in UTC where it names no zone. A number is an epoch time, and its unit is told
-by its size: below 1e11 it counts seconds (up to the year 5138), below 1e14 milliseconds, below
-1e17 microseconds, else nanoseconds. So times in milliseconds are understood from March 1973 on.
+Text is ISO 8601, in UTC where it names no zone; a leap second, given as :60, is the second after
+it. A number is an epoch time, and its unit is told by its size: below 1e11 it counts seconds (up to
+the year 5138), below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. So times in
+milliseconds are understood from March 1973 on.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
+
+from streamflow.leap_second import leap_second_moved
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -33,7 +36,8 @@ def to_millis(value: object) -> int:
 
 def _from_text(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
+        moved = leap_second_moved(text)
+        moment = moved if isinstance(moved, datetime) else datetime.fromisoformat(moved)
     except ValueError:
         raise ValueError(f"{text!r} is no ISO 8601 time") from None
     if moment.tzinfo is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import count, cycle
 from typing import Any
@@ -336,6 +336,7 @@ def _readable(record: Record) -> dict[str, Any]:
 def _with_times(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
     for name, item in value.items():
         if isinstance(item, str) and len(item) >= 20 and item[10] == "T" and item.endswith("Z"):
-            yield name, datetime.fromisoformat(item)
-        else:
-            yield name, item
+            # A dead letter may hold text that only looks like a time.
+            with suppress(ValueError):
+                item = datetime.fromisoformat(item)  # noqa: PLW2901
+        yield name, item

@@ -93,7 +93,7 @@ def test_the_time_in_a_header() -> None:
     driver = times_of(header("at"), *records)
     assert taken(driver) == [NOON, NOON, NOON, datetime(1969, 12, 31, tzinfo=UTC)]
     assert letters(driver) == [(n, "event-time") for n in range(3, 10)]
-    neither = b"neither ISO 8601 nor milliseconds since the epoch"
+    neither = b"neither ISO 8601 nor a number of ms since the epoch"
     assert [said(driver, n) for n in range(7)] == [
         b"the record has no event time",
         b"the record has no event time",

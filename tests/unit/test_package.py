@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
+from pydantic import AwareDatetime
 
 import streamflow
 
 
 def test_everything_offered_is_there() -> None:
-    for name in streamflow.__all__:
+    annotations = {"LeapDatetime"}
+    for name in set(streamflow.__all__) - annotations:
         assert getattr(streamflow, name).__name__.lower() == name.lower()
+    assert get_args(streamflow.LeapDatetime)[0] is AwareDatetime
     assert set(streamflow.__all__) <= set(dir(streamflow))
 
 

@@ -17,6 +17,8 @@ from streamflow import (
     Topology,
     TopologyError,
     Tumbling,
+    epoch,
+    header,
     month,
     parquet,
     source,
@@ -119,7 +121,20 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     ),
     (two_of_a_name, "two tables are named 'orders'"),
     (lambda: stream(key="land"), "Order has no field 'land' to be keyed by"),
-    (lambda: stream(event_time="cents"), "event_time='cents' is no AwareDatetime field of Order"),
+    (
+        lambda: stream(event_time="cents"),
+        r"event_time='cents' is no AwareDatetime field of Order; for .* say epoch\('cents', unit",
+    ),
+    (
+        lambda: stream(event_time="name"),
+        "event_time='name' is no AwareDatetime field of Order$",
+    ),
+    (
+        lambda: stream(event_time=epoch("name", unit="s")),
+        r"epoch\('name'\) is no int or float field of Order",
+    ),
+    (lambda: epoch("cents", unit="m"), r"epoch\('cents', unit='m'\): the unit is one of \['s'"),  # type: ignore[arg-type]
+    (lambda: header("at", unit="h"), r"header\('at', unit='h'\): the unit is one of \['s'"),  # type: ignore[arg-type]
     (lambda: stream(out_of_orderness=-HOUR), "out_of_orderness is below zero"),
     (lambda: source(topic("n"), Naive, event_time="at"), "use AwareDatetime"),
     (lambda: source(topic("n"), Nested, event_time="at"), "Nested.inner: no column type for"),
