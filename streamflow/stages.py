@@ -52,8 +52,7 @@ class Filter:
     @property
     def name(self) -> str:
         """What dropped rows are counted under."""
-        text = self.condition if isinstance(self.condition, str) else self.condition.__name__
-        return f"filter {text}"
+        return f"filter {_text(self.condition)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +76,46 @@ class Dedup:
 
     keys: tuple[str, ...]
     within: int
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """What duplicates are counted under, and its state is kept under."""
-        return f"dedup {','.join(self.keys)}"
+        return f"dedup {self.label or ','.join(self.keys)}"
 
 
-Stage = Gate | Filter | Map | Dedup
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """Parts rows by conditions: each goes into the arm of the first one that is TRUE on it, and
+    into the last arm where none is.
+    """
+
+    conditions: tuple[Expression, ...]
+    compiled: tuple[Condition, ...]
+
+    @property
+    def arms(self) -> list[str]:
+        """A name for each arm, which the rows that go into it are counted under."""
+        texts = [_text(condition) for condition in self.conditions]
+        several = {text for text in texts if texts.count(text) > 1}  # functions without a name
+        named = [f"{t} {i}" if t in several else t for i, t in enumerate(texts)]
+        return [f"branch {name}" for name in (*named, "rest")]
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One of the ways of a branch, by number."""
+
+    branch: Branch
+    number: int
+
+    @property
+    def name(self) -> str:
+        """What rows that go into it are counted under."""
+        return self.branch.arms[self.number]
+
+
+Stage = Gate | Filter | Map | Dedup | Arm
 
 
 def gate_stage(
@@ -103,11 +134,21 @@ def gate_stage(
 
 def filter_stage(condition: Expression, schema: pa.Schema, where: str) -> Filter:
     """Raises `TopologyError` when the condition does not compile or gives no truth values."""
-    compiled = _compiled(condition, schema, where)
-    kind = tried(compiled, schema, where).type
-    if not pa.types.is_boolean(kind):
-        raise TopologyError(f"{where}: gives {kind}, not true or false")
-    return Filter(condition, compiled)
+    return Filter(condition, _truth(condition, schema, where))
+
+
+def branch_stage(conditions: tuple[Expression, ...], schema: pa.Schema, where: str) -> Branch:
+    """Raises `TopologyError` when there is no condition, one is there twice, or one does not
+    compile or gives no truth values.
+    """
+    if not conditions:
+        raise TopologyError(f"{where}: give it a condition for each arm but the last")
+    twice = [one for one in conditions if conditions.count(one) > 1]
+    if twice:
+        raise TopologyError(
+            f"{where}: {_text(twice[0])!r} is there twice, and the second would get no rows"
+        )
+    return Branch(conditions, tuple(_truth(one, schema, where) for one in conditions))
 
 
 def map_stage(
@@ -143,6 +184,21 @@ def map_stage(
 def with_lineage(schema: pa.Schema) -> pa.Schema:
     """The columns that rows of these fields have."""
     return pa.schema([*schema, *LINEAGE, EVENT_TIME])
+
+
+def _truth(condition: Expression, schema: pa.Schema, where: str) -> Condition:
+    compiled = _compiled(condition, schema, where)
+    kind = tried(compiled, schema, where).type
+    if not pa.types.is_boolean(kind):
+        raise TopologyError(f"{where}: gives {kind}, not true or false")
+    return compiled
+
+
+def _text(expression: Expression) -> str:
+    """SQL as it is, a function by its name."""
+    if isinstance(expression, str):
+        return expression
+    return getattr(expression, "__name__", type(expression).__name__)
 
 
 def _compiled(expression: Expression, schema: pa.Schema, where: str) -> Condition:

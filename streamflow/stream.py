@@ -19,11 +19,13 @@ from streamflow.results import Windowed
 from streamflow.rules import Rule
 from streamflow.schema import Contract
 from streamflow.stages import (
+    Arm,
     Dedup,
     Expression,
     Gate,
     Map,
     Stage,
+    branch_stage,
     filter_stage,
     gate_stage,
     map_stage,
@@ -50,7 +52,10 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Records of a source that came through all stages so far."""
+    """Records of a source that came through all stages so far.
+
+    Streams fork: any number of stages, windows and destinations can start from one.
+    """
 
     source: Source
     stages: tuple[Stage, ...] = ()
@@ -86,7 +91,11 @@ class Stream:
 
     @property
     def rejected(self) -> Exit:
-        """What is not a record of the contract, or breaks a rule that rejects."""
+        """What is not a record of the contract, breaks a rule that rejects, or fails in a stage.
+
+        A source has one rejected side, for all streams that come from it; say where it goes once,
+        on any of them.
+        """
         return Exit(self, "rejected")
 
     def nullable(self, name: str) -> bool:
@@ -120,9 +129,6 @@ class Stream:
                 f"{where}: its threshold is named {twice[0]!r}, as something else is; give it a "
                 "name=... of its own"
             )
-        last = self.stages[-1] if self.stages else None
-        if isinstance(last, Gate) and not (last.watches or made.watches):
-            return Stream(self.source, (*self.stages[:-1], Gate((*last.rules, *made.rules))))
         return Stream(self.source, (*self.stages, made))
 
     def filter(self, condition: Expression) -> Stream:
@@ -151,7 +157,23 @@ class Stream:
         stage = map_stage(model, columns, self.schema, f"map on {self}")
         return Stream(self.source, (*self.stages, stage))
 
-    def dedup(self, *keys: str, within: timedelta) -> Stream:
+    def branch(self, *conditions: Expression) -> tuple[Stream, ...]:
+        """Part the records: a stream for each condition, and one for the rest.
+
+        A record goes into the stream of the first condition that is true on it; where none is, also
+        where they are NULL, into the last. Each of the streams has to lead somewhere, or end in
+        `.drop()`. How many records go into each is counted.
+
+        Args:
+            conditions: SQL, as in a `Rule`, or functions from a `pa.RecordBatch` to truth values. A
+                condition is looked at only where those before it were not true; a record on which
+                it cannot be computed leaves on the rejected side.
+        """
+        stage = branch_stage(conditions, self.schema, f"branch on {self}")
+        arms = range(len(conditions) + 1)
+        return tuple(Stream(self.source, (*self.stages, Arm(stage, arm))) for arm in arms)
+
+    def dedup(self, *keys: str, within: timedelta, name: str | None = None) -> Stream:
         """Pass the first record of each key, and drop the others that come within a time.
 
         A record is a duplicate when its event time is before that of the record that passed
@@ -159,17 +181,26 @@ class Stream:
         is there too. Put it after the gates: a record that passes here and is rejected later still
         makes the next of its key a duplicate. Keys that are remembered are in the state, about 60
         bytes each; dropped records are counted, and do move the watermark.
+
+        Args:
+            keys: The fields that tell records apart.
+            within: How long a record makes others of its key duplicates.
+            name: What its state and its count are kept under, instead of the keys; two that run
+                side by side need different ones.
         """
         if not keys or within <= timedelta(0):
             raise TopologyError(f"dedup on {self}: name its keys, and a time above zero")
-        for name in keys:
-            self.need("dedup", name)
-            kind = self.schema.field(name).type
+        for key in keys:
+            self.need("dedup", key)
+            kind = self.schema.field(key).type
             if pa.types.is_nested(kind):
-                raise TopologyError(f"dedup on {self}: cannot compare {name!r}, which is {kind}")
-        stage = Dedup(keys, micros(within))
+                raise TopologyError(f"dedup on {self}: cannot compare {key!r}, which is {kind}")
+        stage = Dedup(keys, micros(within), name)
         if stage.name in [one.name for one in self.stages if isinstance(one, Dedup)]:
-            raise TopologyError(f"dedup on {self}: it is there already by {list(keys)}")
+            raise TopologyError(
+                f"dedup on {self}: it is there already by {list(keys)}; give it a name=... of its "
+                "own"
+            )
         return Stream(self.source, (*self.stages, stage))
 
     def window(
@@ -228,7 +259,9 @@ class Stream:
         return edge_to(self, destination, Topic, Parquet)
 
     def drop(self) -> Edge:
-        """Lose them on purpose, where only the rejected matter; they are counted."""
+        """Lose them on purpose: where only the rejected matter, or on an arm of a branch. They are
+        counted as passed.
+        """
         return Edge(self, Drop())
 
     def need(self, step: str, name: str) -> None:

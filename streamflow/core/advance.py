@@ -1,6 +1,6 @@
 """The one function that moves the world: state and a micro-batch in, a `Step` out.
 
-    decode -> gate -> watermark -> window: on time or late -> partials -> results of closed windows
+    decode -> stages -> watermark -> windows: on time or late -> partials -> results of closed ones
 
 The laws it keeps (tests/laws): how the partition is cut into batches, where commits fall, and
 replays after a crash cannot be seen in what comes out; and every record is in one named exit.
@@ -19,12 +19,12 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.aggregate import finish, partial
 from streamflow.core.amend import amended
 from streamflow.core.breaker import half_open
-from streamflow.core.chain import Chained, chain
 from streamflow.core.close import close, early, last_kept
 from streamflow.core.decode import Decoded, decode
+from streamflow.core.flow import Arrived, Flow, flow
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
-from streamflow.core.step import Decision, Late, Raw, StateView, Step, TaskState
+from streamflow.core.step import Decision, Late, Raw, StateView, Step, TaskState, mark_of
 from streamflow.core.watermark import after_all, before_each
 from streamflow.core.window import Assigned, assign
 from streamflow.schema import EVENT_TIME
@@ -37,29 +37,30 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
     tripped it.
     """
     decoded = decode(plan, batch)
-    passed = chain(plan, batch, decoded, state, view)
+    passed = flow(plan, batch, decoded, state, view)
     if passed.stop is not None and passed.stop < batch.stop:
         return advance(plan, state, view, batch.cut(batch.start, passed.stop))
-    moving = _moving(decoded, passed)
-    watermarks = _watermarks(plan, state, moving, passed.rows)
-    times = _micros(passed.rows)
-    after = replace(passed.state, position=batch.stop, seen=after_all(_micros(moving), state.seen))
-    counts = Counter({"in": len(batch), "passed": passed.rows.num_rows})
-    counts["rejected"], counts["dropped"] = len(passed.rejects), passed.dropped
+    counts = Counter({"in": len(batch), "rejected": len(passed.rejects), "dropped": passed.dropped})
+    counts["passed"] = sum(arrived.rows.num_rows for arrived in passed.arrived)
+    if passed.forked:
+        counts["forked"] = passed.forked
+    after = replace(passed.state, position=batch.stop)
     late: dict[str, tuple[Late, ...]] = {}
-    for window in plan.windows:
-        on_time = assign(window, batch, passed.rows, passed.places, times, watermarks)
-        late[window.name] = on_time.late
-        counts["assigned"] += on_time.pairs
-        counts["late"] += on_time.missed
-        counts["accumulated"] += on_time.pairs - on_time.missed
-        after = _accumulate(window, after, on_time)
+    for arrived in passed.arrived:
+        moving = _moving(decoded, {reject.raw.offset for reject in arrived.refused})
+        for window in arrived.outlet.windows:
+            on_time, after = _assign(plan, window, batch, moving, arrived, after)
+            late[window.name] = on_time.late
+            counts["assigned"] += on_time.pairs
+            counts["late"] += on_time.missed
+            counts["accumulated"] += on_time.pairs - on_time.missed
+            after = _accumulate(window, after, on_time)
     step = Step(
-        after,
+        replace(after, seen=_seen(plan, decoded, passed, after)),
         batch.start,
         batch.stop,
-        rows=(passed.rows,) if plan.sinks and passed.rows.num_rows else (),
-        forwarded=_forwarded(plan, batch, passed, times),
+        rows={a.outlet.number: (a.rows,) for a in passed.arrived if a.outlet.sinks and len(a.rows)},
+        forwarded={a.outlet.number: _forwarded(batch, a) for a in passed.arrived},
         rejects=tuple(sorted(passed.rejects, key=lambda reject: reject.raw.offset)),
         late=late,
         counts=counts,
@@ -91,37 +92,59 @@ def resume(state: TaskState, names: Iterable[str], now_ms: int) -> Step:
     return Step(replace(state, breakers={**state.breakers, **after}), at, at)
 
 
-def _forwarded(
-    plan: TaskPlan, batch: MicroBatch, passed: Chained, times: pa.Array
-) -> tuple[tuple[Raw, int], ...]:
-    if not plan.topics:
+def _forwarded(batch: MicroBatch, arrived: Arrived) -> tuple[tuple[Raw, int], ...]:
+    if not arrived.outlet.topics:
         return ()
-    raws = [Raw.of(batch, row) for row in passed.places.to_pylist()]
-    if plan.remade:
-        fields = [name for name in plan.schema.names if not name.startswith("_")]
-        values = map(to_json, json_rows(passed.rows.select(fields)))
+    raws = [Raw.of(batch, row) for row in arrived.places.to_pylist()]
+    if arrived.outlet.remade:
+        fields = [name for name in arrived.outlet.schema.names if not name.startswith("_")]
+        values = map(to_json, json_rows(arrived.rows.select(fields)))
         raws = [replace(raw, value=value) for raw, value in zip(raws, values, strict=True)]
-    return tuple(zip(raws, times.to_pylist(), strict=True))
+    return tuple(zip(raws, _micros(arrived.rows).to_pylist(), strict=True))
 
 
-def _moving(decoded: Decoded, passed: Chained) -> pa.RecordBatch:
-    """The rows that move the watermark: all that were not rejected, dropped ones too."""
-    if len(passed.rejects) == len(decoded.rejects):
+def _moving(decoded: Decoded, refused: Iterable[int]) -> pa.RecordBatch:
+    """The rows that move a watermark: all that were not rejected, dropped ones too."""
+    offsets = pa.array(sorted(refused), pa.int64())
+    if not len(offsets):
         return decoded.rows
-    refused = pa.array([reject.raw.offset for reject in passed.rejects], pa.int64())
-    return decoded.rows.filter(pc.invert(pc.is_in(decoded.rows["_offset"], value_set=refused)))
+    return decoded.rows.filter(pc.invert(pc.is_in(decoded.rows["_offset"], value_set=offsets)))
 
 
-def _watermarks(
-    plan: TaskPlan, state: TaskState, moving: pa.RecordBatch, rows: pa.RecordBatch
-) -> pa.Array:
-    """For each row the watermark before it in its partition."""
-    before = pc.subtract(before_each(_micros(moving), state.seen), plan.out_of_orderness)
+def _assign(
+    plan: TaskPlan,
+    window: WindowPlan,
+    batch: MicroBatch,
+    moving: pa.RecordBatch,
+    arrived: Arrived,
+    state: TaskState,
+) -> tuple[Assigned, TaskState]:
+    """What is on time for a window, judged by the watermark of the rows on the way to it; and the
+    state with that watermark after all of them.
+    """
+    rows, times = arrived.rows, _micros(arrived.rows)
+    mark, moved = state.marks.get(mark_of(window.name)), _micros(moving)
+    before = pc.subtract(before_each(moved, mark), plan.out_of_orderness)
     if state.idle is not None:
         before = pc.max_element_wise(before, pa.scalar(state.idle, pa.int64()))
-    if moving.num_rows == rows.num_rows:
-        return before
-    return before.take(pc.index_in(rows["_offset"], value_set=moving["_offset"]))
+    if moving.num_rows != rows.num_rows:
+        before = before.take(pc.index_in(rows["_offset"], value_set=moving["_offset"]))
+    latest = after_all(moved, mark)
+    marks = {**state.marks, mark_of(window.name): latest} if latest is not None else state.marks
+    on_time = assign(window, batch, rows, arrived.places, times, before)
+    return on_time, replace(state, marks=marks)
+
+
+def _seen(plan: TaskPlan, decoded: Decoded, passed: Flow, state: TaskState) -> int | None:
+    """The largest event time that all windows have seen; without windows, that of the records
+    which were not rejected on all ways.
+    """
+    if plan.windows:
+        marks = [state.marks.get(mark_of(window.name)) for window in plan.windows]
+        known = [mark for mark in marks if mark is not None]
+        return min(known) if len(known) == len(marks) else None
+    refused = [{reject.raw.offset for reject in one.refused} for one in passed.arrived]
+    return after_all(_micros(_moving(decoded, set[int].intersection(*refused))), state.seen)
 
 
 def _micros(rows: pa.RecordBatch) -> pa.Array:
@@ -143,13 +166,13 @@ def _close(
 ) -> Step:
     """Emit every window that the watermark has passed between `before` and the step's state."""
     lag = plan.out_of_orderness
-    old, new = before.watermark(lag), step.state.watermark(lag)
-    if new is None or new == old:
-        return step
     results: dict[str, tuple[pa.RecordBatch, ...]] = {}
     erased: list[bytes] = []
     state, counts = step.state, Counter(step.counts)
     for window in plan.windows:
+        old, new = before.watermark(lag, window.name), step.state.watermark(lag, window.name)
+        if new is None or new == old:
+            continue
         made: list[pa.RecordBatch] = []
         until = last_kept(window, new) if window.keep else 0
         corrected = amended(window, state, view, tp, until) if window.keep else None

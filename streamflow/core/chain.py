@@ -1,9 +1,10 @@
-"""Second stage: what a stream does with each row on its way, before windows and sinks."""
+"""Second stage: what a stage of a stream does with rows on their way to windows and sinks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,18 +16,18 @@ from streamflow.core.dedup import deduplicate
 from streamflow.core.folder_name import has_name
 from streamflow.core.gate import gate
 from streamflow.core.halving import each_alone
-from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject, StateView, TaskState
-from streamflow.rules import one_per_row
+from streamflow.rules import Condition, one_per_row
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
-from streamflow.stages import Dedup, Filter, Gate, Map
+from streamflow.stages import Branch, Dedup, Filter, Gate, Map
 
 Rows = pa.RecordBatch
 
 
 @dataclass(frozen=True)
 class Chained:
-    """Rows that came through with the place of their record in the micro-batch; and what did not.
+    """Rows that came through a stage with the place of their record in the micro-batch; and what
+    did not.
 
     `rules` counts what each rule and filter did; `dropped` rows were left out on purpose. `state`
     has what deduplications and thresholds remember. `stop` is an offset before the end of the
@@ -35,30 +36,53 @@ class Chained:
 
     rows: Rows
     places: pa.Array
-    rejects: list[Reject]
-    rules: Counter[str]
-    dropped: int
     state: TaskState
+    rejects: list[Reject] = field(default_factory=list[Reject])
+    rules: Counter[str] = field(default_factory=Counter[str])
+    dropped: int = 0
     stop: int | None = None
 
 
-def chain(
-    plan: TaskPlan, batch: MicroBatch, decoded: Decoded, before: TaskState, view: StateView
+def pass_on(
+    stage: Gate | Filter | Map | Dedup,
+    batch: MicroBatch,
+    came: Chained,
+    out_of_orderness: int,
+    view: StateView,
 ) -> Chained:
-    """Take decoded rows through all stages of the stream, in order."""
-    rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
-    state = Chained(rows, decoded.places, list(decoded.rejects), Counter(), 0, before)
-    for stage in plan.stages:
-        match stage:
-            case Gate():
-                state = _gate(stage, batch, state)
-            case Filter():
-                state = _filter(stage, batch, state)
-            case Map():
-                state = _map(stage, batch, state)
-            case Dedup():
-                state = _dedup(stage, plan, state, view)
-    return _check_folders(plan, batch, state)
+    """Take rows through one stage; `came` has no rejects and counts."""
+    match stage:
+        case Gate():
+            return _gate(stage, batch, came)
+        case Filter():
+            return _filter(stage, batch, came)
+        case Map():
+            return _map(stage, batch, came)
+        case Dedup():
+            keep, after = deduplicate(stage, came.rows, came.state, out_of_orderness, view)
+            return _dropped(replace(came, state=after), keep, stage.name)
+
+
+def part(stage: Branch, batch: MicroBatch, came: Chained) -> tuple[Chained, list[pa.Array]]:
+    """The rows, less those on which a condition cannot be computed; and per arm which it gets.
+
+    A condition is looked at where none before it was true.
+    """
+    left = pa.array(range(came.rows.num_rows), pa.int64())
+    taken: list[pa.Array] = []
+    failed: dict[int, str] = {}
+    for condition in stage.compiled:
+        true, wrong = _truth(condition, came.rows.take(left))
+        failed |= {left[row].as_py(): why for row, why in wrong.items()}
+        taken.append(left.filter(pc.fill_null(true, False)))
+        left = left.filter(pc.invert(pc.fill_null(true, True)))
+    after = _without(came, batch, "branch", failed)
+    # Rows that failed are in no arm; the places of the others move up.
+    kept = _kept(came.rows.num_rows, failed)
+    moved = pc.subtract(pc.cumulative_sum(pc.cast(kept, pa.int64())), 1)
+    arms = [moved.take(rows) for rows in (*taken, left)]
+    counts = Counter({name: len(arm) for name, arm in zip(stage.arms, arms, strict=True)})
+    return replace(after, rules=+counts), arms
 
 
 def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
@@ -68,44 +92,44 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
     known = earlier.null_count < len(earlier)
     if known:
         rows = rows.append_column("__earlier", earlier)
-    decoded = Decoded(rows, state.places, state.rejects)
-    gated = gate(stage, batch, decoded, state.state.breakers)
+    gated = gate(stage, batch, Decoded(rows, state.places, []), state.state.breakers)
     rows = gated.rows
     if known:
         rows = _joined(rows, rows.column("__earlier"), rows.column(WARNINGS.name))
-    rules = state.rules + gated.rules
-    return replace(
-        state,
-        rows=rows,
-        places=gated.places,
-        rejects=gated.rejects,
-        rules=rules,
-        dropped=state.dropped + gated.dropped,
-        state=replace(state.state, breakers=gated.breakers),
-        stop=min((stop for stop in (state.stop, gated.stop) if stop is not None), default=None),
-    )
+    after = replace(state.state, breakers=gated.breakers)
+    return Chained(rows, gated.places, after, gated.rejects, gated.rules, gated.dropped, gated.stop)
 
 
 def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:
-    """The rows with the warnings of two gates in one column."""
-    pairs = zip(earlier.to_pylist(), later.to_pylist(), strict=True)
-    both = [[*(one or ()), *(other or ())] or None for one, other in pairs]
+    """The rows with the warnings of two gates in one column, the earlier gate's first."""
+    which = [pc.list_parent_indices(earlier), pc.list_parent_indices(later)]
+    owners = pa.concat_arrays(
+        [pc.add(pc.multiply(pc.cast(one, pa.int64()), 2), i) for i, one in enumerate(which)]
+    )
+    names = pa.concat_arrays([pc.list_flatten(earlier), pc.list_flatten(later)])
+    names = names.take(pc.array_sort_indices(owners))
+    sizes = [pc.fill_null(pc.list_value_length(one), 0) for one in (earlier, later)]
+    many = pc.add(*sizes)
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(many)])
+    none = pc.equal(many, 0)
+    both = pa.ListArray.from_arrays(offsets, names, type=WARNINGS.type, mask=none)
     kept = rows.drop_columns(["__earlier", WARNINGS.name])
-    return kept.append_column(WARNINGS, pa.array(both, WARNINGS.type))
+    return kept.append_column(WARNINGS, both)
 
 
 def _filter(stage: Filter, batch: MicroBatch, state: Chained) -> Chained:
-    def verdict(rows: Rows) -> pa.Array:
-        return pc.fill_null(_column(stage.compiled(rows), pa.bool_(), rows), False)
-
-    keep, failed = each_alone(verdict, state.rows, pa.bool_())
+    keep, failed = _truth(stage.compiled, state.rows)
     state = _without(state, batch, stage.name, failed)
     return _dropped(state, keep.drop_null(), stage.name)
 
 
-def _dedup(stage: Dedup, plan: TaskPlan, state: Chained, view: StateView) -> Chained:
-    keep, after = deduplicate(stage, state.rows, state.state, plan.out_of_orderness, view)
-    return _dropped(replace(state, state=after), keep, stage.name)
+def _truth(condition: Condition, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
+    """Is the condition TRUE on each row? Null where it cannot be computed, and why."""
+
+    def verdict(some: Rows) -> pa.Array:
+        return pc.fill_null(_column(condition(some), pa.bool_(), some), False)
+
+    return each_alone(verdict, rows, pa.bool_())
 
 
 def _dropped(state: Chained, keep: pa.Array, name: str) -> Chained:
@@ -146,9 +170,9 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
     return _without(replace(state, rows=rows), batch, stage.name, nulls)
 
 
-def _check_folders(plan: TaskPlan, batch: MicroBatch, state: Chained) -> Chained:
-    """Refuse rows whose text would have to name a folder of a table and cannot."""
-    for name in plan.folder_columns:
+def check_folders(names: Iterable[str], batch: MicroBatch, state: Chained) -> Chained:
+    """Refuse rows whose text in these columns would have to name a folder and cannot."""
+    for name in names:
         column = state.rows.column(name)
         bad = pc.indices_nonzero(pc.invert(has_name(name, column))).to_pylist()
         why = {
@@ -181,7 +205,12 @@ def _without(
     for row, why in sorted(failed.items()):
         raw = Raw.of(batch, state.places[row].as_py())
         rejects.append(Reject(raw, stage, reason, why, field))
-    bad = pa.array(list(failed), pa.int64())
-    keep = pc.invert(pc.is_in(pa.array(range(len(state.places)), pa.int64()), value_set=bad))
+    keep = _kept(state.rows.num_rows, failed)
     rows, places = state.rows.filter(keep), state.places.filter(keep)
     return replace(state, rows=rows, places=places, rejects=rejects)
+
+
+def _kept(n: int, failed: Iterable[int]) -> pa.Array:
+    """False at these of `n` rows."""
+    bad = pa.array(list(failed), pa.int64())
+    return pc.invert(pc.is_in(pa.array(range(n), pa.int64()), value_set=bad))

@@ -1,26 +1,27 @@
 """From a topology's edges to plans, one per source.
 
 Compiling finds what is wrong with a topology as a whole: an exit that leads nowhere, two things of
-one name, edges that start from different places.
+one name, two kinds of records in one topic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
 
 import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part, TopK
-from streamflow.core.plan import PartColumn, SinkPlan, TaskPlan, WindowPlan
-from streamflow.destinations import Drop, Parquet, PartitionBy, Topic
+from streamflow.core.plan import Node, Outlet, PartColumn, SinkPlan, TaskPlan, WindowPlan
+from streamflow.core.tables import table_columns
+from streamflow.core.tree import grow, path_of
+from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit
 from streamflow.errors import TopologyError
 from streamflow.event_time import LONGEST, durations_of
 from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
-from streamflow.stages import Dedup, Gate, Map
+from streamflow.stages import Dedup, Map
 from streamflow.stream import Source, Stream
 from streamflow.triggers import Every, Update
 from streamflow.windows import micros
@@ -77,9 +78,9 @@ def _check_topics(name: str, plans: Sequence[TaskPlan]) -> None:
 def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
     """Each topic of a plan with what it gets: the kind, and words for it."""
     name, model = plan.source.topic, plan.source.contract.model
-    maps = [stage.model for stage in plan.stages if isinstance(stage, Map)]
-    for topic in plan.topics:
-        yield topic, ("records", (maps or [model])[-1]), f"the records of {name!r}"
+    for outlet in plan.outlets:
+        for topic in outlet.topics:
+            yield topic, ("records", outlet.model), f"the records of {name!r}"
     if plan.rejected_topic is not None:
         yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
     for window in plan.windows:
@@ -91,26 +92,69 @@ def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
 
 def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     mine = [edge for edge in edges if _stream_of(edge).source is source]
-    stream = _one_stream(name, mine)
+    outlets = _outlets(name, mine)
+    windows = _windows(mine)
+    _no_twins(name, "results", [results.name for results in windows])
+    tree = grow(f"topology {name!r}", outlets)
+    plan = TaskPlan(name, source, tree, _rejected_topic(name, tree, outlets[0][0], mine))
+    _check_durations(plan, windows)
+    return plan
+
+
+def _outlets(name: str, edges: Sequence[Edge]) -> list[tuple[Stream, Outlet]]:
+    """The streams that records leave from, in the order of their first edge."""
+    streams: dict[int, Stream] = {}
+    for edge in edges:
+        if not _is_rejected(edge):
+            stream = _stream_of(edge)
+            streams.setdefault(id(stream), stream)
+    if not streams:
+        raise TopologyError(
+            f"topology {name!r}: the passed records of {_stream_of(edges[0])} go nowhere; add "
+            ".to(...), a window, or .drop() where only the rejected matter"
+        )
+    return [
+        (stream, _compile_outlet(name, number, stream, edges))
+        for number, stream in enumerate(streams.values())
+    ]
+
+
+def _compile_outlet(name: str, number: int, stream: Stream, edges: Sequence[Edge]) -> Outlet:
+    mine = [edge for edge in edges if _stream_of(edge) is stream]
+    _check_dropped(name, stream, edges)
     sinks, topics = _destinations(stream, mine, stream.schema, warnings=_flags(stream))
-    windows: dict[int, Results] = {}
-    for edge in mine:
-        results = _results_of(edge)
-        if results is not None:
-            windows.setdefault(id(results), results)
-    _check_passed(name, stream, mine, windowed=bool(windows))
-    _no_twins(name, "results", [results.name for results in windows.values()])
-    _check_durations(name, stream, list(windows.values()))
-    return TaskPlan(
-        name,
-        source,
-        stream.stages,
+    return Outlet(
+        number,
+        stream.model,
         stream.schema,
-        tuple(_compile_window(name, results, mine) for results in windows.values()),
+        any(isinstance(stage, Map) for stage in stream.stages),
+        tuple(_compile_window(name, results, edges) for results in _windows(mine)),
         sinks,
         topics,
-        _exit_topic(name, stream, "rejected", mine),
     )
+
+
+def _windows(edges: Sequence[Edge]) -> list[Results]:
+    found = [results for edge in edges if (results := _results_of(edge)) is not None]
+    return list({id(results): results for results in found}.values())
+
+
+def _rejected_topic(name: str, tree: Node, stream: Stream, edges: Sequence[Edge]) -> str | None:
+    """Where the rejected of all streams of a source go; said once, on any of them."""
+    sides = [edge for edge in edges if _is_rejected(edge)]
+    known = {id(node.stage) for node in tree}
+    for edge in sides:
+        on = _stream_of(edge)
+        if any(id(stage) not in known for stage in path_of(on)):
+            raise TopologyError(
+                f"topology {name!r}: the rejected side of {on} is that of a stream which goes "
+                "nowhere; take it of one that does, or add .to(...), a window or .drop() for it"
+            )
+    return _exit_topic(name, Exit(stream, "rejected"), sides)
+
+
+def _is_rejected(edge: Edge) -> bool:
+    return isinstance(edge.origin, Exit) and edge.origin.kind == "rejected"
 
 
 def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> WindowPlan:
@@ -152,7 +196,8 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
 
 def _late_topic(name: str, results: Results, edges: Sequence[Edge]) -> str | None:
     if results.windowed.late != "dead_letter":
-        return _exit_topic(name, results, "late", edges)
+        sides = [e for e in edges if isinstance(e.origin, Exit) and e.origin.of is results]
+        return _exit_topic(name, results.late, sides)
     sides = [edge.origin for edge in edges if isinstance(edge.origin, Exit)]
     if any(side.of is results and side.kind == "late" for side in sides):
         raise TopologyError(
@@ -176,18 +221,16 @@ def _check_revisions(results: Results, sinks: Sequence[SinkPlan]) -> None:
             )
 
 
-def _check_durations(name: str, stream: Stream, results: Sequence[Results]) -> None:
+def _check_durations(plan: TaskPlan, results: Sequence[Results]) -> None:
     """Event times plus or less what a topology adds to them have to be times too."""
-    source = stream.source
+    source = plan.source
     given = [("out_of_orderness", micros(source.out_of_orderness))]
     given += [("max_future", micros(source.max_future or timedelta(0)))]
     given += [("idle_after", micros(source.idle_after or timedelta(0)))]
-    given += [(stage.name, stage.within) for stage in stream.stages if isinstance(stage, Dedup)]
+    given += [(stage.name, stage.within) for stage in plan.stages if isinstance(stage, Dedup)]
     given += [
         (f"{what} of the threshold {watch.name!r}", micros(length))
-        for stage in stream.stages
-        if isinstance(stage, Gate)
-        for watch in stage.watches
+        for watch in plan.watches
         for what, length in watch.threshold.durations.items()
     ]
     for result in results:
@@ -201,8 +244,8 @@ def _check_durations(name: str, stream: Stream, results: Sequence[Results]) -> N
     for what, length in given:
         if abs(length) > micros(LONGEST):
             raise TopologyError(
-                f"topology {name!r}: {what} of {source.topic!r} is longer than {LONGEST.days} "
-                "days; durations are at most a century"
+                f"topology {plan.topology!r}: {what} of {source.topic!r} is longer than "
+                f"{LONGEST.days} days; durations are at most a century"
             )
 
 
@@ -297,70 +340,31 @@ def _destinations(
     mine = [edge.destination for edge in edges if edge.origin is origin]
     columns = pa.schema([*schema, WARNINGS]) if warnings else schema
     tables = [table for table in mine if isinstance(table, Parquet)]
-    sinks = tuple(SinkPlan(table.name, table, _sink_schema(table, columns)) for table in tables)
+    sinks = tuple(SinkPlan(table.name, table, table_columns(table, columns)) for table in tables)
     return sinks, tuple(topic.name for topic in mine if isinstance(topic, Topic))
 
 
-def _sink_schema(table: Parquet, schema: pa.Schema) -> pa.Schema:
-    made: list[Any] = []
-    for part in table.partition_by:
-        _check_partition(table, part, schema)
-        if part.name != part.column:
-            made.append(pa.field(part.name, pa.string()))
-    return pa.schema([*schema, *made])
-
-
-def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> None:
-    where = f"parquet({table.path!r})"
-    if part.column not in schema.names:
-        raise TopologyError(f"{where}: no column {part.column!r}; it has {sorted(schema.names)}")
-    if part.name != part.column and part.name in schema.names:
-        raise TopologyError(
-            f"{where}: the partition {part.name!r} would hide a column of that name; "
-            f"partition by the column {part.name!r} itself or rename it"
-        )
-    if part.unit is not None and not pa.types.is_timestamp(schema.field(part.column).type):
-        raise TopologyError(f"{where}: {part.column!r} is no timestamp to take a {part.name} of")
-
-
-def _one_stream(name: str, edges: Sequence[Edge]) -> Stream:
-    streams = {id(stream): stream for stream in map(_stream_of, edges)}
-    if len(streams) > 1:
-        topic = next(iter(streams.values())).source.topic
-        raise TopologyError(
-            f"topology {name!r}: edges of {topic!r} start before and after a gate; "
-            "start them all from the stream that the last gate gives"
-        )
-    return next(iter(streams.values()))
-
-
-def _check_passed(name: str, stream: Stream, edges: Sequence[Edge], *, windowed: bool) -> None:
-    """Passed records leave, or are counted in windows, or are dropped by name."""
-    mine = [edge.destination for edge in edges if edge.origin is stream]
-    if not mine and not windowed:
-        raise TopologyError(
-            f"topology {name!r}: the passed records of {stream} go nowhere; add .to(...), a "
-            "window, or .drop() where only the rejected matter"
-        )
-    if len(mine) > 1 and any(isinstance(destination, Drop) for destination in mine):
+def _check_dropped(name: str, stream: Stream, edges: Sequence[Edge]) -> None:
+    """Records that are dropped by name go nowhere else, nor does what comes of them."""
+    depth = len(stream.stages)
+    after = [
+        e for e in edges if not _is_rejected(e) and _stream_of(e).stages[:depth] == stream.stages
+    ]
+    dropped = [e for e in after if e.origin is stream and isinstance(e.destination, Drop)]
+    if dropped and len(after) > 1:
         raise TopologyError(
             f"topology {name!r}: the passed records of {stream} are sent on and dropped; "
             "leave .drop() out"
         )
 
 
-def _exit_topic(name: str, of: Stream | Results, kind: str, edges: Sequence[Edge]) -> str | None:
-    mine = [
-        e
-        for e in edges
-        if isinstance(e.origin, Exit) and e.origin.of is of and e.origin.kind == kind
-    ]
-    if len(mine) != 1:
+def _exit_topic(name: str, side: Exit, edges: Sequence[Edge]) -> str | None:
+    if len(edges) != 1:
         many = (
-            "goes nowhere; add .to(topic(...)) or .drop() for it" if not mine else "goes two ways"
+            "goes nowhere; add .to(topic(...)) or .drop() for it" if not edges else "goes two ways"
         )
-        raise TopologyError(f"topology {name!r}: the {kind} side of {of} {many}")
-    destination = mine[0].destination
+        raise TopologyError(f"topology {name!r}: {side} {many}")
+    destination = edges[0].destination
     return None if isinstance(destination, Drop) else destination.name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel
 
 from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
@@ -18,7 +19,7 @@ from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
 from streamflow.rules import Rule
 from streamflow.schema import schema_id
-from streamflow.stages import Dedup, Filter, Gate, Map, Stage, Watch
+from streamflow.stages import Arm, Branch, Dedup, Filter, Gate, Map, Stage, Watch
 from streamflow.triggers import Early
 from streamflow.windows import Window, micros
 
@@ -92,25 +93,80 @@ class WindowPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class TaskPlan:
-    """One source's part of a topology; a task runs it on one partition.
+class Outlet:
+    """Where rows leave the tree of stages: a stream with edges, and what these are.
 
-    `schema` is that of the rows that come out of the stages.
+    `schema` is that of its rows. `remade` says that topics get rows that were made here, and not
+    the records as they came.
     """
 
-    topology: str
-    source: Source
-    stages: tuple[Stage, ...]
+    number: int
+    model: type[BaseModel]
     schema: pa.Schema
+    remade: bool
     windows: tuple[WindowPlan, ...]
     sinks: tuple[SinkPlan, ...]
     topics: tuple[str, ...]
-    rejected_topic: str | None
 
     @property
-    def remade(self) -> bool:
-        """Do topics get rows that were made here, and not the records as they came?"""
-        return any(isinstance(stage, Map) for stage in self.stages)
+    def all_sinks(self) -> list[SinkPlan]:
+        """Every table that its rows, or results of its windows, go to."""
+        return [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
+
+    @cached_property
+    def folder_columns(self) -> tuple[str, ...]:
+        """Fields of text that name folders of some table: not every text can. `_topic` can."""
+        fields = self.schema
+        parts = [part for sink in self.all_sinks for part in sink.table.partition_by]
+        named = [p.column for p in parts if p.unit is None and p.column in fields.names]
+        return tuple(
+            sorted({n for n in named if pa.types.is_string(fields.field(n).type)} - {"_topic"})
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A stage of the tree, where rows leave right after it, and the stages that follow.
+
+    The root has no stage. Rows go every way there is; only those of a `Branch` part, each into one
+    of the `Arm`s that follow it.
+    """
+
+    stage: Stage | Branch | None
+    outlet: Outlet | None
+    nodes: tuple[Node, ...]
+
+    def __iter__(self) -> Iterator[Node]:
+        """It and all below it, each before what follows it."""
+        yield self
+        for node in self.nodes:
+            yield from node
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPlan:
+    """One source's part of a topology; a task runs it on one partition."""
+
+    topology: str
+    source: Source
+    tree: Node
+    rejected_topic: str | None
+
+    @cached_property
+    def stages(self) -> tuple[Stage | Branch, ...]:
+        """All stages, each once and before what follows it."""
+        return tuple(node.stage for node in self.tree if node.stage is not None)
+
+    @cached_property
+    def outlets(self) -> tuple[Outlet, ...]:
+        """Where rows leave the tree, by number."""
+        found = [node.outlet for node in self.tree if node.outlet is not None]
+        return tuple(sorted(found, key=lambda outlet: outlet.number))
+
+    @cached_property
+    def windows(self) -> tuple[WindowPlan, ...]:
+        """The windowed aggregations of all outlets."""
+        return tuple(window for outlet in self.outlets for window in outlet.windows)
 
     @property
     def out_of_orderness(self) -> int:
@@ -140,7 +196,7 @@ class TaskPlan:
     @property
     def all_sinks(self) -> list[SinkPlan]:
         """Every table that this task writes rows for."""
-        return [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
+        return [sink for outlet in self.outlets for sink in outlet.all_sinks]
 
     @property
     def watches(self) -> list[Watch]:
@@ -153,17 +209,8 @@ class TaskPlan:
         """Every topic that this task writes for others to read."""
         late = [window.late_topic for window in self.windows]
         results = [topic for window in self.windows for topic in window.topics]
-        return [t for t in (*self.topics, self.rejected_topic, *late, *results) if t is not None]
-
-    @cached_property
-    def folder_columns(self) -> tuple[str, ...]:
-        """Fields of text that name folders of some table: not every text can. `_topic` can."""
-        fields = self.schema
-        parts = [part for sink in self.all_sinks for part in sink.table.partition_by]
-        named = [p.column for p in parts if p.unit is None and p.column in fields.names]
-        return tuple(
-            sorted({n for n in named if pa.types.is_string(fields.field(n).type)} - {"_topic"})
-        )
+        topics = [topic for outlet in self.outlets for topic in outlet.topics]
+        return [t for t in (*topics, self.rejected_topic, *late, *results) if t is not None]
 
     @cached_property
     def state_id(self) -> str:
@@ -202,8 +249,10 @@ def _describe_rule(rule: Rule) -> tuple[str, ...]:
     return (rule.name, rule.severity, condition, rule.outcome, *fix, *default)
 
 
-def _describe_stage(stage: Stage) -> str:
+def _describe_stage(stage: Stage | Branch | None) -> str:
     match stage:
+        case None:
+            return "source"
         case Gate():
             watches = [f"{one.name}: {one.threshold.signature}" for one in stage.watches]
             return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]} {watches}"
@@ -214,11 +263,24 @@ def _describe_stage(stage: Stage) -> str:
         case Map():
             made = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
             return f"map {stage.schema} {made}"
+        case Branch():
+            return f"branch {[_describe_function(condition) for condition in stage.conditions]}"
+        case Arm():
+            return f"arm {stage.number}"
+
+
+def _describe_node(node: Node) -> str:
+    """A stage, what leaves after it, and, in brackets, all that follows."""
+    lines = [_describe_stage(node.stage)]
+    if node.outlet is not None:
+        lines += [_describe_window(window) for window in node.outlet.windows]
+        lines += [f"{w.name} {w.early} {w.late_is_dead_letter}" for w in node.outlet.windows]
+        lines += [f"{sink.table!r}:{sink.schema}" for sink in node.outlet.all_sinks]
+        lines += [f"to {topic}" for topic in node.outlet.topics]
+    return "\n".join([*lines, *(f"({_describe_node(child)})" for child in node.nodes)])
 
 
 def _describe_task(plan: TaskPlan) -> str:
-    stages = [_describe_stage(stage) for stage in plan.stages]
-    tables = [f"{sink.table!r}:{sink.schema}" for sink in plan.all_sinks]
     named = plan.source.event_time
     kept = isinstance(named, KafkaTimestamp | Header | Epoch)
     event_time = repr(named) if kept else _describe_function(named)
@@ -228,10 +290,7 @@ def _describe_task(plan: TaskPlan) -> str:
             f"{plan.source.contract.schema} out of order {plan.source.out_of_orderness}",
             f"at most {plan.source.max_future} ahead, else {plan.source.missing_event_time}",
             f"idle after {plan.source.idle_after}",
-            *stages,
-            *(_describe_window(window) for window in plan.windows),
-            *(f"{w.name} {w.early} {w.late_is_dead_letter}" for w in plan.windows),
-            *tables,
+            _describe_node(plan.tree),
             *plan.output_topics,
         ]
     )

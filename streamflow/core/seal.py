@@ -138,12 +138,12 @@ def _topics(
     def at(micros: int) -> int:
         return min(micros // 1000, now_ms)
 
-    for topic in plan.topics:
-        rows = [row for step in steps for row in step.forwarded]
-        yield (
-            names.topic(topic),
-            [Record(r.key, r.value, at(time), forwarded(r, commit)) for r, time in rows],
-        )
+    for outlet in plan.outlets:
+        if outlet.topics:
+            rows = [row for step in steps for row in step.forwarded.get(outlet.number, ())]
+            made = [Record(r.key, r.value, at(time), forwarded(r, commit)) for r, time in rows]
+            for topic in outlet.topics:
+                yield names.topic(topic), made
     if plan.rejected_topic is not None:
         rejects = [reject for step in steps for reject in step.rejects]
         letters = [(r.raw, dead_letter(r, plan.topology, commit)) for r in rejects] + [
@@ -206,9 +206,10 @@ def _sinks(
     version: str,
 ) -> Iterator[tuple[TopicPartition, list[Record]]]:
     """Per table its rows and the commit's trailer, which is there also when no row is."""
-    rows = [batch for step in steps for batch in step.rows]
-    for sink in plan.sinks:
-        yield _sink(plan, names, tp, steps, state, version, sink, rows)
+    for outlet in plan.outlets:
+        rows = [batch for step in steps for batch in step.rows.get(outlet.number, ())]
+        for sink in outlet.sinks:
+            yield _sink(plan, names, tp, steps, state, version, sink, rows)
     for window in plan.windows:
         results = [b for step in steps for b in step.results.get(window.name, ())]
         for sink in window.sinks:

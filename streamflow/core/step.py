@@ -131,7 +131,8 @@ class TaskState:
     Attributes:
         commit: Number of the last commit; 0 before the first.
         position: The next offset of the source partition.
-        seen: The largest event time so far, None before the first row.
+        seen: The largest event time that all windows have seen; without windows, that there was so
+            far. None before the first row.
         idle: The last watermark that the partition was given while it was idle, None for none.
         ended: The offset at which the end of a bounded input was declared.
         totals: Records per exit over all commits: the conservation line.
@@ -139,7 +140,8 @@ class TaskState:
         open: Per window operator, partials that no commit has stored yet.
         taken: Keys of stored partials that are in `open` again; the next commit erases them.
         due: Per session operator, a time before which no session can end; None is unknown.
-        marks: Per deduplication, the largest event time that has come to it.
+        marks: Per deduplication, the largest event time that has come to it; and per window
+            operator (`mark_of`), that of the records which were not rejected on the way to it.
         kept: Per deduplication, keys that no commit has stored yet, and when each is forgotten;
             a mapping for each step.
         breakers: What is remembered of each threshold, by its name.
@@ -159,29 +161,38 @@ class TaskState:
     kept: Mapping[str, tuple[Mapping[bytes, int], ...]] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
-    def watermark(self, out_of_orderness: int) -> int | None:
-        """The watermark after everything so far; None before the first row or decision."""
+    def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:
+        """The watermark after everything so far, of a window operator or the smallest of all; None
+        before the first row or decision.
+        """
         if self.ended is not None:
             return INFINITY
-        if self.seen is None:
+        seen = self.seen if window is None else self.marks.get(mark_of(window))
+        if seen is None:
             return self.idle
-        rows = self.seen - out_of_orderness
+        rows = seen - out_of_orderness
         return rows if self.idle is None else max(rows, self.idle)
+
+
+def mark_of(window: str) -> str:
+    """What the event time that a window operator has seen is kept under."""
+    return f"window {window}"
 
 
 @dataclass(frozen=True)
 class Step:
     """The state after a micro-batch, and all that it sends out.
 
-    `forwarded` has each record's event time (microseconds) beside it; `results` are in the schema
+    `rows` and `forwarded` are by the number of their outlet; the latter has each record's event
+    time (microseconds) beside it; `results` are in the schema
     of the window's results, followed by a column `__latest`, the largest event time in each.
     """
 
     state: TaskState
     start: int
     stop: int
-    rows: tuple[pa.RecordBatch, ...] = ()
-    forwarded: tuple[tuple[Raw, int], ...] = ()
+    rows: Mapping[int, tuple[pa.RecordBatch, ...]] = field(default_factory=dict)
+    forwarded: Mapping[int, tuple[tuple[Raw, int], ...]] = field(default_factory=dict)
     rejects: tuple[Reject, ...] = ()
     late: Mapping[str, tuple[Late, ...]] = field(default_factory=dict)
     results: Mapping[str, tuple[pa.RecordBatch, ...]] = field(default_factory=dict)

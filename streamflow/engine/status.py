@@ -108,14 +108,18 @@ def highwater(app: Any, tp: Any) -> int | None:
 def conservation(totals: Counter[str]) -> list[str]:
     """The balance of every record, as lines that add up or say by how much they do not."""
     exits = ["passed", "rejected", *(["dropped"] if totals["dropped"] else [])]
-    lines = [_balance("in", totals["in"], {k: totals[k] for k in exits})]
+    came = ["in", *(["forked"] if totals["forked"] else [])]
+    lines = [_balance({k: totals[k] for k in came}, {k: totals[k] for k in exits})]
     if totals["assigned"]:
         parts = {k: totals[k] for k in ("accumulated", "late")}
-        lines.append(_balance("windowed", totals["assigned"], parts))
+        lines.append(_balance({"windowed": totals["assigned"]}, parts))
     return lines
 
 
-def _balance(name: str, total: int, parts: dict[str, int]) -> str:
-    line = f"{total:,} {name} = " + " + ".join(f"{n:,} {part}" for part, n in parts.items())
-    missing = total - sum(parts.values())
+def _balance(came: dict[str, int], parts: dict[str, int]) -> str:
+    left, right = (
+        " + ".join(f"{n:,} {name}" for name, n in side.items()) for side in (came, parts)
+    )
+    missing = sum(came.values()) - sum(parts.values())
+    line = f"{left} = {right}"
     return line if missing == 0 else f"{line}   NOT BALANCED, {missing:+,}"

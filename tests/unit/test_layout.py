@@ -12,6 +12,8 @@ CORE = sorted((ROOT / "core").glob("*.py"))
 #: The order in which data meets the files of the core; a file imports only earlier ones.
 READING_ORDER = [
     "plan",
+    "tables",
+    "tree",
     "compile",
     "step",
     "folder_name",
@@ -25,6 +27,7 @@ READING_ORDER = [
     "keys",
     "dedup",
     "chain",
+    "flow",
     "json_values",
     "window",
     "aggregate",

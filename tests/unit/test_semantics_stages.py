@@ -54,7 +54,7 @@ class Hourly(Busy):
 sales = source(topic("sales"), Sale, key="shop", event_time="at")
 
 
-def run_example(word: str) -> dict[str, Any]:
+def run_example(word: str, **given: Any) -> dict[str, Any]:
     """What the python block that holds `word` defines."""
     blocks = re.findall(r"```python\n(.*?)```", SEMANTICS, re.DOTALL)
     (code,) = [block for block in blocks if word in block]
@@ -63,7 +63,7 @@ def run_example(word: str) -> dict[str, Any]:
     names |= {"Session": Session, "Calendar": Calendar, "Count": Count, "Busy": Busy}
     names |= {"Tumbling": Tumbling, "every": every, "update": update, "Hourly": Hourly}
     names |= {"topic": topic, "parquet": parquet}
-    defined: dict[str, Any] = names | {"Daily": Daily, "__name__": __name__}
+    defined: dict[str, Any] = names | given | {"Daily": Daily, "__name__": __name__}
     exec(code, defined)
     return defined
 
@@ -82,6 +82,22 @@ def test_filter_and_map() -> None:
         {"shop": "a", "euros": 0.05, "note": "none"},
     ]
     assert driver.totals["dropped"] == 1
+
+
+def test_forks_and_branches() -> None:
+    fare = run_example("class Fare")["Fare"]
+    edges = run_example("known.branch(", Fare=fare)["edges"]
+    driver = TopologyDriver(Topology("sales", *edges), NOW)
+    driver.send(
+        "sales", sale(-1, "a"), sale(0, "b"), sale(250, "c"), sale(3, None), sale(10**6, "d")
+    )
+    sizes = {name: len(driver.read(name)) for name in ("known", "large", "fares", "dlq")}
+    assert sizes == {"known": 4, "large": 1, "fares": 1, "dlq": 1}
+    totals = driver.totals
+    assert (totals["in"], totals["forked"]) == (5, 4)
+    assert (totals["passed"], totals["dropped"], totals["rejected"]) == (7, 1, 1)
+    (task,) = driver._tasks.values()
+    assert task.state.rules["branch cents > 0"] == 2
 
 
 def test_thresholds() -> None:

@@ -314,13 +314,6 @@ def test_two_windows_share_a_topic_of_late_records_but_not_of_results() -> None:
         two("a", "a")
 
 
-def test_edges_before_and_after_a_gate_are_refused() -> None:
-    before = stream()
-    after = before.gate(Rule("cheap", "cents < 10"))
-    with pytest.raises(TopologyError, match="start before and after a gate"):
-        Topology("t", before.to(topic("x")), after.to(topic("y")), after.rejected.drop())
-
-
 def test_equal_topologies_have_equal_versions_and_changed_ones_do_not() -> None:
     def build(limit: int) -> Topology:
         orders = stream().gate(Rule("cheap", f"cents < {limit}"))

@@ -1,0 +1,115 @@
+"""Rows on all their ways: through the tree of stages, to where they leave it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from streamflow.batch import MicroBatch
+from streamflow.core.chain import Chained, check_folders, part, pass_on
+from streamflow.core.decode import Decoded
+from streamflow.core.plan import Node, Outlet, TaskPlan
+from streamflow.core.step import Reject, StateView, TaskState
+from streamflow.schema import WARNINGS
+from streamflow.stages import Arm, Branch
+
+Rows = pa.RecordBatch
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Rows at an outlet with the place of their record in the micro-batch.
+
+    `refused` are the records that were rejected on the way here: not those that another way from a
+    fork has rejected.
+    """
+
+    outlet: Outlet
+    rows: Rows
+    places: pa.Array
+    refused: list[Reject]
+
+
+@dataclass
+class Flow:
+    """What became of the rows of a micro-batch.
+
+    A row that goes several ways at a fork is one more row for each way but one: `forked`. So
+    rows in + forked = rows at outlets + rejects + dropped.
+
+    `rules`, `dropped`, `state` and `stop` are as in `Chained`.
+    """
+
+    state: TaskState
+    rejects: list[Reject]
+    arrived: list[Arrived] = field(default_factory=list[Arrived])
+    rules: Counter[str] = field(default_factory=Counter[str])
+    dropped: int = 0
+    forked: int = 0
+    stop: int | None = None
+
+    def take(self, after: Chained) -> None:
+        """Add what a stage has done."""
+        self.state = after.state
+        self.rejects += after.rejects
+        self.rules += after.rules
+        self.dropped += after.dropped
+        if after.stop is not None:
+            self.stop = after.stop if self.stop is None else min(self.stop, after.stop)
+
+
+def flow(
+    plan: TaskPlan, batch: MicroBatch, decoded: Decoded, before: TaskState, view: StateView
+) -> Flow:
+    """Take decoded rows through all stages of all streams, each stage once."""
+    rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
+    walk = _Walk(plan, batch, view, Flow(before, list(decoded.rejects)))
+    walk.at(plan.tree, rows, decoded.places, list(decoded.rejects))
+    walk.flow.arrived.sort(key=lambda arrived: arrived.outlet.number)
+    return walk.flow
+
+
+@dataclass
+class _Walk:
+    plan: TaskPlan
+    batch: MicroBatch
+    view: StateView
+    flow: Flow
+
+    def at(self, node: Node, rows: Rows, places: pa.Array, refused: list[Reject]) -> None:
+        """Do what a node does with the rows that come to it, and all that follows.
+
+        `refused` are the rejects on the way to it.
+        """
+        came = Chained(rows, places, self.flow.state)
+        if isinstance(node.stage, Branch):
+            self._part(node, node.stage, came, refused)
+            return
+        after = came
+        if node.stage is not None and not isinstance(node.stage, Arm):
+            lag = self.plan.out_of_orderness
+            after = pass_on(node.stage, self.batch, came, lag, self.view)
+            self.flow.take(after)
+        refused = [*refused, *after.rejects]
+        ways = len(node.nodes) + (node.outlet is not None)
+        self.flow.forked += after.rows.num_rows * (ways - 1)
+        if node.outlet is not None:
+            self._arrive(node.outlet, after, refused)
+        for child in node.nodes:
+            self.at(child, after.rows, after.places, refused)
+
+    def _part(self, node: Node, stage: Branch, came: Chained, refused: list[Reject]) -> None:
+        after, arms = part(stage, self.batch, came)
+        self.flow.take(after)
+        for child, arm in zip(node.nodes, arms, strict=True):
+            rows, places = after.rows.take(arm), after.places.take(arm)
+            self.at(child, rows, places, [*refused, *after.rejects])
+
+    def _arrive(self, outlet: Outlet, after: Chained, refused: list[Reject]) -> None:
+        came = Chained(after.rows, after.places, self.flow.state)
+        found = check_folders(outlet.folder_columns, self.batch, came)
+        self.flow.take(found)
+        arrived = Arrived(outlet, found.rows, found.places, [*refused, *found.rejects])
+        self.flow.arrived.append(arrived)

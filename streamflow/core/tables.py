@@ -1,0 +1,37 @@
+"""What the rows of a table look like, whose partition values are columns too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from streamflow.destinations import Parquet, PartitionBy
+from streamflow.errors import TopologyError
+
+
+def table_columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
+    """The columns of rows of this schema in a table: with its partition values.
+
+    Raises:
+        TopologyError: the table cannot be partitioned so.
+    """
+    made: list[Any] = []
+    for part in table.partition_by:
+        _check_partition(table, part, schema)
+        if part.name != part.column:
+            made.append(pa.field(part.name, pa.string()))
+    return pa.schema([*schema, *made])
+
+
+def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> None:
+    where = f"parquet({table.path!r})"
+    if part.column not in schema.names:
+        raise TopologyError(f"{where}: no column {part.column!r}; it has {sorted(schema.names)}")
+    if part.name != part.column and part.name in schema.names:
+        raise TopologyError(
+            f"{where}: the partition {part.name!r} would hide a column of that name; "
+            f"partition by the column {part.name!r} itself or rename it"
+        )
+    if part.unit is not None and not pa.types.is_timestamp(schema.field(part.column).type):
+        raise TopologyError(f"{where}: {part.column!r} is no timestamp to take a {part.name} of")
