@@ -1,7 +1,7 @@
 """Aggregates that Arrow computes by itself. Nulls are left out.
 
-Integers and decimals are summed in decimal128, so they are exact and cannot wrap; an overflow of 38
-digits is an error.
+Integers are summed in 38 digits and decimals in 76, so sums are exact and cannot wrap. A result
+that does not fit the model's field, 38 digits where that is a decimal, is an error.
 """
 
 from __future__ import annotations
@@ -137,5 +137,7 @@ def _sum(kind: pa.DataType | None, what: str, field: str) -> Part:
     given: Any = number(kind, what, field)
     if pa.types.is_floating(given):
         return Part("sum", "sum", "sum", pa.float64())
-    exact = pa.decimal128(38, given.scale if pa.types.is_decimal(given) else 0)
+    # Arrow's sum wraps beyond 128 bits in silence. No number of 64-bit integers gets there, but two
+    # decimals of 38 digits can.
+    exact = pa.decimal256(76, given.scale) if pa.types.is_decimal(given) else pa.decimal128(38, 0)
     return Part("sum", "sum", "sum", exact, lambda column: pc.cast(column, exact))

@@ -157,7 +157,7 @@ def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
     except pa.ArrowInvalid as error:
         raise StateRefused(
             f"{tp}: a result of {plan.name!r} does not fit {output} ({declared}): {error}; "
-            "declare the field as a Decimal"
+            "declare it as a type that holds it, a Decimal for large integers"
         ) from error
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import AwareDatetime, BaseModel, Field, create_model
@@ -17,6 +17,7 @@ from streamflow import (
     Distinct,
     First,
     Last,
+    Mean,
     Quantile,
     StdDev,
     Sum,
@@ -28,6 +29,7 @@ from streamflow import (
     source,
     topic,
 )
+from streamflow.errors import StateRefused
 from streamflow.testing import TopologyDriver
 
 HOUR = timedelta(hours=1)
@@ -258,6 +260,36 @@ def test_approximate_distinct_counts_values_of_every_kind(field: str) -> None:
 def test_zero_is_one_value_whatever_its_sign(aggregate: Any) -> None:
     rows = [{"weight": weight} for weight in (0.0, -0.0, 1.0, "NaN", None, "NaN", -1.0)]
     assert made(int, aggregate, rows, 3, 4) == 4
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_sums_are_exact_beyond_what_any_single_value_can_be(batch: int) -> None:
+    large = 2**63 - 1
+    rows = [{"qty": large, "price": "99999999999999999999999999999.99"}] * 5
+    assert Decimal(made(Decimal, Sum("qty"), rows, batch, 2)) == 5 * large
+    dear = [*rows, *[{"price": "-99999999999999999999999999999.99"}] * 4, {"price": "0.01"}]
+    kind = Annotated[Decimal, Field(decimal_places=2)]
+    assert Decimal(made(kind, Sum("price"), dear, batch, 2)) == Decimal(10) ** 29
+    assert made(float, Mean("qty"), rows, batch, 2) == float(large)
+    assert made(float, Mean("price"), rows, batch, 2) == pytest.approx(1e29, rel=1e-15)
+    assert made(float | None, Variance("qty"), rows, batch, 2) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "aggregate", "row"),
+    [
+        (int, Sum("qty"), {"qty": 2**63 - 1}),
+        (int, Sum("qty"), {"qty": -(2**63)}),
+        # 38 nines and twice that, which wraps to a negative number in 128 bits.
+        (Decimal, Sum("price"), {"price": "9" * 36 + ".99"}),
+        (Annotated[Decimal, Field(decimal_places=2)], Sum("price"), {"price": "9" * 36 + ".99"}),
+    ],
+)
+def test_a_sum_that_does_not_fit_its_field_stops_the_task_and_never_wraps(
+    kind: Any, aggregate: Any, row: dict[str, Any]
+) -> None:
+    with pytest.raises(StateRefused, match=r"sales\[0\]: a result of .* does not fit made"):
+        made(kind, aggregate, [row, row], 1, 1)
 
 
 def test_new_and_old_aggregates_share_a_window() -> None:
