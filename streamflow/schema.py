@@ -199,7 +199,8 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
 def _arrow_type(annotation: Any, where: str, metadata: Sequence[Any]) -> tuple[pa.DataType, bool]:
     origin = get_origin(annotation)
     if origin is Annotated:
-        inner, *extra = get_args(annotation)
+        inner, *given = get_args(annotation)
+        extra = [one for each in given for one in getattr(each, "metadata", [each])]
         return _arrow_type(inner, where, extra)
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(annotation) if option is not type(None)]

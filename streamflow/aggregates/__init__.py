@@ -6,6 +6,7 @@ merge with other partials of the same group in any order. Its class says when a 
 there is less than it needs.
 """
 
+from streamflow.aggregates.frequent import Frequent
 from streamflow.aggregates.ordered import Collect, First, Last, TopK
 from streamflow.aggregates.part import Part
 from streamflow.aggregates.simple import Count, Distinct, Max, Mean, Min, Sum
@@ -27,6 +28,7 @@ Aggregate = (
     | TopK
     | Quantile
     | ApproxDistinct
+    | Frequent
 )
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Count",
     "Distinct",
     "First",
+    "Frequent",
     "Last",
     "Max",
     "Mean",

@@ -73,6 +73,42 @@ def tally(groups: pa.Array, items: pa.Array, n: int) -> pa.Array:
     )
 
 
+def frequencies(limit: int) -> Reduction:
+    """Lists of each value once, the counts of its items added; nulls are left out.
+
+    Null where there are more than `limit` different values.
+    """
+
+    def reduce(groups: pa.Array, items: pa.Array, n: int) -> pa.Array:
+        kind = items.type
+        groups, items = _valid(groups, items)
+        table = pa.table([groups, *items.flatten()], [_GROUP, "value", "n"])
+        summed = table.group_by([_GROUP, "value"], use_threads=False).aggregate([("n", "sum")])
+        summed = summed.sort_by(_GROUP)
+        groups = flat(summed.column(_GROUP))
+        fits = pc.less_equal(_counts(groups, n), limit)
+        kept = summed.filter(fits.take(groups))
+        columns = [flat(kept.column(name)) for name in ("value", "n_sum")]
+        lists = _lists(
+            flat(kept.column(_GROUP)), pa.StructArray.from_arrays(columns, fields=list(kind)), n
+        )
+        return pc.if_else(fits, lists, pa.scalar(None, lists.type))
+
+    return reduce
+
+
+def merged_frequencies(limit: int) -> Reduction:
+    """The same of lists of values with their counts; null also where one of the lists is."""
+    merge = of_lists(frequencies(limit))
+
+    def reduce(groups: pa.Array, lists: pa.Array, n: int) -> pa.Array:
+        gone = pc.is_in(pa.arange(0, n), value_set=groups.filter(lists.is_null()))
+        made = merge(groups, lists, n)
+        return pc.if_else(gone, pa.scalar(None, made.type), made)
+
+    return reduce
+
+
 def moments(groups: pa.Array, items: pa.Array, n: int) -> pa.Array:
     """Count, mean and sum of squared distances from it, put together from those of parts.
 

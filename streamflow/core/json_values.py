@@ -20,11 +20,26 @@ def json_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     columns = [_text(c) if pa.types.is_timestamp(c.type) else c for c in batch.columns]
     rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_floating(column.type):
-            wild = pc.invert(pc.is_finite(column))
-            for row in pc.indices_nonzero(wild).to_pylist() if wild.true_count else ():
-                rows[row][name] = FLOAT_WORDS[str(rows[row][name])]
+        for row in _with_wild_floats(column):
+            rows[row][name] = _in_words(rows[row][name])
     return rows
+
+
+def _with_wild_floats(column: pa.Array) -> list[int]:
+    """The rows with a float that JSON has no number for, by itself or in a list."""
+    if pa.types.is_floating(column.type):
+        wild = pc.invert(pc.is_finite(column))
+        return pc.indices_nonzero(wild).to_pylist() if wild.true_count else []
+    if pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type):
+        wild = pc.invert(pc.is_finite(pc.list_flatten(column)))
+        return pc.unique(pc.list_parent_indices(column).filter(wild)).to_pylist()
+    return []
+
+
+def _in_words(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_words(one) for one in value]
+    return FLOAT_WORDS.get(str(value), value)
 
 
 def _text(times: pa.Array) -> pa.Array:

@@ -1,6 +1,7 @@
 """Every aggregate gives what plain Python computes over the rows, however they were cut."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,6 +17,7 @@ from streamflow import (
     Collect,
     Count,
     First,
+    Frequent,
     Hopping,
     Last,
     Quantile,
@@ -75,6 +77,8 @@ class Summary(BaseModel, frozen=True):
     median: float | None
     high: float | None
     kinds: int
+    often: list[str] | None
+    often_whole: list[int] | None
 
 
 AGGREGATES: dict[str, Any] = {
@@ -91,6 +95,8 @@ AGGREGATES: dict[str, Any] = {
     "median": Quantile("real", 0.5, error=ERROR),
     "high": Quantile("whole", 0.9, error=ERROR),
     "kinds": ApproxDistinct("name"),
+    "often": Frequent("name", K, limit=K),
+    "often_whole": Frequent("whole", 2),
 }
 
 
@@ -147,6 +153,14 @@ def quantile(values: Sequence[float], q: float) -> Near | None:
     return Near(found if abs(found) >= SMALLEST_NORMAL else 0.0)
 
 
+def frequent(values: Sequence[Any], k: int, limit: int) -> list[Any] | None:
+    """Python orders text by code points, which is also the order of its bytes."""
+    counts = Counter(values)
+    if len(counts) > limit:
+        return None
+    return sorted(counts, key=lambda value: (-counts[value], value))[:k]
+
+
 def expected(rows: Sequence[Row]) -> dict[str, Any]:
     """What one window's rows give."""
     oldest = by_age(rows)
@@ -166,6 +180,8 @@ def expected(rows: Sequence[Row]) -> dict[str, Any]:
         "median": quantile(reals, 0.5),
         "high": quantile([row.whole for row in oldest if row.whole is not None], 0.9),
         "kinds": len({row.name for row in oldest if row.name is not None}),
+        "often": frequent([row.name for row in oldest if row.name is not None], K, limit=K),
+        "often_whole": frequent([row.whole for row in oldest if row.whole is not None], 2, 99),
     }
 
 

@@ -16,6 +16,7 @@ from streamflow import (
     Collect,
     Distinct,
     First,
+    Frequent,
     Last,
     Mean,
     Quantile,
@@ -35,6 +36,8 @@ from streamflow.testing import TopologyDriver
 HOUR = timedelta(hours=1)
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+Cents = Annotated[Decimal, Field(decimal_places=2)]
 
 
 class Sale(BaseModel):
@@ -84,6 +87,12 @@ def made(
         (TopK(2, by="size", of="item"), list[str], "Sale has no field 'size'; it has .*'qty'"),
         (TopK(2, by="qty", of="size"), list[str], "TopK.* 'size'"),
         (ApproxDistinct("tags"), int, "distinct: 'tags' is list<.*>, not a single value"),
+        (Frequent("tags", 2), list[str] | None, "frequent: 'tags' is list<.*>, not a single value"),
+        (
+            Frequent("item", 2),
+            list[str],
+            "null where item has more different values than its limit; declare it",
+        ),
         (First("none"), str | None, "First.* 'none'"),
         (First("qty"), str, r"Hourly.made is string, but First\(\) gives int64; change the model"),
         (Collect("qty"), list[str], "but Collect.* gives list<item: int64>; change the model"),
@@ -114,6 +123,8 @@ def test_what_cannot_work_is_refused_when_it_is_built(
         (Collect, {"field": "qty", "limit": 0}, "collect: limit is 0; it must be a whole number"),
         (Collect, {"field": "qty", "limit": True}, "collect: limit is True"),
         (TopK, {"k": 1.5, "by": "qty", "of": "qty"}, "top: k is 1.5; it must be a whole number"),
+        (Frequent, {"field": "qty", "k": 0}, "frequent: k is 0; it must be a whole number from 1"),
+        (Frequent, {"field": "qty", "k": 9, "limit": 8}, "limit is 8, below k, 9; raise it"),
         (Quantile, {"field": "qty", "q": 50}, "quantile: q is 50; it must be from 0 to 1"),
         (Quantile, {"field": "qty", "q": math.nan}, "quantile: q is nan"),
         (Quantile, {"field": "qty", "q": 0.5, "error": 0}, "quantile: error is 0; it must be from"),
@@ -256,6 +267,43 @@ def test_approximate_distinct_counts_values_of_every_kind(field: str) -> None:
     assert made(int, ApproxDistinct(field), rows) == made(int, Distinct(field), rows)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+@pytest.mark.parametrize(
+    ("field", "kind", "values", "most"),
+    [
+        ("item", list[str] | None, ["b", "a", "c", "b", None, None, None], ["b", "a", "c"]),
+        ("item", list[str] | None, ["é", "z", "aa", "a", "B", ""], ["", "B", "a"]),
+        ("qty", list[int] | None, [5, -5, 3, 2**62, 3, -5, 2**62, 2**62], [2**62, -5, 3]),
+        ("weight", list[float] | None, ["NaN", 2.0, "NaN", 0.0, -0.0, 1.0], [0.0, "NaN", 1.0]),
+        ("paid", list[bool] | None, [True, False], [False, True]),
+        ("price", list[Cents] | None, ["0.10", "0.01"], ["0.01", "0.10"]),
+        ("item", list[str] | None, [None, None], []),
+    ],
+)
+def test_the_most_frequent_come_first_and_equally_frequent_ones_by_value(
+    field: str, kind: Any, values: list[Any], most: list[Any], batch: int
+) -> None:
+    rows = [{field: value} for value in values]
+    assert made(kind, Frequent(field, 3), rows, batch, 2) == most
+
+
+def test_floats_in_lists_that_json_has_no_number_for_are_words_on_topics() -> None:
+    rows = [{"weight": weight} for weight in ("NaN", 1.0, None, "-Infinity", 1e300, "Infinity")]
+    found = made(list[float], Collect("weight"), rows)
+    assert found == ["NaN", 1.0, "-Infinity", 1e300, "Infinity"]
+    assert made(list[float], Collect("weight"), [{"weight": 1.0}, {"weight": 2.0}]) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_above_the_limit_there_is_no_list_rather_than_a_wrong_one(batch: int) -> None:
+    rows = [{"item": item} for item in ("a", "a", None, "b", "c", "a", "b")]
+    assert made(list[str] | None, Frequent("item", 2, limit=3), rows, batch, 2) == ["a", "b"]
+    # Null also where the values after it are few again, and whenever the fourth came.
+    for place in range(len(rows)):
+        more = [*rows[:place], {"item": "d"}, *rows[place:]]
+        assert made(list[str] | None, Frequent("item", 2, limit=3), more, batch, 2) is None
+
+
 @pytest.mark.parametrize("aggregate", [Distinct("weight"), ApproxDistinct("weight")], ids=repr)
 def test_zero_is_one_value_whatever_its_sign(aggregate: Any) -> None:
     rows = [{"weight": weight} for weight in (0.0, -0.0, 1.0, "NaN", None, "NaN", -1.0)]
@@ -268,7 +316,7 @@ def test_sums_are_exact_beyond_what_any_single_value_can_be(batch: int) -> None:
     rows = [{"qty": large, "price": "99999999999999999999999999999.99"}] * 5
     assert Decimal(made(Decimal, Sum("qty"), rows, batch, 2)) == 5 * large
     dear = [*rows, *[{"price": "-99999999999999999999999999999.99"}] * 4, {"price": "0.01"}]
-    kind = Annotated[Decimal, Field(decimal_places=2)]
+    kind = Cents
     assert Decimal(made(kind, Sum("price"), dear, batch, 2)) == Decimal(10) ** 29
     assert made(float, Mean("qty"), rows, batch, 2) == float(large)
     assert made(float, Mean("price"), rows, batch, 2) == pytest.approx(1e29, rel=1e-15)
@@ -282,7 +330,7 @@ def test_sums_are_exact_beyond_what_any_single_value_can_be(batch: int) -> None:
         (int, Sum("qty"), {"qty": -(2**63)}),
         # 38 nines and twice that, which wraps to a negative number in 128 bits.
         (Decimal, Sum("price"), {"price": "9" * 36 + ".99"}),
-        (Annotated[Decimal, Field(decimal_places=2)], Sum("price"), {"price": "9" * 36 + ".99"}),
+        (Cents, Sum("price"), {"price": "9" * 36 + ".99"}),
     ],
 )
 def test_a_sum_that_does_not_fit_its_field_stops_the_task_and_never_wraps(
