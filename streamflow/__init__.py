@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamflow.aggregates import (
+        AggregateFunction,
         ApproxDistinct,
         Collect,
         Count,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from streamflow.windows import Calendar, Hopping, Session, Sliding, Tumbling
 
 __all__ = [
+    "AggregateFunction",
     "ApproxDistinct",
     "Calendar",
     "Collect",
@@ -78,6 +80,7 @@ __all__ = [
 
 _HOMES = {
     "aggregates": (
+        "AggregateFunction",
         "ApproxDistinct",
         "Collect",
         "Count",

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pydantic import BaseModel
 
-from streamflow.aggregates import Aggregate
+from streamflow.aggregates import Aggregate, AggregateFunction, UserDefined, fields_of, name_of
 from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
@@ -34,12 +34,15 @@ class Windowed:
     early: Early | None = None
     late: LatePolicy = "side_output"
 
-    def aggregate(self, model: type[BaseModel], **aggregates: Aggregate) -> Results:
+    def aggregate(
+        self, model: type[BaseModel], **aggregates: Aggregate | AggregateFunction
+    ) -> Results:
         """One final row per window and group, as `model` declares it.
 
         `model` has the grouping fields, `window_start`, and one field per aggregate.
         """
-        return Results(self, model, MappingProxyType(dict(aggregates)))
+        made = {name: _aggregate(name, given) for name, given in aggregates.items()}
+        return Results(self, model, MappingProxyType(made))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +61,8 @@ class Results:
             has = f"{self.model.__name__} has {sorted(schema.names)}"
             raise TopologyError(f"aggregate() makes {sorted(made)}, but {has}")
         for name, aggregate in self.aggregates.items():
-            if aggregate.field is not None:
-                self.windowed.stream.need(
-                    f"{type(aggregate).__name__}() as {name}", aggregate.field
-                )
+            for needed in fields_of(aggregate):
+                self.windowed.stream.need(f"{name_of(aggregate)}() as {name}", needed)
         if schema.field("window_start").type != TIMESTAMP:
             raise TopologyError(f"{self.model.__name__}.window_start must be an AwareDatetime")
         object.__setattr__(self, "schema", schema)
@@ -82,3 +83,15 @@ class Results:
     def to(self, destination: Topic | Parquet) -> Edge:
         """Send results on, to a topic keyed by group and window start, or to a table."""
         return edge_to(self, destination, Topic, Parquet)
+
+
+def _aggregate(name: str, given: Any) -> Aggregate:
+    """What was given for a field of the results, which has to be an aggregate."""
+    if isinstance(given, AggregateFunction):
+        return UserDefined(given)
+    if not isinstance(given, Aggregate):
+        raise TopologyError(
+            f"aggregate(): {name} is {given!r}; it must be an aggregate, such as Count(), or an "
+            "instance of an AggregateFunction"
+        )
+    return given

@@ -7,6 +7,7 @@ there is less than it needs.
 """
 
 from streamflow.aggregates.frequent import Frequent
+from streamflow.aggregates.function import AggregateFunction, UserDefined
 from streamflow.aggregates.ordered import Collect, First, Last, TopK
 from streamflow.aggregates.part import Part
 from streamflow.aggregates.simple import Count, Distinct, Max, Mean, Min, Sum
@@ -29,10 +30,12 @@ Aggregate = (
     | Quantile
     | ApproxDistinct
     | Frequent
+    | UserDefined
 )
 
 __all__ = [
     "Aggregate",
+    "AggregateFunction",
     "ApproxDistinct",
     "Collect",
     "Count",
@@ -48,5 +51,22 @@ __all__ = [
     "StdDev",
     "Sum",
     "TopK",
+    "UserDefined",
     "Variance",
+    "fields_of",
+    "name_of",
 ]
+
+
+def fields_of(aggregate: Aggregate) -> tuple[str, ...]:
+    """The fields of rows that it is computed on."""
+    if isinstance(aggregate, UserDefined):
+        return aggregate.fields
+    if isinstance(aggregate, TopK):
+        return aggregate.of, aggregate.by
+    return () if aggregate.field is None else (aggregate.field,)
+
+
+def name_of(aggregate: Aggregate) -> str:
+    """Its name, as the topology has it."""
+    return aggregate.name if isinstance(aggregate, UserDefined) else type(aggregate).__name__

@@ -26,8 +26,8 @@ class Count:
     null_of_few: ClassVar[bool] = False
     null_where: ClassVar[str] = "every {} is"
 
-    def parts(self, kind: pa.DataType | None) -> list[Part]:
-        """The columns of its partial, for an input column of this type."""
+    def parts(self) -> list[Part]:
+        """The columns of its partial."""
         return [Part("n", "count", "sum", pa.int64())]
 
     def result(self, parts: dict[str, Any]) -> Any:

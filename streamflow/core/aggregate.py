@@ -151,7 +151,12 @@ def finish(
 
 def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
     """The values in the column's type. An overflow is never wrapped: a person has to decide."""
-    declared = plan.schema.field(output).type
+    field = plan.schema.field(output)
+    declared = field.type
+    if values.null_count and not field.nullable:
+        raise StateRefused(
+            f"{tp}: a result of {plan.name!r} is null, but {output} is not; declare it | None"
+        )
     try:
         return pc.cast(values, declared)
     except pa.ArrowInvalid as error:

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from streamflow.aggregates import Aggregate, Part, TopK
+from streamflow.aggregates import Aggregate, Part, fields_of, name_of
 from streamflow.core.plan import Node, Outlet, PartColumn, SinkPlan, TaskPlan, WindowPlan
 from streamflow.core.tables import table_columns
 from streamflow.core.tree import grow, path_of
@@ -162,7 +162,7 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     _check_groups(results)
     parts: list[PartColumn] = []
     for output, aggregate in results.aggregates.items():
-        made = _parts(results, output, aggregate)
+        made = _parts(results, aggregate)
         _check_type(results, output, aggregate, made)
         _check_null(results, output, aggregate)
         parts += [PartColumn(output, part, aggregate.field) for part in made]
@@ -266,18 +266,11 @@ def _check_groups(results: Results) -> None:
             )
 
 
-def _parts(results: Results, output: str, aggregate: Aggregate) -> list[Part]:
+def _parts(results: Results, aggregate: Aggregate) -> list[Part]:
     """The columns of an aggregate's partial, for the fields that it is computed on."""
     fields = results.windowed.stream.schema
-    kind = fields.field(aggregate.field).type if aggregate.field is not None else None
-    if not isinstance(aggregate, TopK):
-        return aggregate.parts(kind)
-    if aggregate.by not in fields.names:
-        raise TopologyError(
-            f"TopK() as {output}: {results.windowed.stream.model.__name__} has no field "
-            f"{aggregate.by!r}; it has {[n for n in fields.names if not n.startswith('_')]}"
-        )
-    return aggregate.parts(kind, fields.field(aggregate.by).type)
+    kinds = [fields.field(name).type for name in fields_of(aggregate)]
+    return aggregate.parts(*kinds)
 
 
 def _check_type(results: Results, output: str, aggregate: Aggregate, parts: Sequence[Part]) -> None:
@@ -286,7 +279,7 @@ def _check_type(results: Results, output: str, aggregate: Aggregate, parts: Sequ
     declared = results.schema.field(output).type
     if not _fits(gives, declared):
         name = f"{results.model.__name__}.{output}"
-        made = f"{type(aggregate).__name__}() gives {gives}"
+        made = f"{name_of(aggregate)}() gives {gives}"
         raise TopologyError(f"{name} is {declared}, but {made}; change the model")
 
 
@@ -309,7 +302,7 @@ def _check_null(results: Results, output: str, aggregate: Aggregate) -> None:
     if aggregate.null_of_few or of_nulls:
         raise TopologyError(
             f"{results.model.__name__}.{output} can be null, since "
-            f"{type(aggregate).__name__}({name!r}) is null where "
+            f"{name_of(aggregate)}({name!r}) is null where "
             f"{aggregate.null_where.format(name)}; {_or_none(results, output)}"
         )
 

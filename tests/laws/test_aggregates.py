@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
 from streamflow import (
+    AggregateFunction,
     ApproxDistinct,
     Collect,
     Count,
@@ -79,6 +82,31 @@ class Summary(BaseModel, frozen=True):
     kinds: int
     often: list[str] | None
     often_whole: list[int] | None
+    span: int | None
+
+
+class Span(AggregateFunction):
+    """The largest value less the smallest; None where there is none."""
+
+    fields = ("whole",)
+    state = pa.struct([("low", pa.int64()), ("high", pa.int64())])
+    type = pa.int64()
+
+    def init(self) -> dict[str, Any]:
+        return {"low": None, "high": None}
+
+    def accumulate(self, state: dict[str, Any], rows: pa.RecordBatch) -> dict[str, Any]:
+        here = pc.min_max(rows["whole"]).as_py()
+        return self.merge(state, {"low": here["min"], "high": here["max"]})
+
+    def merge(self, state: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        for name, choose in (("low", min), ("high", max)):
+            found = [one[name] for one in (state, other) if one[name] is not None]
+            state[name] = choose(found, default=None)
+        return state
+
+    def result(self, state: dict[str, Any]) -> int | None:
+        return None if state["low"] is None else state["high"] - state["low"]
 
 
 AGGREGATES: dict[str, Any] = {
@@ -97,6 +125,7 @@ AGGREGATES: dict[str, Any] = {
     "kinds": ApproxDistinct("name"),
     "often": Frequent("name", K, limit=K),
     "often_whole": Frequent("whole", 2),
+    "span": Span(),
 }
 
 
@@ -166,22 +195,24 @@ def expected(rows: Sequence[Row]) -> dict[str, Any]:
     oldest = by_age(rows)
     reals = [row.real for row in oldest if row.real is not None]
     spread = variance(reals)
+    wholes = [row.whole for row in oldest if row.whole is not None]
     return {
         "rows": len(rows),
-        "variance_whole": variance([row.whole for row in oldest if row.whole is not None]),
+        "variance_whole": variance(wholes),
         "variance": spread,
         "deviation": None if spread is None else math.sqrt(spread),
         "first": oldest[0].name,
         "last": oldest[-1].whole,
         "names": [row.name for row in oldest if row.name is not None][:LIMIT],
-        "wholes": [row.whole for row in oldest if row.whole is not None],
+        "wholes": wholes,
         "top": top(oldest, K, "real", "name"),
         "top_by_name": top(oldest, 1, "name", "real"),
         "median": quantile(reals, 0.5),
-        "high": quantile([row.whole for row in oldest if row.whole is not None], 0.9),
+        "high": quantile(wholes, 0.9),
         "kinds": len({row.name for row in oldest if row.name is not None}),
         "often": frequent([row.name for row in oldest if row.name is not None], K, limit=K),
-        "often_whole": frequent([row.whole for row in oldest if row.whole is not None], 2, 99),
+        "often_whole": frequent(wholes, 2, 99),
+        "span": max(wholes) - min(wholes) if wholes else None,
     }
 
 
