@@ -77,6 +77,18 @@ class Changelog(Protocol):
         ...
 
 
+class Announcer(Protocol):
+    """Writes short notes to one partition, outside any transaction."""
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Write the records in order, and wait until the broker has taken them."""
+        ...
+
+    async def close(self) -> None:
+        """Give up connections; `publish` may be called again later. Never raises."""
+        ...
+
+
 class StateStore(Protocol):
     """A task's local state: an ordered map of bytes that changes only by whole commits."""
 

@@ -14,6 +14,7 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.core.names import Names
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
+from streamflow.edges.kafka_announcer import KafkaAnnouncer
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.local_files import LocalFiles
@@ -22,6 +23,7 @@ from streamflow.engine.app import StreamflowApp, faust_settings
 from streamflow.engine.faults import faults_from_environment
 from streamflow.engine.host import Host
 from streamflow.engine.settings import Settings
+from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task import TaskPorts
 from streamflow.errors import CheckFailed
 from streamflow.ports import TableFiles
@@ -98,6 +100,11 @@ class KafkaWorld:
             self._faults,
         )
 
+    def marks(self, topic: str) -> MarkPorts:
+        """See `World.marks`."""
+        tp = self._names.watermarks(self._sources[topic].source.topic)
+        return MarkPorts(KafkaAnnouncer(self._connection, tp), KafkaChangelog(self._connection, tp))
+
     def files(self, table: str) -> TableFiles:
         """See `World.files`."""
         return LocalFiles(self._settings.lake, table, faults=self._faults)
@@ -130,6 +137,9 @@ async def topic_specs(
         wanted = [TopicSpec(names.topic(topic), count, keep) for topic in plan.output_topics]
         wanted.append(TopicSpec(names.changelog(plan.source.topic), count, compact))
         wanted += [TopicSpec(names.rows(sink.name), count, rows) for sink in plan.all_sinks]
+        if plan.source.idle_after is not None:
+            shared = names.watermarks(plan.source.topic).topic
+            wanted.append(TopicSpec(shared, 1, {"cleanup.policy": "compact", "retention.ms": "-1"}))
         specs |= {spec.name: spec for spec in wanted}
     return list(specs.values())
 

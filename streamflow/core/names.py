@@ -22,6 +22,10 @@ class Names:
         """The changelog of the tasks of a source, one partition per task."""
         return f"{self.app}-{source}-changelog"
 
+    def watermarks(self, source: str) -> TopicPartition:
+        """Where workers tell each other how far the partitions of a source are."""
+        return TopicPartition(f"{self.app}-{source}-watermarks", 0)
+
     def rows(self, sink: str) -> str:
         """The rows topic of a table, one partition per task."""
         return f"{self.app}-{sink}-rows"

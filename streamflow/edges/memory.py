@@ -194,6 +194,22 @@ class MemoryChangelog:
         """See `Changelog.close`."""
 
 
+class MemoryAnnouncer:
+    """Writes notes to one partition of a `MemoryBroker`."""
+
+    def __init__(self, broker: MemoryBroker, tp: TopicPartition) -> None:
+        self._broker = broker
+        self._tp = tp
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """See `Announcer.publish`."""
+        for record in records:
+            self._broker.append(self._tp, record)
+
+    async def close(self) -> None:
+        """See `Announcer.close`."""
+
+
 class MemoryStore:
     """An ordered map in memory. It outlives `close`, as a disk does."""
 

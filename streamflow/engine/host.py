@@ -20,11 +20,12 @@ from streamflow.engine import sink_chain
 from streamflow.engine.faults import Faults
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.settings import Settings
+from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
-from streamflow.engine.task_lane import BACKOFF_SECONDS, Arrival, TaskLane
+from streamflow.engine.task_lane import BACKOFF_SECONDS, Arrival, TaskLane, cancelled
 from streamflow.engine.world import World
 from streamflow.errors import SettingsError, SinkRefused, StateRefused, StreamflowError
 from streamflow.topology import Topology
@@ -68,6 +69,7 @@ class Host:
         self._seek: Seek | None = None
         self._fetches: Fetches = lambda tp: None
         self._boards: dict[str, Board] = {}
+        self._sharing: list[asyncio.Task[None]] = []
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.topic(p.source.topic): p for p in topology.tasks}
         self._tables: dict[str, SinkPlan] = {
@@ -128,6 +130,7 @@ class Host:
         await self._seek(at)
         for lane in lanes:
             lane.start()
+        self._share()
         self.assigned = True
 
     async def revoke(self) -> None:
@@ -139,6 +142,8 @@ class Host:
         """Commit what is in hand, within the shutdown time-out, and close every lane."""
         timeout = self.settings.shutdown_timeout.total_seconds() if within is None else within
         self.assigned = False
+        sharing, self._sharing = self._sharing, []
+        await asyncio.gather(*(cancelled(task) for task in sharing))
         tasks, self.tasks = self.tasks, {}
         sinks, self.sinks = self.sinks, {}
         closing = [lane.close(timeout) for lane in tasks.values()]
@@ -199,6 +204,17 @@ class Host:
         if idle_after is None or self.settings.until_end:
             return None
         return IdleWatch(tp, self._boards[tp.topic], idle_after, self._fetches, self._clock)
+
+    def _share(self) -> None:
+        """Share the watermarks of sources of which other workers have partitions too."""
+        for topic, board in self._boards.items():
+            own = {
+                tp.partition for tp, lane in self.tasks.items() if lane.watch and tp.topic == topic
+            }
+            if 0 < len(own) < board.partitions:
+                sharing = Sharing(board, own, self._world.marks(topic), self._clock)
+                running = asyncio.create_task(sharing.run(), name=f"watermarks of {topic}")
+                self._sharing.append(running)
 
     def _task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
         return Task(

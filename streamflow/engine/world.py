@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task import TaskPorts
 from streamflow.ports import TableFiles
 
@@ -31,6 +32,10 @@ class World(Protocol):
 
     def task_ports(self, tp: TopicPartition) -> TaskPorts:
         """Ports for the task on this source partition; called again for each new life of it."""
+        ...
+
+    def marks(self, topic: str) -> MarkPorts:
+        """Where workers share the watermarks of this source topic's partitions."""
         ...
 
     def files(self, table: str) -> TableFiles:

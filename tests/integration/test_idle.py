@@ -1,5 +1,6 @@
 """Silence on a real Kafka: it closes windows, also over a restart, and a backlog is none."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -100,3 +101,27 @@ def test_a_backlog_is_not_silence(under_test: WorkerUnderTest) -> None:
     assert under_test.read("late") == []
     under_test.wait_until(worker, lambda: len(minutes(under_test, SILENT)) == count // 100)
     assert {number for _, number in minutes(under_test, SILENT)} == {100}
+
+
+def test_a_silent_partition_goes_on_with_one_of_another_worker(under_test: WorkerUnderTest) -> None:
+    workers = [
+        under_test.start("--commit-interval", "0.2", STREAMFLOW_WORKER_ID=name) for name in "ab"
+    ]
+    under_test.wait_until(workers[0], lambda: shared(under_test) == {b"0", b"1"})
+    under_test.produce("readings", [reading(SILENT, NOON)], PARTITIONS)
+    deadline = time.monotonic() + 60
+    while not minutes(under_test, SILENT):
+        assert time.monotonic() < deadline, "the silent partition's window stays open"
+        under_test.produce("readings", [reading(BUSY, NOON + HOUR)], PARTITIONS)
+    assert minutes(under_test, SILENT) == [("2024-05-01T12:00:00Z", 1)]
+    assert minutes(under_test, BUSY) == []
+    assert all(worker.poll() is None for worker in workers)
+
+
+def shared(under_test: WorkerUnderTest) -> set[bytes | None]:
+    """The partitions that workers have told each other of: they do when none has all of them."""
+    try:
+        records = asyncio.run(under_test._read(f"{under_test.app}-readings-watermarks"))
+    except KeyError:
+        return set()
+    return {record.key for record in records}

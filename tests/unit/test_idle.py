@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Count, Topology, Tumbling, source, topic
+from streamflow import Count, Rule, Threshold, Topology, Tumbling, source, topic
 from streamflow.batch import TopicPartition
 from streamflow.clock import SimulatedClock
 from streamflow.core.idle import Mark, Silence, idle_watermark
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY, Decision
+from streamflow.edges.memory import MemoryAnnouncer, MemoryBroker, MemoryChangelog
 from streamflow.edges.partitioner import default_partition
 from streamflow.engine.idle_watch import OUTAGE_SECONDS, Board, Fetch, IdleWatch
-from streamflow.errors import TopologyError
+from streamflow.engine.sharing import HOLDS_SECONDS, MarkPorts, Sharing
+from streamflow.engine.sync import run_sync
+from streamflow.engine.task_lane import cancelled
+from streamflow.errors import StateRefused, TopologyError
 from streamflow.testing import TopologyDriver
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -195,6 +200,130 @@ def test_an_idle_app_commits_only_what_closes_windows_or_is_far_on(driver: Topol
     for _ in range(60):
         driver.advance(MINUTE)
     assert len(driver.records(changelog)) <= before + 3 * 2 * (60 * MINUTE // IDLE)
+
+
+def test_partitions_that_never_had_a_record_do_not_hold_each_other(driver: TopologyDriver) -> None:
+    driver.send("orders", order(FIRST))
+    for _ in range(20):
+        driver.advance(IDLE)
+    assert min(marks(driver, 1)[-1], marks(driver, 2)[-1]) >= NOON + 18 * IDLE
+
+
+def test_a_watermark_never_falls(driver: TopologyDriver) -> None:
+    driver.send("orders", order(FIRST))
+    task = driver._tasks[TopicPartition("orders", 0)]
+    high = round((NOON + HOUR).timestamp() * 1_000_000)
+    for mark in (high, high - 1):
+        task.decide(Decision("idle", 1, mark))
+        assert task.watermark == high
+    assert not task.take_idle(high - 1)
+
+
+def test_a_partition_that_a_gate_has_halted_is_not_idle() -> None:
+    orders = source(topic("orders"), Order, key="country", event_time="at", idle_after=IDLE)
+    halting = Threshold(max_count=0, last=5, action="halt")
+    gated = orders.gate(Rule("no", "country = 'x'", severity="warning"), threshold=halting)
+    revenue = gated.window(Tumbling(MINUTE), by="country").aggregate(PerMinute, orders=Count())
+    sides = [revenue.late.drop(), gated.rejected.drop()]
+    driver = TopologyDriver(Topology("orders", revenue.to(topic("revenue")), *sides), NOON)
+    with pytest.raises(StateRefused, match="halted"):
+        driver.send("orders", order(FIRST))
+    driver.advance(SECOND)
+    driver.advance(IDLE)
+    assert final(driver) == []
+
+
+class Worker:
+    """One of two workers of a source: what it knows, and what it shares by one topic."""
+
+    def __init__(self, broker: MemoryBroker, clock: SimulatedClock, own: int) -> None:
+        tp = TopicPartition("watermarks", 0)
+        ports = MarkPorts(MemoryAnnouncer(broker, tp), MemoryChangelog(broker, tp))
+        self.board = Board(2)
+        self.sharing = Sharing(self.board, {own}, ports, clock)
+
+    def turn(self) -> dict[int, Mark]:
+        run_sync(self.sharing.turn())
+        return self.board.marks
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock(NOON)
+
+
+@pytest.fixture
+def workers(clock: SimulatedClock) -> tuple[Worker, Worker]:
+    broker = MemoryBroker()
+    broker.create("watermarks", 1)
+    return Worker(broker, clock, 0), Worker(broker, clock, 1)
+
+
+def test_a_worker_hears_of_the_partitions_of_others(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+    other.board.marks[1] = Mark(5, False)
+    assert one.turn() == {}
+    other.turn()
+    assert one.turn() == {1: Mark(5, False)}
+    one.board.marks[0] = Mark(None, True)
+    one.turn()
+    assert other.turn() == {0: Mark(None, True), 1: Mark(5, False)}
+
+
+def test_what_was_there_before_says_nothing_of_idleness(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+    other.board.marks[1] = Mark(5, True)
+    other.turn()
+    assert one.turn() == {1: Mark(5, False)}
+    other.turn()
+    assert one.turn() == {1: Mark(5, True)}
+
+
+def test_that_others_are_idle_holds_while_they_say_so(
+    workers: tuple[Worker, Worker], clock: SimulatedClock
+) -> None:
+    one, other = workers
+    one.turn()
+    other.board.marks[1] = Mark(5, True)
+    other.turn()
+    assert one.turn() == {1: Mark(5, True)}
+    clock.advance(timedelta(seconds=HOLDS_SECONDS))
+    assert one.turn() == {1: Mark(5, True)}
+    clock.advance(SECOND)
+    assert one.turn() == {1: Mark(5, False)}
+    other.turn()
+    assert one.turn() == {1: Mark(5, True)}
+
+
+def test_of_its_own_partitions_a_worker_hears_nothing(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+    one.board.marks[0] = Mark(7, False)
+    other.board.marks[0] = Mark(1, True)  # as one that has lost it and does not know it yet
+    other.sharing._own = {0, 1}
+    other.turn()
+    assert one.turn() == {0: Mark(7, False)}
+
+
+@pytest.mark.slow
+def test_while_nothing_can_be_shared_nothing_is_known(clock: SimulatedClock) -> None:
+    async def go() -> None:
+        broker = MemoryBroker()
+        broker.create("watermarks", 1)
+        one, other = Worker(broker, clock, 0), Worker(broker, clock, 1)
+        other.board.marks[1] = Mark(5, False)
+        await other.sharing.turn()
+        await one.sharing.turn()
+        kept = broker.topics.pop("watermarks")
+        running = asyncio.create_task(one.sharing.run())
+        async with asyncio.timeout(10):
+            while one.board.marks:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            broker.topics["watermarks"] = kept
+            while one.board.marks != {1: Mark(5, False)}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await cancelled(running)
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize("idle_after", [timedelta(0), -SECOND])
