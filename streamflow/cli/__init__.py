@@ -7,10 +7,13 @@ exposes its click command under the name `command`.
 
 import importlib
 import io
+import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -54,7 +57,7 @@ class LazyGroup(click.Group):
         try:
             return super().main(args, *more, **options)
         except KeyboardInterrupt:
-            sys.exit(130)
+            _leave(130)
         except Exception as error:
             if isinstance(error, OSError) and _came_from_printing(error):
                 _put_output_aside()
@@ -64,14 +67,29 @@ class LazyGroup(click.Group):
             if exit_code is None:
                 raise
             click.echo(f"error: {error}", err=True)
-            sys.exit(exit_code)
+            _leave(exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         # click would print "Aborted!" and exit 1.
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
-            sys.exit(130)
+            _leave(130)
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End the process, at once where a thread still reads input that nobody waits for.
+
+    Such a thread is a daemon, but what it waits in may be Arrow, whose own threads read ahead: the
+    ordinary end would wait for these, and they for the interpreter that is gone. All else has been
+    closed by now.
+    """
+    if not any(thread.name == "produce-input" for thread in threading.enumerate()):
+        sys.exit(exit_code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(exit_code)
 
 
 def _came_from_printing(error: OSError) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import fcntl
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -166,6 +168,34 @@ def test_ctrl_c_sends_what_was_read_and_says_how_much_is_in_the_topic(
     assert said == f"interrupted: 1,234 records are in {fresh}, acknowledged\n"
     assert child.returncode == 130
     assert sum(len(part) for part in stored(kafka, fresh)) == 1_234
+
+
+def test_ctrl_c_ends_it_while_arrow_waits_for_more_of_a_table(
+    kafka: Broker, fresh: str, tmp_path: Path
+) -> None:
+    """Arrow reads ahead on a thread of its own, which would keep the process from leaving."""
+    make(kafka, fresh)
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "streamflow", "produce", fresh, str(pipe)]
+    with (
+        subprocess.Popen(
+            [*command, "--broker", kafka.bootstrap], stderr=subprocess.PIPE, text=True
+        ) as child,
+        pipe.open("wb") as writer,
+    ):
+        writer.write(b"n\n" + b"1\n" * 1_000)
+        writer.flush()
+        unread = bytearray(4)
+        while fcntl.ioctl(writer, termios.FIONREAD, unread) == 0 and any(unread):
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        try:
+            _, said = child.communicate(timeout=30)
+        finally:
+            child.kill()
+    assert said == f"interrupted: 0 records are in {fresh}, acknowledged\n"
+    assert child.returncode == 130
 
 
 def test_gzip_is_sent_as_the_lines_it_holds(kafka: Broker, fresh: str, tmp_path: Path) -> None:
