@@ -19,10 +19,10 @@ import orjson
 import pyarrow as pa
 
 from streamflow.core.step import Breaker, Decision, StateView, TaskState
-from streamflow.errors import StateDamaged
+from streamflow.errors import StateDamaged, StateRefused
 
 META = b"meta"
-FORMAT = 1
+FORMAT = 2
 _FLIP = 2**63
 _OFFSET = struct.Struct(">Q")
 _TAIL = struct.Struct(">QQI")
@@ -151,11 +151,19 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
 
 
 def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
-    """`(state, state id, number of source partitions)`. Raises `StateDamaged`."""
+    """`(state, state id, number of source partitions)`.
+
+    Raises:
+        StateDamaged: it cannot be read.
+        StateRefused: another version of streamflow wrote it.
+    """
     try:
         meta = orjson.loads(data)
         if meta["format"] != FORMAT:
-            raise StateDamaged(f"state has format {meta['format']}, this version reads {FORMAT}")
+            raise StateRefused(
+                f"the state has format {meta['format']}, and this version of streamflow reads "
+                f"{FORMAT}; go on with the version that wrote it, or use a new app id"
+            )
         ended = [d["offset"] for d in meta["decisions"] if d["decision"] == "end_of_input"]
         state = TaskState(
             commit=meta["commit"],

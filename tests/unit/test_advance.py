@@ -230,6 +230,15 @@ def test_a_changed_partition_count_is_refused(driver: TopologyDriver) -> None:
         driver.restart()
 
 
+def test_the_state_of_another_version_is_refused(driver: TopologyDriver) -> None:
+    driver.send("orders", order(0))
+    store = driver._stores[TopicPartition("orders", 0)]
+    meta = orjson.loads(store.get([META])[0] or b"")
+    store.apply([(META, orjson.dumps(meta | {"format": 1}))])
+    with pytest.raises(StateRefused, match="the state has format 1, and this version of stream"):
+        driver.restart()
+
+
 def test_records_deleted_before_they_were_read_are_refused(driver: TopologyDriver) -> None:
     driver.send("orders", order(0))
     log = driver.broker.partition(TopicPartition("orders", 0))
