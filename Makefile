@@ -15,7 +15,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit integration nightly demo lint format types check bench lock clean
+.PHONY: help setup test unit integration nightly coverage demo lint format types check bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -48,6 +48,13 @@ integration: setup
 nightly: setup ## the laws on 10,000 examples each: an hour or more
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 tests/laws tests/unit/test_sink_laws.py
 
+coverage: setup ## what tests without Kafka reach: all of the gates, 95 % of the core
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist loadfile tests/unit tests/topologies tests/laws
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under 100 --include 'streamflow/core/gate.py,streamflow/rules.py,streamflow/sql.py'
+	$(BIN)/coverage report --fail-under 95 --include 'streamflow/core/*'
+
 demo: setup ## flights through a real Kafka into Parquet
 	@$(BIN)/streamflow demo
 
@@ -76,5 +83,5 @@ lock: ## resolve the dependencies anew (needs uv)
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
