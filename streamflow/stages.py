@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from streamflow.errors import TopologyError
+from streamflow.expand import Expand, MapRows
 from streamflow.rules import Condition, Rule, tried
 from streamflow.schema import EVENT_TIME, LINEAGE, arrow_schema
 from streamflow.sql import compile_condition
@@ -115,7 +116,9 @@ class Arm:
         return self.branch.arms[self.number]
 
 
-Stage = Gate | Filter | Map | Dedup | Arm
+Stage = Gate | Filter | Map | MapRows | Expand | Dedup | Arm
+#: Stages after which rows are of another model.
+REMAKING = (Map, MapRows, Expand)
 
 
 def gate_stage(

@@ -5,8 +5,10 @@ Each stage gives a `Stream` again; `window` gives a `Windowed`, whose only metho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -15,15 +17,16 @@ from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime, check_event_time
+from streamflow.expand import Explode, expand_stage, map_rows_stage
 from streamflow.results import Windowed
 from streamflow.rules import Rule
 from streamflow.schema import Contract
 from streamflow.stages import (
+    REMAKING,
     Arm,
     Dedup,
     Expression,
     Gate,
-    Map,
     Stage,
     branch_stage,
     filter_stage,
@@ -71,7 +74,7 @@ class Stream:
     @property
     def model(self) -> type[BaseModel]:
         """The model of its rows."""
-        maps = [stage for stage in self.stages if isinstance(stage, Map)]
+        maps = [stage for stage in self.stages if isinstance(stage, REMAKING)]
         return maps[-1].model if maps else self.source.contract.model
 
     @property
@@ -79,7 +82,7 @@ class Stream:
         """The field that holds the record's key; a map has to take it over under its name."""
         key = self.source.key
         for stage in self.stages:
-            if isinstance(stage, Map) and key is not None:
+            if isinstance(stage, REMAKING) and key is not None:
                 taken = key in stage.schema.names and key not in stage.columns
                 key = key if taken else None
         return key
@@ -155,6 +158,36 @@ class Stream:
             columns: Expressions by field.
         """
         stage = map_stage(model, columns, self.schema, f"map on {self}")
+        return Stream(self.source, (*self.stages, stage))
+
+    def map_rows(self, model: type[BaseModel], function: Callable[[dict[str, Any]], Any]) -> Stream:
+        """Make rows of another model by a Python function of one row. Slow: it is called for each
+        row, about 10 us and what it does; take `map` wherever columns will do.
+
+        The function is given the fields of the row as a dict, and gives a `model`, or a dict that
+        is validated as one. A row on which it fails, or whose topic's key it changes, leaves on the
+        rejected side. It must look at nothing but its row.
+        """
+        stage = map_rows_stage(model, function, self.key, f"map_rows on {self}")
+        return Stream(self.source, (*self.stages, stage))
+
+    def expand(self, model: type[BaseModel], by: str | Explode) -> Stream:
+        """Make zero or more rows of another model of each row.
+
+        Fields of `model` that are not made are taken over by name. `_index` counts the rows of a
+        record. A row of which none is made is dropped, and counted. A row on which it fails, also
+        on one of the rows that are made of it, leaves on the rejected side as a whole.
+
+        Args:
+            model: What the rows are from here on.
+            by: A field that is a list: a row for each element, which is the field of that name. Or
+                a function from a `pa.RecordBatch` to `(parents, rows)`: a column that says for each
+                row of the `pa.RecordBatch` `rows` the number of the row it is made from, rising.
+                It must look at each row alone.
+        """
+        if isinstance(by, str):
+            self.need("expand", by)
+        stage = expand_stage(model, by, self.schema, f"expand on {self}")
         return Stream(self.source, (*self.stages, stage))
 
     def branch(self, *conditions: Expression) -> tuple[Stream, ...]:
@@ -278,7 +311,7 @@ class Stream:
 
     @property
     def _fields(self) -> pa.Schema:
-        maps = [stage for stage in self.stages if isinstance(stage, Map)]
+        maps = [stage for stage in self.stages if isinstance(stage, REMAKING)]
         return maps[-1].schema if maps else self.source.contract.schema
 
 

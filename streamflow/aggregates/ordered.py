@@ -1,8 +1,8 @@
 """Values of the rows that come first in some order.
 
-Rows are ordered by event time, those of one time by offset: a window and all its rows lie in one
-partition. What is kept of a group is a list of items `(what it is ordered by, value)`, never longer
-than the result needs.
+Rows are ordered by event time, those of one time by offset, those of one record by `_index`: a
+window and all its rows lie in one partition. What is kept of a group is a list of items `(what it
+is ordered by, value)`, never longer than the result needs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from streamflow.aggregates.part import Part, orderable, single, whole
 from streamflow.aggregates.reductions import Order, flat, leading, of_lists, relist
 from streamflow.schema import EVENT_TIME
 
-_OLDEST: Sequence[tuple[str, Order]] = (("time", "ascending"), ("offset", "ascending"))
-_NEWEST: Sequence[tuple[str, Order]] = (("time", "descending"), ("offset", "descending"))
-_PLACE = (EVENT_TIME.name, "_offset")
+_OLDEST: Sequence[tuple[str, Order]] = (
+    ("time", "ascending"),
+    ("offset", "ascending"),
+    ("index", "ascending"),
+)
+_NEWEST: Sequence[tuple[str, Order]] = (
+    ("time", "descending"),
+    ("offset", "descending"),
+    ("index", "descending"),
+)
+_PLACE = (EVENT_TIME.name, "_offset", "_index")
 #: Names of what an item holds besides the time and the offset of its row.
 _VALUE, _RANK = "value", "rank"
 
@@ -148,8 +156,9 @@ def _leading(
     kept: Sequence[tuple[str, pa.DataType]],
     make: Callable[..., Any],
 ) -> Part:
-    """The first `limit` rows by `order`, as items of event time, offset and what else is `kept`."""
-    item = pa.struct([("time", pa.int64()), ("offset", pa.int64()), *kept])
+    """The first `limit` rows by `order`, as items of its place and what else is `kept`."""
+    place = [("time", pa.int64()), ("offset", pa.int64()), ("index", pa.int32())]
+    item = pa.struct([*place, *kept])
     first = leading(limit, order)
     return Part(
         "rows",

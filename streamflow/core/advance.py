@@ -42,8 +42,9 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
         return advance(plan, state, view, batch.cut(batch.start, passed.stop))
     counts = Counter({"in": len(batch), "rejected": len(passed.rejects), "dropped": passed.dropped})
     counts["passed"] = sum(arrived.rows.num_rows for arrived in passed.arrived)
-    if passed.forked:
-        counts["forked"] = passed.forked
+    counts.update(
+        {k: n for k, n in (("forked", passed.forked), ("expanded", passed.expanded)) if n}
+    )
     after = replace(passed.state, position=batch.stop)
     late: dict[str, tuple[Late, ...]] = {}
     for arrived in passed.arrived:
@@ -127,7 +128,7 @@ def _assign(
     before = pc.subtract(before_each(moved, mark), plan.out_of_orderness)
     if state.idle is not None:
         before = pc.max_element_wise(before, pa.scalar(state.idle, pa.int64()))
-    if moving.num_rows != rows.num_rows:
+    if not rows["_offset"].equals(moving["_offset"]):
         before = before.take(pc.index_in(rows["_offset"], value_set=moving["_offset"]))
     latest = after_all(moved, mark)
     marks = {**state.marks, mark_of(window.name): latest} if latest is not None else state.marks

@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 from streamflow.batch import MicroBatch
 from streamflow.core.decode import Decoded
 from streamflow.core.dedup import deduplicate
+from streamflow.core.expansion import expand, map_rows, unfolded
 from streamflow.core.folder_name import has_name
 from streamflow.core.gate import gate
 from streamflow.core.halving import each_alone
 from streamflow.core.step import Raw, Reject, StateView, TaskState
+from streamflow.expand import Expand, MapRows
 from streamflow.rules import Condition, one_per_row
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
 from streamflow.stages import Branch, Dedup, Filter, Gate, Map
@@ -29,9 +31,10 @@ class Chained:
     """Rows that came through a stage with the place of their record in the micro-batch; and what
     did not.
 
-    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose. `state`
-    has what deduplications and thresholds remember. `stop` is an offset before the end of the
-    micro-batch where a threshold has stopped the partition, or None; all else is then for nothing.
+    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose, and
+    `expanded` is how many more rows were made than they were made of. `state` has what
+    deduplications and thresholds remember. `stop` is an offset before the end of the micro-batch
+    where a threshold has stopped the partition, or None; all else is then for nothing.
     """
 
     rows: Rows
@@ -40,11 +43,12 @@ class Chained:
     rejects: list[Reject] = field(default_factory=list[Reject])
     rules: Counter[str] = field(default_factory=Counter[str])
     dropped: int = 0
+    expanded: int = 0
     stop: int | None = None
 
 
 def pass_on(
-    stage: Gate | Filter | Map | Dedup,
+    stage: Gate | Filter | Map | MapRows | Expand | Dedup,
     batch: MicroBatch,
     came: Chained,
     out_of_orderness: int,
@@ -58,6 +62,10 @@ def pass_on(
             return _filter(stage, batch, came)
         case Map():
             return _map(stage, batch, came)
+        case MapRows():
+            return _map_rows(stage, batch, came)
+        case Expand():
+            return _expand(stage, batch, came)
         case Dedup():
             keep, after = deduplicate(stage, came.rows, came.state, out_of_orderness, view)
             return _dropped(replace(came, state=after), keep, stage.name)
@@ -97,7 +105,15 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
     if known:
         rows = _joined(rows, rows.column("__earlier"), rows.column(WARNINGS.name))
     after = replace(state.state, breakers=gated.breakers)
-    return Chained(rows, gated.places, after, gated.rejects, gated.rules, gated.dropped, gated.stop)
+    return Chained(
+        rows,
+        gated.places,
+        after,
+        gated.rejects,
+        gated.rules,
+        gated.dropped,
+        stop=gated.stop,
+    )
 
 
 def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:
@@ -147,8 +163,6 @@ def _dropped(state: Chained, keep: pa.Array, name: str) -> Chained:
 
 
 def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
-    carried = [*LINEAGE.names, EVENT_TIME.name, WARNINGS.name]
-
     # Whether null is allowed is looked at below, for all rows at once.
     loose = [field.with_nullable(True) for field in stage.schema]
 
@@ -157,17 +171,47 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
         return pa.StructArray.from_arrays(arrays, fields=loose)
 
     made, failed = each_alone(mapped, state.rows, pa.struct(loose))
-    state = _without(state, batch, stage.name, failed)
-    kept = state.rows.select(carried)
-    schema = pa.schema([*stage.schema, *kept.schema])
-    rows = pa.RecordBatch.from_arrays([*made.drop_null().flatten(), *kept.columns], schema=schema)
+    state = _remade(stage, batch, state, made, failed)
     nulls = {
         row: f"{field.name} is null, but {stage.model.__name__} says that it cannot be"
         for field in reversed(list(stage.schema))
         if not field.nullable
-        for row in pc.indices_nonzero(pc.is_null(rows.column(field.name))).to_pylist()
+        for row in pc.indices_nonzero(pc.is_null(state.rows.column(field.name))).to_pylist()
     }
-    return _without(replace(state, rows=rows), batch, stage.name, nulls)
+    return _without(state, batch, stage.name, nulls)
+
+
+def _map_rows(stage: MapRows, batch: MicroBatch, state: Chained) -> Chained:
+    made, failed = map_rows(stage, state.rows)
+    return _remade(stage, batch, state, made, failed)
+
+
+def _remade(
+    stage: Map | MapRows, batch: MicroBatch, state: Chained, made: pa.Array, failed: dict[int, str]
+) -> Chained:
+    """With the fields of these structs, which are null for rows that failed."""
+    state = _without(state, batch, stage.name, failed)
+    kept = state.rows.select([*LINEAGE.names, EVENT_TIME.name, WARNINGS.name])
+    schema = pa.schema([*stage.schema, *kept.schema])
+    rows = pa.RecordBatch.from_arrays([*made.drop_null().flatten(), *kept.columns], schema=schema)
+    return replace(state, rows=rows)
+
+
+def _expand(stage: Expand, batch: MicroBatch, state: Chained) -> Chained:
+    lists, failed = expand(stage, state.rows)
+    state = _without(state, batch, stage.name, failed)
+    lists = lists.drop_null()
+    full = pc.greater(pc.list_value_length(lists), 0)
+    state = _dropped(state, full, stage.name)
+    rows, parents = unfolded(stage, lists.filter(full), state.rows)
+    made = Counter({f"{stage.name}:rows": rows.num_rows})
+    return replace(
+        state,
+        rows=rows,
+        places=state.places.take(parents),
+        rules=state.rules + made,
+        expanded=rows.num_rows - state.rows.num_rows,
+    )
 
 
 def check_folders(names: Iterable[str], batch: MicroBatch, state: Chained) -> Chained:

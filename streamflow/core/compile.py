@@ -21,7 +21,7 @@ from streamflow.errors import TopologyError
 from streamflow.event_time import LONGEST, durations_of
 from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
-from streamflow.stages import Dedup, Map
+from streamflow.stages import REMAKING, Dedup
 from streamflow.stream import Source, Stream
 from streamflow.triggers import Every, Update
 from streamflow.windows import micros
@@ -127,7 +127,7 @@ def _compile_outlet(name: str, number: int, stream: Stream, edges: Sequence[Edge
         number,
         stream.model,
         stream.schema,
-        any(isinstance(stage, Map) for stage in stream.stages),
+        any(isinstance(stage, REMAKING) for stage in stream.stages),
         tuple(_compile_window(name, results, edges) for results in _windows(mine)),
         sinks,
         topics,

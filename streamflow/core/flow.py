@@ -12,6 +12,7 @@ from streamflow.core.chain import Chained, check_folders, part, pass_on
 from streamflow.core.decode import Decoded
 from streamflow.core.plan import Node, Outlet, TaskPlan
 from streamflow.core.step import Reject, StateView, TaskState
+from streamflow.expand import Expand
 from streamflow.schema import WARNINGS
 from streamflow.stages import Arm, Branch
 
@@ -23,7 +24,7 @@ class Arrived:
     """Rows at an outlet with the place of their record in the micro-batch.
 
     `refused` are the records that were rejected on the way here: not those that another way from a
-    fork has rejected.
+    fork has rejected, nor those of which only rows were that an expansion had made.
     """
 
     outlet: Outlet
@@ -36,8 +37,9 @@ class Arrived:
 class Flow:
     """What became of the rows of a micro-batch.
 
-    A row that goes several ways at a fork is one more row for each way but one: `forked`. So
-    rows in + forked = rows at outlets + rejects + dropped.
+    A row that goes several ways at a fork is one more row for each way but one: `forked`; so is
+    each row but one that is made of a row: `expanded`. So
+    rows in + forked + expanded = rows at outlets + rejects + dropped.
 
     `rules`, `dropped`, `state` and `stop` are as in `Chained`.
     """
@@ -48,6 +50,7 @@ class Flow:
     rules: Counter[str] = field(default_factory=Counter[str])
     dropped: int = 0
     forked: int = 0
+    expanded: int = 0
     stop: int | None = None
 
     def take(self, after: Chained) -> None:
@@ -56,6 +59,7 @@ class Flow:
         self.rejects += after.rejects
         self.rules += after.rules
         self.dropped += after.dropped
+        self.expanded += after.expanded
         if after.stop is not None:
             self.stop = after.stop if self.stop is None else min(self.stop, after.stop)
 
@@ -66,9 +70,21 @@ def flow(
     """Take decoded rows through all stages of all streams, each stage once."""
     rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
     walk = _Walk(plan, batch, view, Flow(before, list(decoded.rejects)))
-    walk.at(plan.tree, rows, decoded.places, list(decoded.rejects))
+    walk.at(plan.tree, rows, decoded.places, _Refused(list(decoded.rejects)))
     walk.flow.arrived.sort(key=lambda arrived: arrived.outlet.number)
     return walk.flow
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """The records that were rejected on a way so far; of one that was expanded only rows can be."""
+
+    rejects: list[Reject]
+    expanded: bool = False
+
+    def then(self, rejects: list[Reject], expanded: bool = False) -> _Refused:
+        more = [] if self.expanded else rejects
+        return _Refused([*self.rejects, *more], self.expanded or expanded)
 
 
 @dataclass
@@ -78,11 +94,8 @@ class _Walk:
     view: StateView
     flow: Flow
 
-    def at(self, node: Node, rows: Rows, places: pa.Array, refused: list[Reject]) -> None:
-        """Do what a node does with the rows that come to it, and all that follows.
-
-        `refused` are the rejects on the way to it.
-        """
+    def at(self, node: Node, rows: Rows, places: pa.Array, refused: _Refused) -> None:
+        """Do what a node does with the rows that come to it, and all that follows."""
         came = Chained(rows, places, self.flow.state)
         if isinstance(node.stage, Branch):
             self._part(node, node.stage, came, refused)
@@ -92,7 +105,7 @@ class _Walk:
             lag = self.plan.out_of_orderness
             after = pass_on(node.stage, self.batch, came, lag, self.view)
             self.flow.take(after)
-        refused = [*refused, *after.rejects]
+        refused = refused.then(after.rejects, isinstance(node.stage, Expand))
         ways = len(node.nodes) + (node.outlet is not None)
         self.flow.forked += after.rows.num_rows * (ways - 1)
         if node.outlet is not None:
@@ -100,16 +113,16 @@ class _Walk:
         for child in node.nodes:
             self.at(child, after.rows, after.places, refused)
 
-    def _part(self, node: Node, stage: Branch, came: Chained, refused: list[Reject]) -> None:
+    def _part(self, node: Node, stage: Branch, came: Chained, refused: _Refused) -> None:
         after, arms = part(stage, self.batch, came)
         self.flow.take(after)
         for child, arm in zip(node.nodes, arms, strict=True):
             rows, places = after.rows.take(arm), after.places.take(arm)
-            self.at(child, rows, places, [*refused, *after.rejects])
+            self.at(child, rows, places, refused.then(after.rejects))
 
-    def _arrive(self, outlet: Outlet, after: Chained, refused: list[Reject]) -> None:
+    def _arrive(self, outlet: Outlet, after: Chained, refused: _Refused) -> None:
         came = Chained(after.rows, after.places, self.flow.state)
         found = check_folders(outlet.folder_columns, self.batch, came)
         self.flow.take(found)
-        arrived = Arrived(outlet, found.rows, found.places, [*refused, *found.rejects])
+        arrived = Arrived(outlet, found.rows, found.places, refused.then(found.rejects).rejects)
         self.flow.arrived.append(arrived)

@@ -17,6 +17,7 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.destinations import Parquet
 from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
+from streamflow.expand import Expand, MapRows
 from streamflow.rules import Rule
 from streamflow.schema import schema_id
 from streamflow.stages import Arm, Branch, Dedup, Filter, Gate, Map, Stage, Watch
@@ -249,10 +250,8 @@ def _describe_rule(rule: Rule) -> tuple[str, ...]:
     return (rule.name, rule.severity, condition, rule.outcome, *fix, *default)
 
 
-def _describe_stage(stage: Stage | Branch | None) -> str:
+def _describe_stage(stage: Stage | Branch) -> str:
     match stage:
-        case None:
-            return "source"
         case Gate():
             watches = [f"{one.name}: {one.threshold.signature}" for one in stage.watches]
             return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]} {watches}"
@@ -261,8 +260,11 @@ def _describe_stage(stage: Stage | Branch | None) -> str:
         case Dedup():
             return f"{stage.name} within {stage.within}"
         case Map():
-            made = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
-            return f"map {stage.schema} {made}"
+            columns = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
+            return f"map {stage.schema} {columns}"
+        case MapRows() | Expand():
+            made = stage.function if isinstance(stage, MapRows) else stage.given
+            return f"{stage.name} {stage.schema} {_describe_function(made)}"
         case Branch():
             return f"branch {[_describe_function(condition) for condition in stage.conditions]}"
         case Arm():
@@ -271,7 +273,7 @@ def _describe_stage(stage: Stage | Branch | None) -> str:
 
 def _describe_node(node: Node) -> str:
     """A stage, what leaves after it, and, in brackets, all that follows."""
-    lines = [_describe_stage(node.stage)]
+    lines = ["source" if node.stage is None else _describe_stage(node.stage)]
     if node.outlet is not None:
         lines += [_describe_window(window) for window in node.outlet.windows]
         lines += [f"{w.name} {w.early} {w.late_is_dead_letter}" for w in node.outlet.windows]

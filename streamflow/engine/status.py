@@ -108,7 +108,7 @@ def highwater(app: Any, tp: Any) -> int | None:
 def conservation(totals: Counter[str]) -> list[str]:
     """The balance of every record, as lines that add up or say by how much they do not."""
     exits = ["passed", "rejected", *(["dropped"] if totals["dropped"] else [])]
-    came = ["in", *(["forked"] if totals["forked"] else [])]
+    came = ["in", *(name for name in ("forked", "expanded") if totals[name])]
     lines = [_balance({k: totals[k] for k in came}, {k: totals[k] for k in exits})]
     if totals["assigned"]:
         parts = {k: totals[k] for k in ("accumulated", "late")}

@@ -64,8 +64,9 @@ def test_every_row_is_in_one_exit_of_each_way_and_every_drop_has_a_name(
     driver = run(tree, stream, batches)
     totals: Counter[str] = driver.totals
     exits = totals["passed"] + totals["rejected"] + totals["dropped"]
-    assert totals["in"] + totals["forked"] == exits
+    assert totals["in"] + totals["forked"] + totals["expanded"] == exits
     (task,) = driver._tasks.values()
     names = [name for name in task.state.rules if name.startswith(("filter", "dedup"))]
+    names.append("expand Item")
     names += [f"r{spec.number}" for spec in numbered(tree) if spec.kind == "drop"]
     assert totals["dropped"] == sum(task.state.rules.get(name, 0) for name in names)

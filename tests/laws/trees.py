@@ -1,7 +1,7 @@
 """Random trees of stages, what they do to one row at a time, and runs of the same on the driver."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,7 +51,7 @@ class Spec:
         return self.kind != "branch" and (not self.after or self.table or self.window)
 
 
-KINDS = ["reject", "drop", "tag", "filter", "map", "dedup"]
+KINDS = ["reject", "drop", "tag", "filter", "map", "dedup", "expand", "expand", "map_rows"]
 
 
 def _node(after: st.SearchStrategy[list[Spec]]) -> st.SearchStrategy[Spec]:
@@ -105,6 +105,22 @@ def large(rows: pa.RecordBatch) -> pa.Array:
     return pc.greater(halved(rows), 6)
 
 
+def several(rows: pa.RecordBatch) -> tuple[pa.Array, pa.RecordBatch]:
+    """`m` rows, with `n`, `n + 1` and so on; at most three. Raises for all where one `n` is 6."""
+    if pc.any(pc.equal(rows["n"], 6)).as_py():
+        raise ValueError("six")
+    pairs = zip(rows["n"].to_pylist(), rows["m"].to_pylist(), strict=True)
+    made = [(i, n + j) for i, (n, m) in enumerate(pairs) for j in range(min(m or 0, 3))]
+    parents, values = zip(*made, strict=True) if made else ((), ())
+    columns = pa.RecordBatch.from_arrays([pa.array(values, pa.int64())], names=["n"])
+    return pa.array(parents, pa.int64()), columns
+
+
+def plus_one(row: dict[str, Any]) -> dict[str, Any]:
+    """Fails where `m` is 5."""
+    return row | {"n": row["n"] + 10 // (5 - (row["m"] or 0)) - 1}
+
+
 def built(tree: Spec) -> Topology:
     items = source(topic("items"), Item, key="k", event_time="at", out_of_orderness=LAG)
     numbered(tree)
@@ -134,21 +150,19 @@ def _build(spec: Spec, came: Stream, edges: list[Edge]) -> None:
 
 def _stage(spec: Spec, came: Stream) -> Stream:
     i = spec.number
-    match spec.kind:
-        case "reject":
-            return came.gate(Rule(f"r{i}", "n < 8"), Rule(f"s{i}", "m < 5", severity="warning"))
-        case "drop":
-            return came.gate(Rule(f"r{i}", "n <> 7", action="drop"))
-        case "tag":
-            return came.gate(Rule(f"r{i}", "n <> 1 AND m <> 1", severity="info"))
-        case "filter":
-            return came.filter("n < 9 AND m < 5")
-        case "map":
-            return came.map(Item, n=halved)
-        case "dedup":
-            return came.dedup("k", "n", within=WITHIN, name=f"d{i}")
-        case _:
-            return came
+    warned = Rule(f"s{i}", "m < 5", severity="warning")
+    stages: dict[str, Callable[[], Stream]] = {
+        "reject": lambda: came.gate(Rule(f"r{i}", "n < 8"), warned),
+        "drop": lambda: came.gate(Rule(f"r{i}", "n <> 7", action="drop")),
+        "tag": lambda: came.gate(Rule(f"r{i}", "n <> 1 AND m <> 1", severity="info")),
+        "filter": lambda: came.filter("n < 9 AND m < 5"),
+        "map": lambda: came.map(Item, n=halved),
+        "expand": lambda: came.expand(Item, several),
+        "map_rows": lambda: came.map_rows(Item, plus_one),
+        "dedup": lambda: came.dedup("k", "n", within=WITHIN, name=f"d{i}"),
+        "arm": lambda: came,
+    }
+    return stages[spec.kind]()
 
 
 def made(stream: Sequence[Row]) -> list[dict[str, Any]]:
@@ -157,6 +171,10 @@ def made(stream: Sequence[Row]) -> list[dict[str, Any]]:
         at += move * SECOND
         found.append({"k": k, "n": n, "m": m, "at": at})
     return found
+
+
+#: An offset, and whether the row is one of several that were made of its record.
+At = tuple[int, bool]
 
 
 class Reference:
@@ -178,7 +196,7 @@ class Reference:
         for offset, row in enumerate(made(stream)):
             refused: set[int] = set()
             self.totals["in"] += 1
-            self._walk(self.tree, offset, row, [], refused)
+            self._walk(self.tree, (offset, False), row, [], refused)
             for spec in self.specs:
                 if spec.number not in refused:
                     mark = self._marks.get(spec.number, row["at"])
@@ -191,20 +209,20 @@ class Reference:
                 i: sorted((k, at, len(n), sum(n)) for (k, at), n in groups.items())
                 for i, groups in self.windows.items()
             },
-            "rejected": self.rejected,
+            "rejected": sorted(self.rejected),
             "totals": {k: v for k, v in self.totals.items() if v},
         }
 
     def _walk(
-        self, spec: Spec, offset: int, row: dict[str, Any], tags: list[str], refused: set[int]
+        self, spec: Spec, at: At, row: dict[str, Any], tags: list[str], refused: set[int]
     ) -> None:
         if spec.kind == "branch":
             m = row["m"]
             if m == 0:
-                self._refuse(spec, offset, "failed", refused)
+                self._refuse(spec, at, "failed", refused)
                 return
             arm = 0 if m == 2 else 1 if m is not None and row["n"] * 2 // m > 6 else 2
-            self._walk(spec.after[arm], offset, row, tags, refused)
+            self._walk(spec.after[arm], at, row, tags, refused)
             return
         row, tags = dict(row), list(tags)
         left = self._exit(spec, row, tags)
@@ -212,41 +230,48 @@ class Reference:
             self.totals["dropped"] += 1
             return
         if left is not None:
-            self._refuse(spec, offset, left, refused)
+            self._refuse(spec, at, left, refused)
             return
-        self.totals["forked"] += len(spec.after) + spec.outlet - 1
-        if spec.outlet:
-            self._arrive(spec, offset, row, tags)
-        for child in spec.after:
-            self._walk(child, offset, row, tags, refused)
+        made = [row | {"n": row["n"] + i} for i in range(row.pop("times", 1))]
+        self.totals["expanded"] += len(made) - 1
+        self.totals["forked"] += len(made) * (len(spec.after) + spec.outlet - 1)
+        for one in made:
+            if spec.outlet:
+                self._arrive(spec, at[0], one, tags)
+            for child in spec.after:
+                self._walk(child, (at[0], at[1] or spec.kind == "expand"), one, tags, refused)
 
-    def _refuse(self, spec: Spec, offset: int, why: str, refused: set[int]) -> None:
+    def _refuse(self, spec: Spec, at: At, why: str, refused: set[int]) -> None:
         self.totals["rejected"] += 1
-        self.rejected.append((offset, why))
-        refused.update(below.number for below in _all(spec))
+        self.rejected.append((at[0], why))
+        if not at[1]:
+            refused.update(below.number for below in _all(spec))
 
     def _exit(self, spec: Spec, row: dict[str, Any], tags: list[str]) -> str | None:
         n, m, i = row["n"], row["m"], spec.number
-        match spec.kind:
-            case "reject":
-                tags += [f"s{i}"] * (m is not None and m >= 5)
-                return f"r{i}" if n >= 8 else None
-            case "drop":
-                return "dropped" if n == 7 else None
-            case "tag":
-                tags += [f"r{i}"] * (n == 1 or m == 1)
-                return None
-            case "filter":
-                return None if n < 9 and m is not None and m < 5 else "dropped"
-            case "map":
-                if not m:
-                    return "failed"
-                row["n"] = n * 2 // m
-                return None
-            case "dedup":
-                return None if self._first(spec, row) else "dropped"
-            case _:
-                return None
+        if spec.kind == "tag":
+            tags += [f"r{i}"] * (n == 1 or m == 1)
+        if spec.kind == "reject":
+            tags += [f"s{i}"] * (m is not None and m >= 5)
+        exits = {
+            "reject": (n >= 8, f"r{i}"),
+            "drop": (n == 7, "dropped"),
+            "filter": (n >= 9 or m is None or m >= 5, "dropped"),
+            "map": (not m, "failed"),
+            "expand": (n == 6 or not m, "failed" if n == 6 else "dropped"),
+            "map_rows": (m == 5, "failed"),
+            "dedup": (spec.kind == "dedup" and not self._first(spec, row), "dropped"),
+        }
+        leaves, where = exits.get(spec.kind, (False, ""))
+        if leaves:
+            return where
+        if spec.kind == "map":
+            row["n"] = n * 2 // int(m or 1)
+        if spec.kind == "map_rows":
+            row["n"] = n + 10 // (5 - (m or 0)) - 1
+        if spec.kind == "expand":
+            row["times"] = min(m or 0, 3)
+        return None
 
     def _first(self, spec: Spec, row: dict[str, Any]) -> bool:
         known = self._known.setdefault(spec.number, {})
@@ -302,7 +327,7 @@ def found(tree: Spec, driver: TopologyDriver) -> dict[str, Any]:
         "tables": {i: found for i, found in tables.items() if found},
         "late": {i: found for i, found in late.items() if found},
         "windows": {i: found for i, found in results.items() if found},
-        "rejected": letters,
+        "rejected": sorted(letters),
         "totals": {k: v for k, v in driver.totals.items() if v},
     }
 

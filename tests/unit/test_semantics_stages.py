@@ -84,6 +84,18 @@ def test_filter_and_map() -> None:
     assert driver.totals["dropped"] == 1
 
 
+def test_rows_of_rows() -> None:
+    words = run_example("class Basket", source=source, AwareDatetime=AwareDatetime)["words"]
+    edges = [words.to(topic("words")), words.rejected.to(topic("dlq"))]
+    driver = TopologyDriver(Topology("words", *edges), NOW)
+    for items in (["tea", "milk"], []):
+        driver.send("baskets", {"shop": "a", "items": items, "at": NOW})
+    assert [row["letters"] for row in driver.read("words")] == [3, 4]
+    assert (driver.totals["expanded"], driver.totals["dropped"]) == (1, 1)
+    (task,) = driver._tasks.values()
+    assert task.state.rules == {"expand Item": 1, "expand Item:rows": 2}
+
+
 def test_forks_and_branches() -> None:
     fare = run_example("class Fare")["Fare"]
     edges = run_example("known.branch(", Fare=fare)["edges"]

@@ -1,0 +1,162 @@
+"""Stages that make several rows of one, or that are a Python function of one row, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel
+
+from streamflow.errors import TopologyError
+from streamflow.schema import arrow_schema
+
+#: From rows to the rows that are made of them: for each the number of the row it is made from,
+#: rising, and its fields.
+Explode = Callable[[pa.RecordBatch], tuple[Any, pa.RecordBatch]]
+
+
+@dataclass(frozen=True, eq=False)
+class Expand:
+    """Makes zero or more rows of another model of each row; `columns` are made, others taken over.
+
+    `given` is the field or the function that says how.
+    """
+
+    model: type[BaseModel]
+    schema: pa.Schema
+    columns: frozenset[str]
+    given: str | Explode
+    explode: Explode
+
+    @property
+    def name(self) -> str:
+        """What rows of which nothing was made are counted under; `<name>:rows` are those made."""
+        return f"expand {self.model.__name__}"
+
+
+@dataclass(frozen=True, eq=False)
+class MapRows:
+    """Makes a row of another model of each row by a Python function; `key` must stay as it is."""
+
+    model: type[BaseModel]
+    schema: pa.Schema
+    function: Callable[[dict[str, Any]], Any]
+    key: str | None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The fields that are made, and not taken over."""
+        return frozenset(self.schema.names) - {self.key}
+
+    @property
+    def name(self) -> str:
+        """The stage that its dead letters name."""
+        return f"map_rows {self.model.__name__}"
+
+
+def expand_stage(
+    model: type[BaseModel], by: str | Explode, schema: pa.Schema, where: str
+) -> Expand:
+    """Raises `TopologyError` when a field has no origin, or one that does not fit its type."""
+    wanted = arrow_schema(model)
+    explode = _of_list(by, schema, where) if isinstance(by, str) else by
+    made = _tried(explode, schema, where).schema
+    unknown = sorted(set(made.names) - set(wanted.names))
+    if unknown:
+        raise TopologyError(f"{where}: {model.__name__} has no field {unknown[0]!r}")
+    for field in wanted:
+        here = f"{where}: {model.__name__}.{field.name}"
+        origin = made if field.name in made.names else schema
+        if field.name not in origin.names:
+            raise TopologyError(
+                f"{here} is neither made nor a field of the stream, which has "
+                f"{sorted(name for name in schema.names if not name.startswith('_'))}"
+            )
+        kind = origin.field(field.name).type
+        try:
+            pc.cast(pa.array([], kind), field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise TopologyError(f"{here} is {field.type}, but is made of {kind}") from error
+    return Expand(model, wanted, frozenset(made.names), by, explode)
+
+
+def map_rows_stage(
+    model: type[BaseModel], function: Callable[[dict[str, Any]], Any], key: str | None, where: str
+) -> MapRows:
+    """Raises `TopologyError` when it is no function, or the model cannot be columns."""
+    if not callable(function):
+        raise TopologyError(f"{where}: {function!r} is no function from a row to another")
+    schema = arrow_schema(model)
+    return MapRows(model, schema, function, key if key in schema.names else None)
+
+
+def _of_list(name: str, schema: pa.Schema, where: str) -> Explode:
+    kind = schema.field(name).type
+    if not pa.types.is_list(kind):
+        raise TopologyError(f"{where}: {name!r} is {kind}, not a list")
+
+    def explode(rows: pa.RecordBatch) -> tuple[Any, pa.RecordBatch]:
+        lists = rows.column(name)
+        values = pa.RecordBatch.from_arrays([pc.list_flatten(lists)], names=[name])
+        return pc.list_parent_indices(lists), values
+
+    return explode
+
+
+def _tried(explode: Explode, schema: pa.Schema, where: str) -> pa.RecordBatch:
+    """The rows that are made of zero rows."""
+    none = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
+    try:
+        parents, made = expanded(explode, none)
+    except Exception as error:
+        raise TopologyError(
+            f"{where}: cannot be computed on these fields, tried on zero rows: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if len(parents):
+        raise TopologyError(f"{where}: makes {len(parents)} rows of zero rows")
+    return made
+
+
+def expanded(explode: Explode, rows: pa.RecordBatch) -> tuple[pa.Array, pa.RecordBatch]:
+    """For each row that is made of these the number of its parent, and its fields.
+
+    Raises:
+        ValueError: the function gives something else.
+        Exception: whatever the function raises.
+    """
+    given: Any = explode(rows)
+    if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], pa.RecordBatch):
+        raise ValueError("the function does not give (parents, pa.RecordBatch)")
+    parents, made = given
+    if isinstance(parents, pa.ChunkedArray):
+        parents = parents.combine_chunks()
+    if not isinstance(parents, pa.Array) or not pa.types.is_integer(parents.type):
+        raise ValueError("the parents are no pa.Array of integers")
+    if len(parents) != made.num_rows or parents.null_count:
+        raise ValueError(f"the function gives {len(parents)} parents for {made.num_rows} rows")
+    parents = pc.cast(parents, pa.int64())
+    if len(parents):
+        low, high = pc.min_max(parents).as_py().values()
+        falls = pc.any(pc.less(parents[1:], parents[:-1])).as_py()
+        if low < 0 or high >= rows.num_rows or falls:
+            raise ValueError(f"the parents do not rise from 0 to below {rows.num_rows}")
+    return parents, made
+
+
+def made_row(stage: MapRows, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the function makes of one row, as the model has it.
+
+    Raises:
+        ValueError: it is no such row, or has another key.
+        Exception: whatever the function raises.
+    """
+    made: Any = stage.function(dict(row))
+    model = made if isinstance(made, stage.model) else stage.model.model_validate(made)
+    values = {name: getattr(model, name) for name in stage.schema.names}
+    if stage.key is not None and values[stage.key] != row[stage.key]:
+        raise ValueError(f"changes {stage.key!r}, which the topic is keyed by")
+    return values
