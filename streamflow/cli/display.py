@@ -83,6 +83,7 @@ class Display:
 def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
     totals = status.totals
     idle = [("idle", f"{status.idle} of {status.tasks}")] if status.idle else []
+    dropped = [("dropped", f"{totals['dropped']:,}")] if totals["dropped"] else []
     return [
         ("records", f"{totals['in']:,}"),
         ("records/s", f"{rate:,.0f}"),
@@ -92,6 +93,7 @@ def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
         ("windows", f"{totals['results']:,}"),
         ("late", f"{totals['late']:,}"),
         ("dead letters", f"{totals['rejected']:,}"),
+        *dropped,
         ("rows in files", f"{status.rows:,}"),
     ]
 

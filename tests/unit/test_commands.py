@@ -181,6 +181,21 @@ def test_a_summary_says_what_is_of_the_app_and_what_of_this_run() -> None:
     ]
 
 
+@pytest.mark.parametrize("dropped", [0, 1_234])
+def test_what_was_dropped_is_shown_where_something_was(tmp_path: Path, dropped: int) -> None:
+    clock = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
+    came = status(5_000)
+    came.totals["dropped"] = dropped
+    with (tmp_path / "out").open("w+") as out:
+        display = Display(Console(file=out, width=300), "flights", clock)
+        clock.advance(timedelta(seconds=LINE_SECONDS))
+        display.show(came)
+        out.seek(0)
+        line = out.read()
+    assert ("dropped 1,234" in line) == bool(dropped)
+    assert "dead letters 0" in line
+
+
 def test_a_rate_counts_what_was_done_not_what_came_or_went_with_partitions(tmp_path: Path) -> None:
     clock = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
     with (tmp_path / "out").open("w+") as out:
