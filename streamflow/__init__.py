@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from streamflow.event_time import header, kafka_timestamp
     from streamflow.leap_second import LeapDatetime
     from streamflow.rules import Rule
+    from streamflow.stages import cast
     from streamflow.stream import source
     from streamflow.thresholds import Threshold
     from streamflow.topology import Topology
@@ -66,6 +67,7 @@ __all__ = [
     "TopologyError",
     "Tumbling",
     "Variance",
+    "cast",
     "day",
     "epoch",
     "every",
@@ -103,6 +105,7 @@ _HOMES = {
     "event_time": ("header", "kafka_timestamp"),
     "leap_second": ("LeapDatetime",),
     "rules": ("Rule",),
+    "stages": ("cast",),
     "stream": ("source",),
     "thresholds": ("Threshold",),
     "topology": ("Topology",),

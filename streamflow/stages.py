@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,29 @@ from streamflow.sql import compile_condition
 from streamflow.thresholds import Threshold
 
 Expression = str | Callable[[pa.RecordBatch], Any]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A field of a map, and what becomes of values that its type cannot hold; see `cast`."""
+
+    expression: Expression
+    loss: Literal["reject", "null"]
+
+
+def cast(expression: Expression, *, loss: Literal["reject", "null"] = "reject") -> Cast:
+    """A field of `map`, with a policy for values that do not fit its type.
+
+    No cast ever loses anything in silence: a fraction does not fit an integer, "x" no number, 2^60
+    + 1 no float.
+
+    Args:
+        expression: SQL or a function over columns, as for any field of a map.
+        loss: What a value that does not fit makes: `"reject"`, a dead letter of its row, as for
+            fields without a policy; `"null"`, a null, which the field has to allow. An expression
+            that fails is a dead letter with both.
+    """
+    return Cast(expression, loss)
 
 
 @dataclass(frozen=True)
@@ -58,12 +81,15 @@ class Filter:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Makes rows of another model: its fields are computed, or taken over by name."""
+    """Makes rows of another model: its fields are computed, or taken over by name. In those of
+    `forgiving` a value that does not fit the field's type becomes null.
+    """
 
     model: type[BaseModel]
     schema: pa.Schema
     columns: Mapping[str, Expression]
     compiled: Mapping[str, Condition]
+    forgiving: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -155,10 +181,11 @@ def branch_stage(conditions: tuple[Expression, ...], schema: pa.Schema, where: s
 
 
 def map_stage(
-    model: type[BaseModel], columns: Mapping[str, Expression], schema: pa.Schema, where: str
+    model: type[BaseModel], given: Mapping[str, Expression | Cast], schema: pa.Schema, where: str
 ) -> Map:
     """Raises `TopologyError` when a field has no origin, or one that does not fit its type."""
     wanted = arrow_schema(model)
+    columns = {name: e.expression if isinstance(e, Cast) else e for name, e in given.items()}
     unknown = sorted(set(columns) - set(wanted.names))
     if unknown:
         raise TopologyError(f"{where}: {model.__name__} has no field {unknown[0]!r}")
@@ -181,7 +208,25 @@ def map_stage(
             raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
         except pa.ArrowNotImplementedError as error:
             raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
-    return Map(model, wanted, columns, compiled)
+    return Map(model, wanted, columns, compiled, _forgiving(given, wanted, where))
+
+
+def _forgiving(
+    given: Mapping[str, Expression | Cast], wanted: pa.Schema, where: str
+) -> frozenset[str]:
+    """The fields in which a value that does not fit becomes null."""
+    casts = {name: one for name, one in given.items() if isinstance(one, Cast)}
+    for name, one in casts.items():
+        if one.loss not in ("reject", "null"):
+            raise TopologyError(
+                f"{where}: cast of {name!r}: loss is 'reject' or 'null', not {one.loss!r}"
+            )
+        if one.loss == "null" and not wanted.field(name).nullable:
+            raise TopologyError(
+                f"{where}: {name!r} cannot be null, but its cast makes null of what does not fit; "
+                'declare it | None, or take loss="reject"'
+            )
+    return frozenset(name for name, one in casts.items() if one.loss == "null")
 
 
 def with_lineage(schema: pa.Schema) -> pa.Schema:

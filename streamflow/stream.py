@@ -24,6 +24,7 @@ from streamflow.schema import Contract
 from streamflow.stages import (
     REMAKING,
     Arm,
+    Cast,
     Dedup,
     Expression,
     Gate,
@@ -144,7 +145,7 @@ class Stream:
         stage = filter_stage(condition, self.schema, f"filter on {self}")
         return Stream(self.source, (*self.stages, stage))
 
-    def map(self, model: type[BaseModel], **columns: Expression) -> Stream:
+    def map(self, model: type[BaseModel], **columns: Expression | Cast) -> Stream:
         """Make rows of another model: select, rename, compute, fill and cast in one step.
 
         Each field of `model` is computed by the expression of its name, SQL or a function from a
@@ -155,7 +156,7 @@ class Stream:
 
         Args:
             model: What the rows are from here on; a table has its fields, a topic gets its JSON.
-            columns: Expressions by field.
+            columns: Expressions by field; `cast(...)` says what becomes of values that do not fit.
         """
         stage = map_stage(model, columns, self.schema, f"map on {self}")
         return Stream(self.source, (*self.stages, stage))

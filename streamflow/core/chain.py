@@ -167,7 +167,7 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
     loose = [field.with_nullable(True) for field in stage.schema]
 
     def mapped(rows: Rows) -> pa.Array:
-        arrays = [_column(stage.compiled[f.name](rows), f.type, rows) for f in stage.schema]
+        arrays = [_field(stage, f, rows) for f in stage.schema]
         return pa.StructArray.from_arrays(arrays, fields=loose)
 
     made, failed = each_alone(mapped, state.rows, pa.struct(loose))
@@ -226,6 +226,14 @@ def check_folders(names: Iterable[str], batch: MicroBatch, state: Chained) -> Ch
         }
         state = _without(state, batch, "sink", why, reason="unstorable", field=name)
     return state
+
+
+def _field(stage: Map, field: pa.Field, rows: Rows) -> pa.Array:
+    values = stage.compiled[field.name](rows)
+    if field.name not in stage.forgiving:
+        return _column(values, field.type, rows)
+    alone = pa.RecordBatch.from_arrays([one_per_row(values, rows)], names=["value"])
+    return each_alone(lambda some: pc.cast(some.column(0), field.type), alone, field.type)[0]
 
 
 def _column(values: Any, kind: pa.DataType, rows: Rows) -> pa.Array:

@@ -261,7 +261,7 @@ def _describe_stage(stage: Stage | Branch) -> str:
             return f"{stage.name} within {stage.within}"
         case Map():
             columns = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
-            return f"map {stage.schema} {columns}"
+            return f"map {stage.schema} {columns} {sorted(stage.forgiving)}"
         case MapRows() | Expand():
             made = stage.function if isinstance(stage, MapRows) else stage.given
             return f"{stage.name} {stage.schema} {_describe_function(made)}"

@@ -17,6 +17,7 @@ from streamflow import (
     Threshold,
     Topology,
     Tumbling,
+    cast,
     every,
     parquet,
     source,
@@ -82,6 +83,14 @@ def test_filter_and_map() -> None:
         {"shop": "a", "euros": 0.05, "note": "none"},
     ]
     assert driver.totals["dropped"] == 1
+
+
+def test_casts() -> None:
+    counted = run_example("class Counted", cast=cast)["counted"]
+    edges = [counted.to(topic("counted")), counted.rejected.drop()]
+    driver = TopologyDriver(Topology("counted", *edges), NOW)
+    driver.send("sales", *[sale(1, note) for note in ("7", "2.5", "x")])
+    assert [row["number"] for row in driver.read("counted")] == [7, None, None]
 
 
 def test_rows_of_rows() -> None:

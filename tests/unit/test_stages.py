@@ -7,9 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Count, Rule, Topology, TopologyError, Tumbling, parquet, source, topic
+from streamflow import Count, Rule, Topology, TopologyError, Tumbling, cast, parquet, source, topic
 from streamflow.testing import TopologyDriver
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,6 +39,12 @@ class Renamed(BaseModel, frozen=True):
     cents: float
 
 
+class Parsed(BaseModel, frozen=True):
+    shop: str
+    number: int | None
+    cents: int
+
+
 class PerShop(BaseModel, frozen=True):
     shop: str
     window_start: AwareDatetime
@@ -59,6 +67,11 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: orders.map(Small, cent="cents"), r"map on 'orders': Small has no field 'cent'"),
     (lambda: orders.map(Renamed), r"Renamed.place is neither computed nor a field of the stream"),
     (lambda: orders.map(Small, cents=lambda r: pa.nulls(r.num_rows, pa.list_(pa.int8()))), "list"),
+    (
+        lambda: orders.map(Small, cents=cast("cents", loss="null")),
+        r"'cents' cannot be null, but its cast makes null of what does not fit",
+    ),
+    (lambda: orders.map(Small, cents=cast("cents", loss="round")), r"not 'round'"),  # type: ignore[arg-type]
     (lambda: orders.map(Small, cents=lambda _: 1), r"gives a int, not a pa.Array"),
     (lambda: orders.map(Small).filter("note = 'x'"), r"'note'"),
     (lambda: orders.map(Small).to(parquet("t", partition_by="note")), r"Small has no field 'note'"),
@@ -211,3 +224,40 @@ def test_a_rule_that_drops_is_in_the_balance_and_moves_the_watermark() -> None:
     assert (totals["in"], totals["passed"], totals["dropped"]) == (3, 2, 1)
     assert totals["late"] == 1
     assert [row["orders"] for row in driver.read("counts")] == [1]
+
+
+def parsed(loss: Any) -> Any:
+    return orders.map(Parsed, number=cast("note", loss=loss), cents=cast("cents * 2"))
+
+
+def test_a_cast_makes_null_of_what_does_not_fit_or_rejects_its_row() -> None:
+    rows = [order(note=note) for note in ("1", "x", None, "2.5", "-7", str(2**63))]
+    driver = run(parsed("null"), *rows, order(note="8", cents=2**62))
+    assert [row["number"] for row in driver.read("out")] == [1, None, None, None, -7, None]
+    assert [row["offset"] for row in driver.read("dlq")] == [6]  # its cents overflow
+
+    driver = run(parsed("reject"), *rows)
+    assert [row["number"] for row in driver.read("out")] == [1, None, -7]
+    letters = [(row["offset"], row["reason"]) for row in driver.read("dlq")]
+    assert letters == [(1, "failed"), (3, "failed"), (5, "failed")]
+
+
+def test_what_a_cast_does_with_loss_is_part_of_the_version() -> None:
+    versions = [
+        Topology("t", one.drop(), one.rejected.drop()).version
+        for one in (parsed("null"), parsed("reject"), parsed("null"))
+    ]
+    assert versions[0] == versions[2] != versions[1]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(-9, 9).map(str), st.sampled_from("xy")), max_size=20),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_a_cast_looks_at_each_row_alone(notes: list[str | None], batches: list[int]) -> None:
+    stream = parsed("null")
+    edges = [stream.to(topic("out")), stream.rejected.to(topic("dlq"))]
+    driver = TopologyDriver(Topology("orders", *edges), NOW, batches=batches)
+    driver.send("orders", *[order(note=note) for note in notes])
+    expected = [None if note is None or note in "xy" else int(note) for note in notes]
+    assert [row["number"] for row in driver.read("out")] == expected
