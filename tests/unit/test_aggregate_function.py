@@ -266,7 +266,7 @@ def test_functions_that_do_not_see_the_cut_pass_the_check() -> None:
                 accumulate=lambda state, rows: state + rows["qty"].to_pylist(),
                 result=lambda state: state[0] if state else None,
             ),
-            "in reverse",
+            "cut before row 1, in reverse",
         ),
     ],
 )

@@ -18,7 +18,9 @@ from streamflow import (
     First,
     Frequent,
     Last,
+    Max,
     Mean,
+    Min,
     Quantile,
     StdDev,
     Sum,
@@ -338,6 +340,15 @@ def test_a_sum_that_does_not_fit_its_field_stops_the_task_and_never_wraps(
 ) -> None:
     with pytest.raises(StateRefused, match=r"sales\[0\]: a result of .* does not fit made"):
         made(kind, aggregate, [row, row], 1, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_a_nan_is_the_smallest_and_the_largest_only_where_nothing_else_is(batch: int) -> None:
+    rows = [{"weight": weight} for weight in ("NaN", None, 2.0, "NaN", 1.0)]
+    assert made(float | None, Min("weight"), rows, batch, 2) == 1.0
+    assert made(float | None, Max("weight"), rows, batch, 2) == 2.0
+    assert made(float | None, Max("weight"), rows[:2], batch, 2) == "NaN"
+    assert made(float | None, Sum("weight"), rows, batch, 2) == "NaN"
 
 
 def test_new_and_old_aggregates_share_a_window() -> None:
