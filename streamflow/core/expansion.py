@@ -55,6 +55,8 @@ def map_rows(stage: MapRows, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
         try:
             value = made_row(stage, row)
             pa.array([value], pa.struct(list(stage.schema)))
+        except MemoryError:  # which is not the row's fault
+            raise
         except Exception as error:
             failed[number], value = f"{type(error).__name__}: {error}", None
         made.append(value)

@@ -214,3 +214,12 @@ def pc_items(rows: pa.RecordBatch) -> pa.RecordBatch:
 def test_it_is_refused_in_words(build: Callable[[], Any], words: str) -> None:
     with pytest.raises(TopologyError, match=words):
         build()
+
+
+def test_a_lack_of_memory_is_not_the_row_s_fault() -> None:
+    def full(_row: dict[str, Any]) -> Any:
+        raise MemoryError
+
+    driver = driver_of(orders.map_rows(Numbered, full))
+    with pytest.raises(MemoryError):
+        driver.send("orders", order("x"))
