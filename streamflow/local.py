@@ -154,6 +154,7 @@ class LocalRun:
             task.receive(self._broker.fetch(task.tp, task.state.position, CHUNK_RECORDS))
             if task.due:
                 run_sync(task.commit())
+            task.refuse_to_wait()
         if task.idle:
             log.trim(task.state.position)
 

@@ -15,8 +15,8 @@ from typing import Literal
 
 from streamflow.errors import TopologyError
 
-ThresholdAction = Literal["warn", "route", "halt"]
-ACTIONS: tuple[ThresholdAction, ...] = ("warn", "route", "halt")
+ThresholdAction = Literal["warn", "route", "pause", "halt"]
+ACTIONS: tuple[ThresholdAction, ...] = ("warn", "route", "pause", "halt")
 #: The last rows are kept in the state, one bit each.
 MOST_ROWS = 100_000
 
@@ -35,10 +35,11 @@ class Threshold:
             counts in the window that the largest event time so far, its own included, lies in.
         at_least: A fraction is judged when the extent has this many rows; all `last` if left out.
         action: "warn", count and report; "route", while open all rows leave on the rejected side as
-            `gate-tripped`; "halt", stop the worker after the row that tripped it, until it is
-            started with `--resume`.
+            `gate-tripped`; "pause", process nothing of the partition after the row that tripped
+            it; "halt", stop the worker after that row, until it is started with `--resume`.
         resume_after: The cool-down, in rows or in event time; as long as the extent if left out.
-            Not for "halt".
+            For "pause" the time of the clock since the row was fetched; left out, it waits until
+            the worker is started with `--resume`. Not for "halt".
         probe: This many rows are judged when it is half open. They are good when no larger share
             than `max_fraction` is broken; with `max_count`, when none is.
         name: What a gate's own threshold is counted and reported under, "gate" if left out; a
@@ -95,7 +96,12 @@ class Threshold:
     @property
     def blocks(self) -> bool:
         """Is no further row of the partition processed while it is open?"""
-        return self.action == "halt"
+        return self.action in ("pause", "halt")
+
+    @property
+    def pause(self) -> timedelta | None:
+        """How long a partition is paused by the clock; None until somebody says so."""
+        return self.resume_after if isinstance(self.resume_after, timedelta) else None
 
     @property
     def limit(self) -> str:
@@ -152,6 +158,11 @@ class Threshold:
             raise TopologyError(
                 "threshold: a halted task goes on when it is started with --resume; leave "
                 "resume_after out"
+            )
+        if self.action == "pause" and not isinstance(after, timedelta):
+            raise TopologyError(
+                "threshold: no rows pass while a partition is paused; give resume_after a time, or "
+                "leave it out to wait for --resume"
             )
         if isinstance(after, timedelta):
             if after <= timedelta(0):

@@ -95,6 +95,7 @@ def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
         ("dead letters", f"{totals['rejected']:,}"),
         *dropped,
         ("rows in files", f"{status.rows:,}"),
+        *([("paused", ", ".join(status.paused))] if status.paused else []),
     ]
 
 

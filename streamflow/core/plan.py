@@ -199,7 +199,7 @@ class TaskPlan:
         """Every table that this task writes rows for."""
         return [sink for outlet in self.outlets for sink in outlet.all_sinks]
 
-    @property
+    @cached_property
     def watches(self) -> list[Watch]:
         """The thresholds of all gates."""
         gates = [stage for stage in self.stages if isinstance(stage, Gate)]

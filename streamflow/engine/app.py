@@ -7,13 +7,15 @@ raise: Faust would acknowledge the batch and go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
 
+from streamflow.batch import TopicPartition
 from streamflow.engine.host import Host
+from streamflow.engine.idle_watch import Fetch
 from streamflow.engine.settings import Settings
 from streamflow.engine.task_lane import Arrival
 from streamflow.engine.transport import BatchTopic, BatchTransport
@@ -82,7 +84,7 @@ class StreamflowApp(faust.App):
         """Make missing topics before anything is consumed."""
         await super().on_start()
         if self._make_host is not None:
-            await self.host.prepare(self._seek, self._fetched)
+            await self.host.prepare(BatchConsumption(self))
             self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
 
     def on_webserver_init(self, web: Any) -> None:
@@ -109,13 +111,28 @@ class StreamflowApp(faust.App):
         if self._host is not None:
             await self._host.revoke()
 
-    async def _seek(self, positions: Any) -> None:
-        consumer: Any = self.consumer
-        await consumer.seek_batches(positions)
 
-    def _fetched(self, tp: Any) -> Any:
-        consumer: Any = self.consumer
-        return consumer.fetched(tp)
+class BatchConsumption:
+    """The consumer of an app's batch topics; see `Consumption`."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """See `Consumption.seek`."""
+        await self._app.consumer.seek_batches(positions)
+
+    async def pause(self, tps: Iterable[TopicPartition]) -> None:
+        """See `Consumption.pause`."""
+        await self._app.consumer.pause_batches(tps)
+
+    async def resume(self, tps: Iterable[TopicPartition]) -> None:
+        """See `Consumption.resume`."""
+        await self._app.consumer.resume_batches(tps)
+
+    def fetched(self, tp: TopicPartition) -> Fetch | None:
+        """See `Consumption.fetched`."""
+        return self._app.consumer.fetched(tp)
 
 
 def make_folder(path: Path) -> None:

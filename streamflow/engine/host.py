@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streamflow.batch import TopicPartition
@@ -19,6 +19,7 @@ from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
 from streamflow.engine.faults import Faults
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
+from streamflow.engine.pauses import Consumption, Pauses
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
@@ -32,7 +33,6 @@ from streamflow.topology import Topology
 
 log = logging.getLogger(__name__)
 
-Seek = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
 #: A group offset that disagrees with the changelog is read again for this long: the transaction
 #: that wrote both may still be settling.
 GROUP_OFFSET_SECONDS = 10.0
@@ -66,7 +66,8 @@ class Host:
         self.assigned = False
         #: Is it over for good?
         self.closed = False
-        self._seek: Seek | None = None
+        self._consumption: Consumption | None = None
+        self._pauses: Pauses | None = None
         self._fetches: Fetches = lambda tp: None
         self._boards: dict[str, Board] = {}
         self._sharing: list[asyncio.Task[None]] = []
@@ -91,11 +92,12 @@ class Host:
         """Partition counts of the source topics."""
         return self._partitions
 
-    async def prepare(self, seek: Seek, fetches: Fetches) -> None:
+    async def prepare(self, consumption: Consumption) -> None:
         """Before anything is consumed: make missing topics and agree with the tables on what their
-        files look like; `seek` moves the consumer, `fetches` tells what it last heard.
+        files look like.
         """
-        self._seek, self._fetches = seek, fetches
+        self._consumption, self._pauses = consumption, Pauses(consumption)
+        self._fetches = consumption.fetched
         self._partitions = await self._world.prepare()
         for sink in self._tables.values():
             await asyncio.to_thread(self._agree, sink)
@@ -126,8 +128,13 @@ class Host:
         except StreamflowError as error:
             self.refuse(error)
             return
-        assert self._seek is not None, "prepare() comes first"
-        await self._seek(at)
+        assert self._consumption is not None, "prepare() comes first"
+        try:
+            await self._hold()
+        except StreamflowError as error:
+            self.refuse(error)
+            return
+        await self._consumption.seek(at)
         for lane in lanes:
             lane.start()
         self._share()
@@ -144,6 +151,8 @@ class Host:
         self.assigned = False
         sharing, self._sharing = self._sharing, []
         await asyncio.gather(*(cancelled(task) for task in sharing))
+        if self._pauses is not None:
+            self._pauses.forget()
         tasks, self.tasks = self.tasks, {}
         sinks, self.sinks = self.sinks, {}
         closing = [lane.close(timeout) for lane in tasks.values()]
@@ -183,15 +192,23 @@ class Host:
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
         return all(lane.done for lane in lanes)
 
+    async def _hold(self) -> None:
+        """Pause again what gates have stopped, before the consumer lets anything through."""
+        assert self._pauses is not None
+        for lane in self.tasks.values():
+            await lane.hold()
+        await self._pauses.apply(self.tasks)
+
     def _task_lane(self, tp: TopicPartition) -> TaskLane:
+        assert self._pauses is not None, "prepare() comes first"
         plan = self._plans[tp.topic]
         lane = TaskLane(
             tp,
             lambda: self._task(plan, tp),
             lambda: self._bounds(tp),
             self._seek_one,
+            self._pauses,
             self.refuse,
-            self._clock,
             interval=min(self.settings.commit_interval.total_seconds(), 1.0) / 4,
             bounded=self.settings.until_end,
         )
@@ -256,8 +273,8 @@ class Host:
         return (await self._world.bounds([tp]))[tp]
 
     async def _seek_one(self, tp: TopicPartition, position: int) -> None:
-        assert self._seek is not None, "prepare() comes first"
-        await self._seek({tp: position})
+        assert self._consumption is not None, "prepare() comes first"
+        await self._consumption.seek({tp: position})
 
     async def _check_group_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         """The changelog's position is the one that counts; the group's must not contradict it.

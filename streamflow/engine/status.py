@@ -27,6 +27,7 @@ class Status:
         idle: Tasks whose partition has been silent for so long that it is idle.
         lag: Records that are in the source partitions and not processed; None while unknown.
         files, rows, bytes: What the sinks of this worker have made visible since it started.
+        paused: Source partitions that wait, since a gate has stopped them.
         gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
     """
 
@@ -41,6 +42,7 @@ class Status:
     files: int
     rows: int
     bytes: int
+    paused: tuple[str, ...] = ()
     gates: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def status_of(
         files=sum(sink.written.files for sink in open_sinks),
         rows=sum(sink.written.rows for sink in open_sinks),
         bytes=sum(sink.written.bytes for sink in open_sinks),
+        paused=tuple(str(tp) for tp, lane in tasks.items() if lane.task and lane.task.stopped_by),
         gates=gates,
     )
 

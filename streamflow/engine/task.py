@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streamflow.batch import MicroBatch, TopicPartition
@@ -137,6 +137,29 @@ class Task:
         self._refuse_halted()
         return self.state.position
 
+    def go_on(self) -> bool:
+        """Let the partition go on where a pause is over by the clock. Does it run?"""
+        now = self._ports.clock.now()
+        over = [
+            watch.name
+            for watch, breaker in self.stopped_by.items()
+            if watch.threshold.pause is not None
+            and now >= _at(breaker.fetched) + watch.threshold.pause
+        ]
+        if over:
+            self._take(resume(self.state, over, _millis(now)))
+        return not self.stopped_by
+
+    @property
+    def waits_for_somebody(self) -> bool:
+        """Is there a pause that the clock does not end?"""
+        return any(watch.threshold.pause is None for watch in self.stopped_by)
+
+    def refuse_to_wait(self) -> None:
+        """For a run that ends: raises `StateRefused` when the partition is paused."""
+        for watch, breaker in self.stopped_by.items():
+            raise StateRefused(self._stopped(watch, breaker, "paused the partition"))
+
     def receive(self, batch: MicroBatch, ack: Callable[[], None] = lambda: None) -> None:
         """Take a micro-batch; what lies before the position is skipped, it was done before.
 
@@ -218,7 +241,7 @@ class Task:
         if not self._steps:
             self._acknowledge()
             return False
-        now_ms = int(self._ports.clock.now().timestamp() * 1000)
+        now_ms = _millis(self._ports.clock.now())
         sealed = seal(
             self.plan,
             self._names,
@@ -261,22 +284,24 @@ class Task:
     def _resume_as_told(self) -> None:
         """Go on where a gate stopped before whoever started this worker told it to go on."""
         told = self._resume_before
-        if told is not None:
-            before = int(told.timestamp() * 1000)
-            stopped = self.stopped_by.items()
-            names = [watch.name for watch, one in stopped if (one.fetched or 0) <= before]
-            if names:
-                self._take(resume(self.state, names, before))
+        if told is None:
+            return
+        names = [watch.name for watch, one in self.stopped_by.items() if _at(one.fetched) <= told]
+        if names:
+            self._take(resume(self.state, names, _millis(told)))
 
     def _refuse_halted(self) -> None:
         for watch, breaker in self.stopped_by.items():
             if watch.threshold.action == "halt":
-                raise StateRefused(
-                    f"{self.tp}@{breaker.tripped}: the gate {watch.name!r} has halted the task: "
-                    f"its rules were broken by {watch.threshold.limit}. All up to there is "
-                    "committed, nothing after it is processed; look at the records, mend their "
-                    "origin or the rule, and start the worker with --resume"
-                )
+                raise StateRefused(self._stopped(watch, breaker, "halted the task"))
+
+    def _stopped(self, watch: Watch, breaker: Breaker, how: str) -> str:
+        return (
+            f"{self.tp}@{breaker.tripped}: the gate {watch.name!r} has {how}: its rules were "
+            f"broken by {watch.threshold.limit}. All up to there is committed, nothing after it "
+            "is processed; look at the records, mend their origin or the rule, and start the "
+            "worker with --resume"
+        )
 
     def _now_us(self) -> int:
         return round(self._ports.clock.now().timestamp() * 1_000_000)
@@ -294,7 +319,7 @@ class Task:
         if start is None:
             store.clear()
             start = first
-        now_ms = int(self._ports.clock.now().timestamp() * 1000)
+        now_ms = _millis(self._ports.clock.now())
         while start < stop:
             end = min(start + RESTORE_RECORDS, stop)
             entries: list[tuple[bytes, Any]] = list(await changelog.read(start, end))
@@ -329,3 +354,11 @@ class Task:
                 f"{self.tp}: the next record is {self.state.position}, but the topic starts at "
                 f"{first_offset}: records were deleted before they were read; check its retention"
             )
+
+
+def _millis(time: datetime) -> int:
+    return int(time.timestamp() * 1000)
+
+
+def _at(millis: int | None) -> datetime:
+    return datetime.fromtimestamp((millis or 0) / 1000, UTC)

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from streamflow.batch import MicroBatch, TopicPartition
-from streamflow.clock import Clock
 from streamflow.engine.idle_watch import IdleWatch
+from streamflow.engine.pauses import Pauses
 from streamflow.engine.task import Task
 from streamflow.errors import StateRefused, StreamflowError
 
@@ -52,6 +52,7 @@ class TaskLane:
         make: Makes the task, with new ports, each time it is taken up.
         bounds: The source partition's first offset and last stable offset.
         seek: Moves the consumer to a position.
+        pauses: Lets the partition wait while a gate has stopped it.
         bounded: Stop at the end offset there is when the lane first opens.
     """
 
@@ -61,8 +62,8 @@ class TaskLane:
         make: Callable[[], Task],
         bounds: Callable[[], Awaitable[tuple[int, int]]],
         seek: Callable[[TopicPartition, int], Awaitable[None]],
+        pauses: Pauses,
         on_refused: Callable[[StreamflowError], None],
-        clock: Clock,
         *,
         interval: float,
         bounded: bool,
@@ -74,8 +75,8 @@ class TaskLane:
         self._make = make
         self._bounds = bounds
         self._seek = seek
+        self._pauses = pauses
         self._on_refused = on_refused
-        self._clock = clock
         self._interval = interval
         self._bounded = bounded
         self._end: int | None = None
@@ -117,6 +118,24 @@ class TaskLane:
             raise
         self.task = task
         return position
+
+    async def hold(self) -> None:
+        """Let the partition wait, or run again from the task's position, as its gates say."""
+        task = self.task
+        assert task is not None
+        held = "gate" in self._pauses.reasons(self.tp)
+        if task.go_on():
+            if held:
+                log.warning("%s: goes on at %d, on trial", self.tp, task.state.position)
+                await self._seek(self.tp, task.state.position)
+                await self._pauses.remove(self.tp, "gate")
+            return
+        if self._bounded and task.waits_for_somebody:
+            task.refuse_to_wait()
+        if not held:
+            gates = ", ".join(watch.name for watch in task.stopped_by)
+            log.warning("%s: paused at %d by gate %s", self.tp, task.state.position, gates)
+            await self._pauses.add(self.tp, "gate")
 
     def start(self) -> None:
         """Begin to work on what arrives."""
@@ -184,6 +203,7 @@ class TaskLane:
                 await task.commit()
             if self._draining.is_set() and task.idle:
                 return
+            await self.hold()
             arrival = await self._next()
             if arrival is not None:
                 self._take(task, arrival)
@@ -199,6 +219,9 @@ class TaskLane:
 
     def _take(self, task: Task, arrival: Arrival) -> None:
         batch = arrival.batch
+        if task.stopped_by:
+            arrival.ack()  # it comes again when the partition goes on; offsets are the task's own
+            return
         if self._end is not None and batch.stop > self._end:
             batch = batch.cut(batch.start, self._end)
         if batch.start > task.state.position or batch.start >= batch.stop:

@@ -19,10 +19,11 @@ tests/unit/test_faust_contract.py fails when a Faust release moves any of these 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
+from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -101,6 +102,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         self._expected.update(partitions)
         await super()._seek_wait(consumer, partitions)
+
+    async def pause(self, tps: set[TP]) -> None:
+        """Let aiokafka fetch nothing from assigned partitions; it goes on being polled."""
+        await self.call_thread(_each, self._ensure_consumer().pause, tps)
+
+    async def resume(self, tps: set[TP]) -> None:
+        """Let aiokafka fetch from them again."""
+        await self.call_thread(_each, self._ensure_consumer().resume, tps)
 
     async def _fetch_records(
         self,
@@ -257,6 +266,16 @@ class BatchConsumer(driver.Consumer):
         stamp, end = state.timestamp, state.lso
         return None if stamp is None or end is None else Fetch(end, stamp)
 
+    async def pause_batches(self, tps: Iterable[TopicPartition]) -> None:
+        """Fetch nothing from these partitions of batch topics, and go on polling."""
+        thread: Any = self._thread
+        await thread.pause({TP(*tp) for tp in tps} & self.assignment())
+
+    async def resume_batches(self, tps: Iterable[TopicPartition]) -> None:
+        """Fetch from them again."""
+        thread: Any = self._thread
+        await thread.resume({TP(*tp) for tp in tps} & self.assignment())
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the tasks finish and commit acknowledged batches, while both are still ours."""
         app: Any = self.app
@@ -271,6 +290,12 @@ class BatchTransport(driver.Transport):
     """Faust's Kafka transport with micro-batches."""
 
     Consumer = BatchConsumer
+
+
+async def _each(act: Callable[[Any], None], tps: set[TP]) -> None:
+    """In the consumer's thread, since aiokafka wakes a future of its own loop."""
+    for tp in tps:
+        act(KafkaTopicPartition(*tp))
 
 
 def _position(consumer: Any, tp: TP) -> int | None:

@@ -90,7 +90,9 @@ class Health:
         return "running" if host.assigned else "starting"
 
     def _positions(self, host: Host) -> Positions:
-        tasks = {tp: lane.task.state.position for tp, lane in host.tasks.items() if lane.task}
+        running = [(tp, lane.task) for tp, lane in host.tasks.items() if lane.task is not None]
+        # One that a gate has paused stands still on purpose.
+        tasks = {tp: task.state.position for tp, task in running if not task.stopped_by}
         sinks = {tp: lane.sink.wanted for tp, lane in host.sinks.items() if lane.sink}
         at = {**tasks, **sinks}
         return {tp: (position, highwater(self._app, tp)) for tp, position in at.items()}

@@ -204,7 +204,7 @@ class TopologyDriver:
         end = self.broker.partition(tp).next_offset
         replay = Replay((self._replayed or {}).get(tp, ()))
         replay.apply(task)
-        while task.state.position < end:
+        while task.go_on() and task.state.position < end:
             batch = self.broker.fetch(tp, task.state.position, next(self._batches))
             task.receive(replay.cut(batch))
             replay.apply(task)

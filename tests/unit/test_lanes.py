@@ -1,16 +1,20 @@
 """Lanes when something goes wrong: a task that cannot be taken up, a cancellation that is lost."""
 
 import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from streamflow.batch import MicroBatch, TopicPartition
-from streamflow.clock import SystemClock
+from streamflow.core.step import Breaker
+from streamflow.engine.pauses import Pauses
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.task_lane import Arrival, TaskLane
-from streamflow.errors import StreamflowError, TaskLost
+from streamflow.errors import StateRefused, StreamflowError, TaskLost
+from streamflow.stages import Watch
+from streamflow.thresholds import Threshold
 
 TP = TopicPartition("orders", 0)
 
@@ -41,6 +45,7 @@ class FlakyTask:
     def __init__(self, log: list[str], failures: dict[str, int]) -> None:
         self.state = State(0)
         self.idle = True
+        self.stopped_by: dict[Any, Any] = {}
         self._log = log
         self._failures = failures
 
@@ -69,12 +74,49 @@ class FlakyTask:
     async def close(self) -> None:
         self.idle = True
 
+    def go_on(self) -> bool:
+        return not self.stopped_by
+
+    @property
+    def waits_for_somebody(self) -> bool:
+        return bool(self.stopped_by)
+
+    def refuse_to_wait(self) -> None:
+        raise StateRefused("paused")
+
     def _step(self, name: str) -> None:
         if self._failures.get(name, 0):
             self._failures[name] -= 1
             self._log.append(f"{name} failed")
             raise TaskLost(name)
         self._log.append(name)
+
+
+class Consumer:
+    """What a consumer is told."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.log += [f"seek {tp} {position}" for tp, position in positions.items()]
+
+    async def pause(self, tps: Iterable[TopicPartition]) -> None:
+        self.log += [f"pause {tp}" for tp in sorted(tps)]
+
+    async def resume(self, tps: Iterable[TopicPartition]) -> None:
+        self.log += [f"resume {tp}" for tp in sorted(tps)]
+
+    def fetched(self, tp: TopicPartition) -> None:
+        del tp
+
+
+PAUSE = Watch("outage", None, Threshold(max_count=0, last=1, action="pause"))
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():  # noqa: ASYNC110
+        await asyncio.sleep(0)
 
 
 def never(error: StreamflowError) -> None:
@@ -93,9 +135,8 @@ def test_an_end_of_an_earlier_run_is_none_of_what_came_after_it(stop: int, done:
         async def seek(tp: TopicPartition, position: int) -> None:
             raise AssertionError(tp, position)
 
-        lane = TaskLane(
-            TP, lambda: task, bounds, seek, never, SystemClock(), interval=0.01, bounded=True
-        )
+        pauses = Pauses(Consumer([]))
+        lane = TaskLane(TP, lambda: task, bounds, seek, pauses, never, interval=0.01, bounded=True)
         await lane.open()
         assert lane.done == done
         await lane.close(1)
@@ -123,7 +164,8 @@ def test_a_lost_task_is_not_done_until_it_was_taken_up_and_has_committed() -> No
         def make() -> Any:
             return FlakyTask(log, failures)
 
-        lane = TaskLane(TP, make, bounds, seek, never, SystemClock(), interval=0.01, bounded=True)
+        pauses = Pauses(Consumer([]))
+        lane = TaskLane(TP, make, bounds, seek, pauses, never, interval=0.01, bounded=True)
         await lane.open()
         failures["open"] = 2
         lane.start()
@@ -186,5 +228,67 @@ def test_a_sink_lane_closes_also_when_a_cancellation_gets_lost() -> None:
             await trimming.wait()
             await lane.close()
         assert sink.done
+
+    asyncio.run(go())
+
+
+def test_a_lane_pauses_what_its_gates_have_stopped_and_seeks_back_when_it_goes_on() -> None:
+    async def go() -> None:
+        log: list[str] = []
+        consumer = Consumer(log)
+        pauses = Pauses(consumer)
+        task: Any = FlakyTask([], {})
+        acknowledged: list[int] = []
+
+        async def bounds() -> tuple[int, int]:
+            return 0, 0
+
+        async def seek(tp: TopicPartition, position: int) -> None:
+            await consumer.seek({tp: position})
+
+        lane = TaskLane(TP, lambda: task, bounds, seek, pauses, never, interval=0.01, bounded=False)
+        await lane.open()
+        await lane.hold()
+        assert log == []
+        lane.start()
+        task.stopped_by = {PAUSE: Breaker("")}
+        async with asyncio.timeout(5):
+            await until(lambda: bool(log))
+            await lane.put(Arrival(batch(0, 3), lambda: acknowledged.append(3)))
+            await until(lambda: bool(acknowledged))
+            assert task.state.position == 0
+            assert pauses.reasons(TP) == {"gate"}
+            task.stopped_by = {}
+            await until(lambda: len(log) == 3)
+        assert log == ["pause orders[0]", "seek orders[0] 0", "resume orders[0]"]
+        assert pauses.reasons(TP) == frozenset()
+        await lane.close(1)
+
+    asyncio.run(go())
+
+
+def test_a_run_that_ends_is_refused_when_its_partition_waits_for_somebody() -> None:
+    async def go() -> None:
+        task: Any = FlakyTask([], {})
+        task.stopped_by = {PAUSE: Breaker("")}
+        refused: list[StreamflowError] = []
+
+        async def bounds() -> tuple[int, int]:
+            return 0, 3
+
+        async def seek(tp: TopicPartition, position: int) -> None:
+            raise AssertionError(tp, position)
+
+        pauses = Pauses(Consumer([]))
+        lane = TaskLane(
+            TP, lambda: task, bounds, seek, pauses, refused.append, interval=0.01, bounded=True
+        )
+        await lane.open()
+        with pytest.raises(StateRefused):
+            await lane.hold()
+        lane.start()
+        async with asyncio.timeout(5):
+            await until(lambda: bool(refused))
+        await lane.close(1)
 
     asyncio.run(go())

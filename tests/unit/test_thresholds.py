@@ -1,6 +1,7 @@
 """Thresholds of gates: what is refused, what they do, and how a halted task goes on."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -8,9 +9,11 @@ import pytest
 from pydantic import AwareDatetime, BaseModel
 
 from streamflow import Rule, Threshold, Topology, TopologyError, source, topic
-from streamflow.batch import TopicPartition
+from streamflow.batch import Record, TopicPartition
+from streamflow.core.json_values import to_json
 from streamflow.core.keys import META
 from streamflow.errors import StateRefused
+from streamflow.local import LocalRun
 from streamflow.stream import Stream
 from streamflow.testing import TopologyDriver
 
@@ -69,6 +72,10 @@ def phase(driver: TopologyDriver) -> str:
         (
             {"max_count": 1, "last": 5, "resume_after": -MINUTE},
             "resume_after -1 day, 23:59:00 is no time above zero",
+        ),
+        (
+            {"max_count": 1, "last": 5, "action": "pause", "resume_after": 5},
+            "no rows pass while a partition is paused; give resume_after a time",
         ),
         (
             {"max_count": 1, "last": 5, "action": "halt", "resume_after": 5},
@@ -213,3 +220,59 @@ def test_a_halt_commits_all_up_to_the_row_that_trips_it_and_nothing_after(
     assert orjson.loads(meta or b"")["decisions"] == [
         {**decided, "at_ms": int(NOW.timestamp() * 1000)}
     ]
+
+
+def pausing(resume_after: timedelta | None) -> Stream:
+    pause = Threshold(max_count=1, last=3, action="pause", resume_after=resume_after, probe=2)
+    return readings.gate(KNOWN, threshold=pause)
+
+
+@pytest.mark.parametrize("keep_disk", [True, False])
+@pytest.mark.parametrize("batches", [[1], [2], [3, 1], [100]])
+def test_a_pause_loses_nothing_survives_a_crash_and_ends_by_the_clock(
+    batches: list[int], keep_disk: bool
+) -> None:
+    driver = driver_of(pausing(MINUTE), batches=batches, commit_records=100, keep_disk=keep_disk)
+    values = [1, None, 2, None, 3, None, 4, 5, 6]
+    driver.send("readings", *[reading(value) for value in values])
+    for _ in range(2):
+        assert passed(driver) == values[:4]
+        assert phase(driver) == "open"
+        driver.restart()
+        driver.process()
+    driver.advance(MINUTE - timedelta(milliseconds=1))
+    assert passed(driver) == values[:4]
+    driver.advance(timedelta(milliseconds=1))
+    assert passed(driver) == values[:6]  # the second of the probe was broken
+    driver.advance(MINUTE)
+    assert passed(driver) == values
+    assert phase(driver) == "closed"
+    assert driver.totals["in"] == len(values)
+
+
+def test_a_pause_without_a_time_waits_until_it_is_told_to_go_on() -> None:
+    driver = driver_of(pausing(None))
+    driver.send("readings", *[reading(value) for value in (None, None, 1, 2)])
+    driver.advance(timedelta(days=100))
+    driver.restart()
+    driver.process()
+    assert passed(driver) == [None, None]
+    driver.resume()
+    assert passed(driver) == [None, None, 1, 2]
+
+
+def test_what_tripped_after_a_worker_was_told_to_go_on_is_not_meant() -> None:
+    driver = driver_of(pausing(None))
+    driver._resume_before = NOW - MINUTE
+    driver.send("readings", *[reading(value) for value in (None, None, 1)])
+    driver.restart()
+    driver.process()
+    assert passed(driver) == [None, None]
+
+
+@pytest.mark.parametrize("resume_after", [None, MINUTE])
+def test_a_run_over_files_does_not_wait(tmp_path: Path, resume_after: timedelta | None) -> None:
+    records = [Record(b"1", to_json(reading(value))) for value in (None, None, 1)]
+    run = LocalRun(topology(pausing(resume_after)), tmp_path / "run")
+    with pytest.raises(StateRefused, match="the gate 'gate' has paused the partition"):
+        run.run({"readings": records})

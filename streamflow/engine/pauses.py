@@ -1,0 +1,83 @@
+"""Which partitions of a worker wait, and why: one runs when it has no reason to wait.
+
+Goals: a partition that waits keeps its place, and the worker its membership in the group. So a
+pause is aiokafka's own, below Faust: Faust's would leave a partition out of its polls, and when
+every partition is left out it polls no more, for which aiokafka leaves the group after five
+minutes. Here the fetcher passes a paused partition by, and polls go on.
+
+aiokafka forgets its pauses in a rebalance, so whoever assigns partitions says all reasons again and
+calls `apply` before anything is fetched (Faust lets records through only after that). What was
+fetched before a pause may still arrive; the lane leaves it, and seeks back when it goes on.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Literal, Protocol
+
+from streamflow.batch import TopicPartition
+from streamflow.engine.idle_watch import Fetch
+
+#: A gate has tripped.
+Reason = Literal["gate"]
+
+
+class Consumption(Protocol):
+    """The consumer, as far as where and whether it reads is decided from outside."""
+
+    async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read on from these positions."""
+        ...
+
+    async def pause(self, tps: Iterable[TopicPartition]) -> None:
+        """Fetch nothing more from assigned partitions, and go on polling. Idempotent."""
+        ...
+
+    async def resume(self, tps: Iterable[TopicPartition]) -> None:
+        """Fetch from assigned partitions again. Idempotent."""
+        ...
+
+    def fetched(self, tp: TopicPartition) -> Fetch | None:
+        """The last fetch of a partition that succeeded; None before the first, while it is paused
+        and while it is not ours.
+        """
+        ...
+
+
+class Pauses:
+    """The reasons for which partitions wait; tells the consumer when there is a first or no more.
+
+    Caller: the host and its lanes, in one event loop.
+    Affects: the consumer.
+    """
+
+    def __init__(self, consumption: Consumption) -> None:
+        self._consumption = consumption
+        self._reasons: defaultdict[TopicPartition, set[Reason]] = defaultdict(set)
+
+    def reasons(self, tp: TopicPartition) -> frozenset[Reason]:
+        """Why a partition waits; nothing when it runs."""
+        return frozenset(self._reasons.get(tp, ()))
+
+    async def add(self, tp: TopicPartition, reason: Reason) -> None:
+        """Let a partition wait, also for this. Idempotent."""
+        self._reasons[tp].add(reason)
+        await self._consumption.pause([tp])
+
+    async def remove(self, tp: TopicPartition, reason: Reason) -> None:
+        """Let a partition run, unless it waits for something else too. Idempotent."""
+        self._reasons[tp].discard(reason)
+        if not self._reasons[tp]:
+            del self._reasons[tp]
+            await self._consumption.resume([tp])
+
+    def forget(self) -> None:
+        """No partition is ours any more."""
+        self._reasons.clear()
+
+    async def apply(self, tps: Iterable[TopicPartition]) -> None:
+        """Tell the consumer again, of all these partitions: it may have forgotten."""
+        waiting = {tp for tp in tps if self._reasons.get(tp)}
+        await self._consumption.pause(waiting)
+        await self._consumption.resume(set(tps) - waiting)

@@ -1,0 +1,28 @@
+"""A partition waits while it has a reason to, and the consumer is told no more than it must be."""
+
+import asyncio
+
+from streamflow.batch import TopicPartition
+from streamflow.engine.pauses import Pauses
+from tests.unit.test_lanes import Consumer
+
+ONE, OTHER = TopicPartition("orders", 0), TopicPartition("orders", 1)
+
+
+def test_it_waits_for_its_reasons_and_they_are_told_again_after_a_rebalance() -> None:
+    async def go() -> None:
+        log: list[str] = []
+        pauses = Pauses(Consumer(log))
+        await pauses.remove(ONE, "gate")
+        await pauses.add(ONE, "gate")
+        assert (pauses.reasons(ONE), pauses.reasons(OTHER)) == ({"gate"}, frozenset())
+        assert log == ["resume orders[0]", "pause orders[0]"]
+        log.clear()
+        await pauses.apply([ONE, OTHER])
+        assert log == ["pause orders[0]", "resume orders[1]"]
+        log.clear()
+        pauses.forget()
+        await pauses.apply([ONE, OTHER])
+        assert log == ["resume orders[0]", "resume orders[1]"]
+
+    asyncio.run(go())
