@@ -1,6 +1,7 @@
 """Rain at the three airports of New York, from their hourly observations: real data with gaps.
 
-weather -> validate -> plausible -> one per airport and hour -> rain only -> spells of rain
+weather -> validate -> plausible, from working stations -> one per airport and hour -> rain only
+-> spells of rain
 """
 
 from datetime import timedelta
@@ -14,6 +15,7 @@ from streamflow import (
     Rule,
     Session,
     Sum,
+    Threshold,
     Topology,
     parquet,
     source,
@@ -27,6 +29,7 @@ class Observation(BaseModel, frozen=True):
     wind_speed: float | None
     wind_gust: float | None
     precip: float
+    pressure: float | None
     visib: float
     time_hour: AwareDatetime
 
@@ -57,11 +60,16 @@ class RainyDay(BaseModel, frozen=True):
     inches: float
 
 
+#: A station without pressure eight times in a row is being repaired: for six hours what it says is
+#: not taken, and after that only once it has told the pressure three times in a row.
+repaired = Threshold(max_count=7, last=8, action="route", resume_after=timedelta(hours=6), probe=3)
+
 observed = (
     source(topic("weather"), Observation, key="origin", event_time="time_hour")
     .gate(
         Rule("wind_in_range", "wind_speed BETWEEN 0 AND 200"),
         Rule("has_temp", "temp IS NOT NULL", severity="warning"),
+        Rule("has_pressure", "pressure IS NOT NULL", severity="info", threshold=repaired),
     )
     .dedup("origin", "time_hour", within=timedelta(days=2))
 )

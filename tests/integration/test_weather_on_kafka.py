@@ -7,7 +7,7 @@ import pytest
 
 from streamflow.broker import Broker
 from tests.integration.worker import WorkerUnderTest
-from tests.oracle.test_weather import DAYS, SPELLS, computed, records, weather_table
+from tests.oracle.test_weather import DAYS, SPELLS, computed, judged, records, weather_table
 
 
 def test_spells_of_rain_survive_a_kill(kafka: Broker, tmp_path: Path) -> None:
@@ -29,14 +29,15 @@ def test_spells_of_rain_survive_a_kill(kafka: Broker, tmp_path: Path) -> None:
         under_test.close()
     assert totals["in"] == len(sent)
     assert totals["in"] == totals["passed"] + totals["rejected"] + totals["dropped"]
-    wanted = computed(table, SPELLS)
+    after = judged(table).table
+    wanted = computed(after, SPELLS)
     found = sorted((s["origin"], s["window_start"], s["window_end"], s["hours"]) for s in spells)
     texts = [(o, f"{a:%FT%TZ}", f"{b:%FT%TZ}", n) for o, a, b, n, *_ in wanted]
     assert found == texts
     inches = {(s["origin"], s["window_start"]): s["inches"] for s in spells}
     assert list(dict(sorted(inches.items())).values()) == pytest.approx([w[4] for w in wanted])
     days = list((tmp_path / "lake" / "rainy-days").rglob("*.parquet"))
-    assert sum(_rows(path) for path in days) == len(computed(table, DAYS))
+    assert sum(_rows(path) for path in days) == len(computed(after, DAYS))
 
 
 def _rows(path: Path) -> int:
