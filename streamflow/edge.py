@@ -20,10 +20,18 @@ class Edge:
     origin: Stream | Results | Exit
     destination: Destination
 
+    @property
+    def side(self) -> str | None:
+        """The kind of its exit, where that is one of all streams of a source; else None."""
+        kind = self.origin.kind if isinstance(self.origin, Exit) else None
+        return kind if kind in ("rejected", "quality") else None
+
 
 @dataclass(frozen=True, eq=False)
 class Exit:
-    """A side on which records leave: the rejected of a stream, or the late of a window."""
+    """A side on which records leave: the rejected of a stream, or the late of a window; or what
+    there is to say of the quality of a stream.
+    """
 
     of: Stream | Results
     kind: str

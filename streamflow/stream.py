@@ -102,6 +102,13 @@ class Stream:
         """
         return Exit(self, "rejected")
 
+    @property
+    def quality(self) -> Exit:
+        """A record for each commit: how many records came, left by which exit, and broke which
+        rules, with a score from 0 to 100, and how its thresholds stand.
+        """
+        return Exit(self, "quality")
+
     def nullable(self, name: str) -> bool:
         """Can this column be null? The key cannot: it is compared with the record's key."""
         return name != self.key and self.schema.field(name).nullable

@@ -83,6 +83,8 @@ def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
             yield topic, ("records", outlet.model), f"the records of {name!r}"
     if plan.rejected_topic is not None:
         yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
+    if plan.quality_topic is not None:
+        yield plan.quality_topic, "quality records", f"the quality records of {name!r}"
     for window in plan.windows:
         for topic in window.topics:
             yield topic, ("results", window.name), f"the results of {window.name!r}"
@@ -96,7 +98,10 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     windows = _windows(mine)
     _no_twins(name, "results", [results.name for results in windows])
     tree = grow(f"topology {name!r}", outlets)
-    plan = TaskPlan(name, source, tree, _rejected_topic(name, tree, outlets[0][0], mine))
+    rejected = _side_topic(name, "rejected", tree, outlets[0][0], mine)
+    said = any(edge.side == "quality" for edge in mine)  # nothing is lost where it is not
+    quality = _side_topic(name, "quality", tree, outlets[0][0], mine) if said else None
+    plan = TaskPlan(name, source, tree, rejected, quality)
     _check_durations(plan, windows)
     return plan
 
@@ -105,7 +110,7 @@ def _outlets(name: str, edges: Sequence[Edge]) -> list[tuple[Stream, Outlet]]:
     """The streams that records leave from, in the order of their first edge."""
     streams: dict[int, Stream] = {}
     for edge in edges:
-        if not _is_rejected(edge):
+        if edge.side is None:
             stream = _stream_of(edge)
             streams.setdefault(id(stream), stream)
     if not streams:
@@ -139,22 +144,20 @@ def _windows(edges: Sequence[Edge]) -> list[Results]:
     return list({id(results): results for results in found}.values())
 
 
-def _rejected_topic(name: str, tree: Node, stream: Stream, edges: Sequence[Edge]) -> str | None:
-    """Where the rejected of all streams of a source go; said once, on any of them."""
-    sides = [edge for edge in edges if _is_rejected(edge)]
+def _side_topic(
+    name: str, kind: str, tree: Node, stream: Stream, edges: Sequence[Edge]
+) -> str | None:
+    """Where this side of all streams of a source goes; said once, on any of them."""
+    sides = [edge for edge in edges if edge.side == kind]
     known = {id(node.stage) for node in tree}
     for edge in sides:
         on = _stream_of(edge)
         if any(id(stage) not in known for stage in path_of(on)):
             raise TopologyError(
-                f"topology {name!r}: the rejected side of {on} is that of a stream which goes "
+                f"topology {name!r}: the {kind} side of {on} is that of a stream which goes "
                 "nowhere; take it of one that does, or add .to(...), a window or .drop() for it"
             )
-    return _exit_topic(name, Exit(stream, "rejected"), sides)
-
-
-def _is_rejected(edge: Edge) -> bool:
-    return isinstance(edge.origin, Exit) and edge.origin.kind == "rejected"
+    return _exit_topic(name, Exit(stream, kind), sides)
 
 
 def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> WindowPlan:
@@ -340,9 +343,7 @@ def _destinations(
 def _check_dropped(name: str, stream: Stream, edges: Sequence[Edge]) -> None:
     """Records that are dropped by name go nowhere else, nor does what comes of them."""
     depth = len(stream.stages)
-    after = [
-        e for e in edges if not _is_rejected(e) and _stream_of(e).stages[:depth] == stream.stages
-    ]
+    after = [e for e in edges if e.side is None and _stream_of(e).stages[:depth] == stream.stages]
     dropped = [e for e in after if e.origin is stream and isinstance(e.destination, Drop)]
     if dropped and len(after) > 1:
         raise TopologyError(

@@ -152,6 +152,7 @@ class TaskPlan:
     source: Source
     tree: Node
     rejected_topic: str | None
+    quality_topic: str | None
 
     @cached_property
     def stages(self) -> tuple[Stage | Branch, ...]:
@@ -211,7 +212,8 @@ class TaskPlan:
         late = [window.late_topic for window in self.windows]
         results = [topic for window in self.windows for topic in window.topics]
         topics = [topic for outlet in self.outlets for topic in outlet.topics]
-        return [t for t in (*topics, self.rejected_topic, *late, *results) if t is not None]
+        sides = (self.rejected_topic, self.quality_topic)
+        return [t for t in (*topics, *sides, *late, *results) if t is not None]
 
     @cached_property
     def state_id(self) -> str:

@@ -39,6 +39,7 @@ from streamflow.core.keys import (
 )
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan, WindowPlan
+from streamflow.core.quality import quality_records
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.step import INFINITY, StateView, Step, TaskState
 from streamflow.core.window import places_of
@@ -100,6 +101,9 @@ def seal(
         *_topics(plan, names, tp, steps, commit, now_ms),
         *_sinks(plan, names, tp, steps, state, version),
     ]
+    if plan.quality_topic is not None:
+        said = quality_records(plan, tp, steps, state, now_ms)
+        outputs.append((names.topic(plan.quality_topic), said))
     return Sealed(state, tuple(o for o in outputs if o[1]), tuple(changes.items()))
 
 

@@ -39,6 +39,7 @@ READING_ORDER = [
     "names",
     "headers",
     "rows",
+    "quality",
     "seal",
     "sink_spec",
     "table_schema",

@@ -158,6 +158,19 @@ def test_early_and_corrected_results() -> None:
     assert len(driver.files("hourly-history")) == 7
 
 
+def test_quality_records() -> None:
+    guarded = run_example("threshold=Threshold(")["guarded"]
+    edges = run_example("guarded.quality.to(", guarded=guarded)["edges"]
+    driver = TopologyDriver(Topology("guarded", *edges), NOW, batches=[2], commit_records=2)
+    driver.send("sales", *[sale(1, note) for note in ("a", None, "b")])
+    records = driver.read("quality")
+    assert [(r["offset_first"], r["offset_next"], r["score"]) for r in records] == [
+        (0, 2, 50.0),
+        (2, 3, 100.0),
+    ]
+    assert [threshold["phase"] for threshold in records[0]["thresholds"]] == ["closed", "closed"]
+
+
 def test_sessions_and_days() -> None:
     defined = run_example("Calendar(")
     busy, daily = defined["busy"], defined["daily"]
