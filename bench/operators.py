@@ -38,6 +38,7 @@ from streamflow import (
     Sliding,
     Topology,
     Tumbling,
+    content,
     source,
     topic,
 )
@@ -53,6 +54,7 @@ from topologies.flights import Flight, scheduled
 
 HOUR = timedelta(hours=1)
 TP = TopicPartition("flights", 0)
+KEYS = ("origin", "carrier", "flight", "time_hour")
 BATCH, COMMIT = 10_000, 50_000
 RULES = [Rule(f"rule{i}", f"distance > {i} AND distance < {9_000 + i}") for i in range(10)]
 
@@ -90,10 +92,12 @@ PATHS: dict[str, Callable[[], Sequence[Any]]] = {
     "gate of ten rules": lambda: [flights.gate(*RULES).drop()],
     "filter": lambda: [flights.filter("distance > 300 AND dep_time IS NOT NULL").drop()],
     "map to four fields": lambda: [flights.map(Speed, distance="distance * 2").drop()],
-    "dedup, all different": lambda: [
-        flights.dedup("origin", "carrier", "flight", "time_hour", within=24 * HOUR).drop()
-    ],
+    "dedup, all different": lambda: [flights.dedup(*KEYS, within=24 * HOUR).drop()],
     "dedup, nearly all equal": lambda: [flights.dedup("origin", "dest", within=24 * HOUR).drop()],
+    "changed, all new": lambda: [flights.changed(*KEYS).drop()],
+    "changed, nearly all equal": lambda: [
+        flights.changed("origin", "dest", by=content("distance")).drop()
+    ],
     "tumbling, 1 h": lambda: counted(flights, Tumbling(HOUR)),
     "hopping, 1 h every 20 min": lambda: counted(flights, Hopping(HOUR, HOUR / 3)),
     "hopping, 1 day every 15 min": lambda: counted(flights, Hopping(24 * HOUR, HOUR / 4)),

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
         TopK,
         Variance,
     )
+    from streamflow.changes import content
     from streamflow.destinations import day, month, parquet, topic
     from streamflow.epochs import epoch
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
     from streamflow.leap_second import LeapDatetime
     from streamflow.rules import Rule
+    from streamflow.sources import source
     from streamflow.stages import cast
-    from streamflow.stream import source
     from streamflow.thresholds import Threshold
     from streamflow.topology import Topology
     from streamflow.triggers import every, update
@@ -68,6 +69,7 @@ __all__ = [
     "Tumbling",
     "Variance",
     "cast",
+    "content",
     "day",
     "epoch",
     "every",
@@ -99,6 +101,7 @@ _HOMES = {
         "TopK",
         "Variance",
     ),
+    "changes": ("content",),
     "destinations": ("day", "month", "parquet", "topic"),
     "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),
@@ -106,7 +109,7 @@ _HOMES = {
     "leap_second": ("LeapDatetime",),
     "rules": ("Rule",),
     "stages": ("cast",),
-    "stream": ("source",),
+    "sources": ("source",),
     "thresholds": ("Threshold",),
     "topology": ("Topology",),
     "triggers": ("every", "update"),

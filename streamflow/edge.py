@@ -29,8 +29,9 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class Exit:
-    """A side on which records leave: the rejected of a stream, or the late of a window; or what
-    there is to say of the quality of a stream.
+    """A side on which records leave: the rejected of a stream, or the late of a window; what there
+    is to say of the quality of a stream; and its duplicates and conflicts, which are dropped where
+    these lead nowhere.
     """
 
     of: Stream | Results

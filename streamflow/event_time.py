@@ -190,3 +190,21 @@ def years_around(reach: timedelta) -> Years:
 
 def _micros_of(year: int) -> int:
     return (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+def check_durations(
+    where: str,
+    out_of_orderness: timedelta,
+    max_future: timedelta | None,
+    idle_after: timedelta | None,
+) -> None:
+    """Raises `TopologyError` for a duration of a source that makes no sense."""
+    if out_of_orderness < timedelta(0):
+        raise TopologyError(f"{where}: out_of_orderness is below zero")
+    if max_future is not None and max_future < timedelta(0):
+        raise TopologyError(f"{where}: max_future is below zero")
+    if idle_after is not None and idle_after <= timedelta(0):
+        raise TopologyError(
+            f"{where}: idle_after={idle_after} is not above zero; leave it out "
+            "where silence is to close nothing"
+        )

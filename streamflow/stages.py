@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from streamflow.changes import Changed
 from streamflow.errors import TopologyError
 from streamflow.expand import Expand, MapRows
 from streamflow.rules import Condition, Rule, tried
@@ -142,7 +143,7 @@ class Arm:
         return self.branch.arms[self.number]
 
 
-Stage = Gate | Filter | Map | MapRows | Expand | Dedup | Arm
+Stage = Gate | Filter | Map | MapRows | Expand | Dedup | Changed | Arm
 #: Stages after which rows are of another model.
 REMAKING = (Map, MapRows, Expand)
 

@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel
 
+from streamflow.changes import ALL_FIELDS, CHANGE, Changed, Content, changed_stage
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
-from streamflow.event_time import EventTime, MissingEventTime, check_event_time
+from streamflow.event_time import EventTime, MissingEventTime
 from streamflow.expand import Explode, expand_stage, map_rows_stage
 from streamflow.results import Windowed
 from streamflow.rules import Rule
@@ -36,6 +37,7 @@ from streamflow.stages import (
     with_lineage,
 )
 from streamflow.thresholds import Threshold
+from streamflow.tombstones import Tombstones
 from streamflow.triggers import Early, LatePolicy, check_triggers
 from streamflow.windows import Window, micros
 
@@ -52,6 +54,7 @@ class Source:
     out_of_orderness: timedelta
     max_future: timedelta | None
     idle_after: timedelta | None
+    tombstones: Tombstones
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +73,9 @@ class Stream:
     @property
     def schema(self) -> pa.Schema:
         """Columns that stages, windows and sinks can use."""
-        return with_lineage(self._fields)
+        rows = with_lineage(self._fields)
+        detected = any(isinstance(stage, Changed) for stage in self.stages)
+        return rows.append(CHANGE) if detected else rows
 
     @property
     def model(self) -> type[BaseModel]:
@@ -108,6 +113,16 @@ class Stream:
         rules, with a score from 0 to 100, and how its thresholds stand.
         """
         return Exit(self, "quality")
+
+    @property
+    def duplicates(self) -> Exit:
+        """What `dedup` drops, with the bytes it came with; it need not lead anywhere."""
+        return self._side("duplicates", Dedup)
+
+    @property
+    def conflicts(self) -> Exit:
+        """What `changed` drops because something newer is known; it need not lead anywhere."""
+        return self._side("conflicts", Changed)
 
     def nullable(self, name: str) -> bool:
         """Can this column be null? The key cannot: it is compared with the record's key."""
@@ -244,6 +259,46 @@ class Stream:
             )
         return Stream(self.source, (*self.stages, stage))
 
+    def changed(
+        self,
+        *keys: str,
+        by: str | Content = ALL_FIELDS,
+        sequence: str | None = None,
+        forget_after: timedelta | None = None,
+    ) -> Stream:
+        """Pass the records that say something new of their key, and drop the others.
+
+        Rows get a column `_change`: "new", "changed" or "deleted". A record that says what is known
+        already is unchanged; one that is older than what is known has lost a conflict. Both are
+        dropped and counted, and move the watermark. What is known of each key is in the state, some
+        80 bytes. Put it after the gates, and before windows.
+
+        Args:
+            keys: The fields that say what a record is about; they should contain the topic's key.
+            by: A field, an int or an AwareDatetime, that every change moves forward: a record in
+                which it is the same is unchanged. Or `content(...)`: one of the same contents is
+                unchanged, and which is older is told by event time.
+            sequence: A field that orders records where `by`, or the event time, is the same. Where
+                nothing does, the later offset counts.
+            forget_after: A key without a record for this long, as the watermark of this stage sees
+                it, is forgotten: its next record is new, however old, and deleting it says nothing.
+                Without it keys are remembered for ever.
+        """
+        where = f"changed on {self}"
+        for name in (*keys, *(by.fields if isinstance(by, Content) else (by,))):
+            self.need("changed", name)
+        if sequence is not None:
+            self.need("changed", sequence)
+        if any(isinstance(stage, Changed) for stage in self.stages):
+            raise TopologyError(f"{where}: it detects changes already; once is enough")
+        if self.source.tombstones == "delete" and keys != (self.key,):
+            raise TopologyError(
+                f"{where}: a record without a value deletes what {self.source.key!r} names, so "
+                f"that is the one key, not {list(keys)}"
+            )
+        stage = changed_stage(keys, by, sequence, forget_after, self.schema, where)
+        return Stream(self.source, (*self.stages, stage))
+
     def window(
         self,
         window: Window,
@@ -313,6 +368,11 @@ class Stream:
                 f"{step}: {self.model.__name__} has no field {name!r}; it has {has}"
             )
 
+    def _side(self, side: str, kind: type[Dedup | Changed]) -> Exit:
+        if not any(isinstance(stage, kind) for stage in self.stages):
+            raise TopologyError(f"{self} has no {kind.__name__.lower()} stage to give {side}")
+        return Exit(self, side)
+
     @property
     def _gates(self) -> list[Gate]:
         return [stage for stage in self.stages if isinstance(stage, Gate)]
@@ -321,62 +381,3 @@ class Stream:
     def _fields(self) -> pa.Schema:
         maps = [stage for stage in self.stages if isinstance(stage, REMAKING)]
         return maps[-1].schema if maps else self.source.contract.schema
-
-
-def source(
-    topic: Topic,
-    model: type[BaseModel],
-    *,
-    key: str | None = None,
-    event_time: EventTime | None = None,
-    missing_event_time: MissingEventTime = "dead_letter",
-    out_of_orderness: timedelta = timedelta(0),
-    max_future: timedelta | None = None,
-    idle_after: timedelta | None = None,
-) -> Stream:
-    """A topic whose values are JSON documents of `model`.
-
-    Args:
-        topic: The topic to read.
-        model: The contract of its values.
-        key: The field that the topic is keyed by, as UTF-8 text. Every record's key is compared
-            with it; one that differs leaves on the rejected side.
-        event_time: When it happened: an AwareDatetime field, or a function from a `pa.RecordBatch`
-            of the fields to a column of timestamps with a zone; tried on zero rows; or
-            `epoch(field, unit)`, `kafka_timestamp()` or `header(name)`. Never left out.
-        missing_event_time: What a record without one gets, wherever it should come from:
-            `"dead_letter"`, or `"ingest_time"`, the time at which the record was fetched. One that
-            cannot be read or computed is a dead letter in any case.
-        out_of_orderness: How far event time may run back: the watermark is the largest event time
-            so far less this.
-        max_future: How far event time may be ahead of the time at which its record is fetched. One
-            that is further ahead leaves on the rejected side and moves no watermark. Without it a
-            single such record closes every window.
-        idle_after: A partition that had no record for this long, and at whose end the worker is, is
-            idle: its watermark goes on with those of the source's other partitions, or with the
-            clock when all are idle, so that its windows close. Without it they stay open until
-            records come again. What comes later and is older than that watermark is late.
-    """
-    contract = Contract(model)
-    if key is not None and key not in contract.schema.names:
-        raise TopologyError(
-            f"source({topic.name!r}): {model.__name__} has no field {key!r} to be keyed by; "
-            f"it has {sorted(contract.schema.names)}"
-        )
-    if event_time is None:
-        raise TopologyError(
-            f"source({topic.name!r}): event_time is missing; name the AwareDatetime field of "
-            f"{model.__name__} that says when it happened, or a function that makes that time"
-        )
-    check_event_time(f"source({topic.name!r})", event_time, missing_event_time, contract)
-    if out_of_orderness < timedelta(0):
-        raise TopologyError(f"source({topic.name!r}): out_of_orderness is below zero")
-    if max_future is not None and max_future < timedelta(0):
-        raise TopologyError(f"source({topic.name!r}): max_future is below zero")
-    if idle_after is not None and idle_after <= timedelta(0):
-        raise TopologyError(
-            f"source({topic.name!r}): idle_after={idle_after} is not above zero; leave it out "
-            "where silence is to close nothing"
-        )
-    times = (event_time, missing_event_time, out_of_orderness, max_future, idle_after)
-    return Stream(Source(topic.name, contract, key, *times))

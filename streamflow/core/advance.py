@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import repeat
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.changes import CHANGE
 from streamflow.core.aggregate import finish, partial
 from streamflow.core.amend import amended
 from streamflow.core.breaker import half_open
@@ -28,6 +30,9 @@ from streamflow.core.step import Decision, Late, Raw, StateView, Step, TaskState
 from streamflow.core.watermark import after_all, before_each
 from streamflow.core.window import Assigned, assign
 from streamflow.schema import EVENT_TIME
+
+#: What became of the key of a forwarded record: `new`, `changed` or `deleted`.
+CHANGE_HEADER = "streamflow.change"
 
 
 def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch) -> Step:
@@ -62,6 +67,7 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
         batch.stop,
         rows={a.outlet.number: (a.rows,) for a in passed.arrived if a.outlet.sinks and len(a.rows)},
         forwarded={a.outlet.number: _forwarded(batch, a) for a in passed.arrived},
+        aside={topic: tuple(records) for topic, records in passed.aside.items()},
         rejects=tuple(sorted(passed.rejects, key=lambda reject: reject.raw.offset)),
         late=late,
         counts=counts,
@@ -97,10 +103,16 @@ def _forwarded(batch: MicroBatch, arrived: Arrived) -> tuple[tuple[Raw, int], ..
     if not arrived.outlet.topics:
         return ()
     raws = [Raw.of(batch, row) for row in arrived.places.to_pylist()]
+    changes: list[str] = []
+    if arrived.outlet.changes:
+        changes = arrived.rows.column(CHANGE.name).to_pylist()
+        raws = list(map(Raw.with_header, raws, repeat(CHANGE_HEADER), changes))
     if arrived.outlet.remade:
         fields = [name for name in arrived.outlet.schema.names if not name.startswith("_")]
         values = map(to_json, json_rows(arrived.rows.select(fields)))
         raws = [replace(raw, value=value) for raw, value in zip(raws, values, strict=True)]
+        gone = {row for row, change in enumerate(changes) if change == "deleted"}
+        raws = [replace(raw, value=None) if i in gone else raw for i, raw in enumerate(raws)]
     return tuple(zip(raws, _micros(arrived.rows).to_pylist(), strict=True))
 
 

@@ -11,16 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
+from streamflow.changes import CHANGE, Changed
+from streamflow.core.changed import detect
 from streamflow.core.decode import Decoded
 from streamflow.core.dedup import deduplicate
-from streamflow.core.expansion import expand, map_rows, unfolded
+from streamflow.core.expansion import carried_of, expand, map_rows, unfolded
 from streamflow.core.folder_name import has_name
 from streamflow.core.gate import gate
 from streamflow.core.halving import each_alone
 from streamflow.core.step import Raw, Reject, StateView, TaskState
 from streamflow.expand import Expand, MapRows
 from streamflow.rules import Condition, one_per_row
-from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
+from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Branch, Dedup, Filter, Gate, Map
 
 Rows = pa.RecordBatch
@@ -31,10 +33,11 @@ class Chained:
     """Rows that came through a stage with the place of their record in the micro-batch; and what
     did not.
 
-    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose, and
-    `expanded` is how many more rows were made than they were made of. `state` has what
-    deduplications and thresholds remember. `stop` is an offset before the end of the micro-batch
-    where a threshold has stopped the partition, or None; all else is then for nothing.
+    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose, and of
+    those that may go to a side `aside` has places and event times. `expanded` is how many more rows
+    were made than they were made of. `state` has what stages remember. `stop` is an offset before
+    the end of the micro-batch where a threshold has stopped the partition, or None; all else is
+    then for nothing.
     """
 
     rows: Rows
@@ -45,16 +48,21 @@ class Chained:
     dropped: int = 0
     expanded: int = 0
     stop: int | None = None
+    aside: tuple[pa.Array, pa.Array] | None = None
 
 
 def pass_on(
-    stage: Gate | Filter | Map | MapRows | Expand | Dedup,
+    stage: Gate | Filter | Map | MapRows | Expand | Dedup | Changed,
     batch: MicroBatch,
     came: Chained,
     out_of_orderness: int,
     view: StateView,
+    deleted: pa.Array | None,
 ) -> Chained:
-    """Take rows through one stage; `came` has no rejects and counts."""
+    """Take rows through one stage; `came` has no rejects and counts.
+
+    `deleted` says of each record of the micro-batch whether it deletes its key.
+    """
     match stage:
         case Gate():
             return _gate(stage, batch, came)
@@ -68,7 +76,10 @@ def pass_on(
             return _expand(stage, batch, came)
         case Dedup():
             keep, after = deduplicate(stage, came.rows, came.state, out_of_orderness, view)
-            return _dropped(replace(came, state=after), keep, stage.name)
+            came = replace(came, state=after, aside=_aside(came, pc.invert(keep)))
+            return _dropped(came, keep, stage.name)
+        case Changed():
+            return _changed(stage, batch, came, out_of_orderness, view, deleted)
 
 
 def part(stage: Branch, batch: MicroBatch, came: Chained) -> tuple[Chained, list[pa.Array]]:
@@ -148,6 +159,43 @@ def _truth(condition: Condition, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
     return each_alone(verdict, rows, pa.bool_())
 
 
+def _changed(
+    stage: Changed,
+    batch: MicroBatch,
+    came: Chained,
+    out_of_orderness: int,
+    view: StateView,
+    deleted: pa.Array | None,
+) -> Chained:
+    for name in (stage.by, stage.sequence):
+        if isinstance(name, str):
+            unknown = pc.is_null(came.rows.column(name))
+            if deleted is not None:
+                unknown = pc.and_not(unknown, deleted.take(came.places))
+            why = f"{name} is null, so nothing says whether the record is newer"
+            bad = dict.fromkeys(pc.indices_nonzero(unknown).to_pylist(), why)
+            came = _without(came, batch, stage.name, bad, field=name)
+    gone = None if deleted is None else deleted.take(came.places)
+    found = detect(stage, came.rows, gone, came.state, out_of_orderness, view)
+    lost, keep = found.lost.true_count, pc.is_valid(found.changes)
+    counts = Counter(found.changes.drop_null().to_pylist())
+    counts |= Counter(conflict=lost, unchanged=keep.false_count - lost)
+    return replace(
+        came,
+        rows=came.rows.append_column(CHANGE, found.changes).filter(keep),
+        places=came.places.filter(keep),
+        rules=Counter({f"{stage.name}: {what}": count for what, count in (+counts).items()}),
+        dropped=keep.false_count,
+        state=found.state,
+        aside=_aside(came, found.lost),
+    )
+
+
+def _aside(came: Chained, gone: pa.Array) -> tuple[pa.Array, pa.Array]:
+    times = pc.cast(came.rows.column(EVENT_TIME.name), pa.int64())
+    return came.places.filter(gone), times.filter(gone)
+
+
 def _dropped(state: Chained, keep: pa.Array, name: str) -> Chained:
     """Without the rows that are not kept, which are counted under a name."""
     gone = keep.false_count
@@ -191,7 +239,7 @@ def _remade(
 ) -> Chained:
     """With the fields of these structs, which are null for rows that failed."""
     state = _without(state, batch, stage.name, failed)
-    kept = state.rows.select([*LINEAGE.names, EVENT_TIME.name, WARNINGS.name])
+    kept = state.rows.select(carried_of(state.rows))
     schema = pa.schema([*stage.schema, *kept.schema])
     rows = pa.RecordBatch.from_arrays([*made.drop_null().flatten(), *kept.columns], schema=schema)
     return replace(state, rows=rows)

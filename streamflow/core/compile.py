@@ -12,7 +12,9 @@ from datetime import timedelta
 import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part, fields_of, name_of
+from streamflow.changes import Changed
 from streamflow.core.plan import Node, Outlet, PartColumn, SinkPlan, TaskPlan, WindowPlan
+from streamflow.core.sides import check_deletions, is_side, side_topics
 from streamflow.core.tables import table_columns
 from streamflow.core.tree import grow, path_of
 from streamflow.destinations import Drop, Parquet, Topic
@@ -85,6 +87,8 @@ def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
         yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
     if plan.quality_topic is not None:
         yield plan.quality_topic, "quality records", f"the quality records of {name!r}"
+    for side, topic in sorted(set(plan.sides.values())):
+        yield topic, (side, model), f"the {side} of {name!r}"
     for window in plan.windows:
         for topic in window.topics:
             yield topic, ("results", window.name), f"the results of {window.name!r}"
@@ -101,7 +105,8 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     rejected = _side_topic(name, "rejected", tree, outlets[0][0], mine)
     said = any(edge.side == "quality" for edge in mine)  # nothing is lost where it is not
     quality = _side_topic(name, "quality", tree, outlets[0][0], mine) if said else None
-    plan = TaskPlan(name, source, tree, rejected, quality)
+    dropped = side_topics(f"topology {name!r}", tree, mine)
+    plan = TaskPlan(name, source, tree, rejected, quality, dropped)
     _check_durations(plan, windows)
     return plan
 
@@ -110,7 +115,7 @@ def _outlets(name: str, edges: Sequence[Edge]) -> list[tuple[Stream, Outlet]]:
     """The streams that records leave from, in the order of their first edge."""
     streams: dict[int, Stream] = {}
     for edge in edges:
-        if edge.side is None:
+        if edge.side is None and not is_side(edge):
             stream = _stream_of(edge)
             streams.setdefault(id(stream), stream)
     if not streams:
@@ -127,6 +132,7 @@ def _outlets(name: str, edges: Sequence[Edge]) -> list[tuple[Stream, Outlet]]:
 def _compile_outlet(name: str, number: int, stream: Stream, edges: Sequence[Edge]) -> Outlet:
     mine = [edge for edge in edges if _stream_of(edge) is stream]
     _check_dropped(name, stream, edges)
+    check_deletions(f"topology {name!r}", stream)
     sinks, topics = _destinations(stream, mine, stream.schema, warnings=_flags(stream))
     return Outlet(
         number,
@@ -231,6 +237,8 @@ def _check_durations(plan: TaskPlan, results: Sequence[Results]) -> None:
     given += [("max_future", micros(source.max_future or timedelta(0)))]
     given += [("idle_after", micros(source.idle_after or timedelta(0)))]
     given += [(stage.name, stage.within) for stage in plan.stages if isinstance(stage, Dedup)]
+    changes = [stage for stage in plan.stages if isinstance(stage, Changed)]
+    given += [(stage.name, stage.forget_after or 0) for stage in changes]
     given += [
         (f"{what} of the threshold {watch.name!r}", micros(length))
         for watch in plan.watches

@@ -7,7 +7,7 @@ are untouched.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from streamflow.event_time import (
 )
 from streamflow.rules import one_per_row
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP
+from streamflow.tombstones import unwrapped
 
 #: Rows validated and turned into columns at a time: few enough that they stay in the cache and
 #: out of the garbage collector's old generation.
@@ -38,27 +39,33 @@ MOST_MILLIS = 2**63 // 1000
 
 @dataclass(frozen=True)
 class Decoded:
-    """Rows and, for each, its place in the micro-batch; and what was refused."""
+    """Rows and, for each, its place in the micro-batch; and what was refused.
+
+    `deleted` says of each record of the micro-batch whether it deletes its key, where the source
+    understands that.
+    """
 
     rows: pa.RecordBatch
     places: pa.Array
     rejects: list[Reject]
+    deleted: pa.Array | None = None
 
 
 def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
     """Validate a micro-batch and add what streamflow keeps of each record."""
     contract = plan.source.contract
+    values, deleted = unwrapped(plan.source, batch)
     rejects: list[Reject] = []
     parts: list[pa.RecordBatch] = [contract.columns([])]
     places = [pa.array([], pa.int64())]
     for start in range(0, len(batch), CHUNK):
-        decoding = contract.decode(batch.values[start : start + CHUNK])
+        decoding = contract.decode(values[start : start + CHUNK])
         parts.append(decoding.batch)
         places.append(pc.add(pa.array(decoding.places, pa.int64()), start))
         for bad in decoding.refused:
             raw = Raw.of(batch, start + bad.index)
             rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
-    decoded = Decoded(pa.concat_batches(parts), pa.concat_arrays(places), rejects)
+    decoded = Decoded(pa.concat_batches(parts), pa.concat_arrays(places), rejects, deleted)
     decoded = _check_key(plan, batch, decoded)
     decoded = _check_timestamp(batch, _with_event_time(plan, batch, decoded))
     return _with_lineage(batch, decoded)
@@ -77,7 +84,8 @@ def _keep(
     rejects = list(decoded.rejects)
     bad = pc.indices_nonzero(pc.invert(good)).to_pylist()
     rejects += [why(row, Raw.of(batch, decoded.places[row].as_py())) for row in bad]
-    return Decoded(decoded.rows.filter(good), decoded.places.filter(good), rejects)
+    rows, places = decoded.rows.filter(good), decoded.places.filter(good)
+    return Decoded(rows, places, rejects, decoded.deleted)
 
 
 def _check_key(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
@@ -104,6 +112,10 @@ def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Dec
     one too far in the future.
     """
     times, unreadable = _event_times(plan.source.event_time, batch, decoded)
+    if decoded.deleted is not None:
+        # A deletion seldom says when it happened; its record was written then.
+        written, _ = _event_times(KafkaTimestamp(), batch, decoded)
+        times = pc.if_else(decoded.deleted.take(decoded.places), pc.coalesce(times, written), times)
     if plan.source.missing_event_time == "ingest_time":
         times = pc.fill_null(times, batch.fetched * 1000)
     if unreadable:
@@ -121,7 +133,7 @@ def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Dec
     # What is outside leaves with the next line, before anyone reads its year.
     column = pc.cast(times, TIMESTAMP)
     rows = decoded.rows.append_column(pa.field(EVENT_TIME.name, TIMESTAMP), column)
-    decoded = _keep(Decoded(rows, decoded.places, decoded.rejects), batch, inside, why)
+    decoded = _keep(replace(decoded, rows=rows), batch, inside, why)
     return _check_future(plan, batch, decoded)
 
 
@@ -205,4 +217,4 @@ def _with_lineage(batch: MicroBatch, decoded: Decoded) -> Decoded:
     fields = [decoded.rows.schema.field(i) for i in range(len(columns) - 1)]
     schema = pa.schema([*fields, *LINEAGE, EVENT_TIME])
     rows = pa.RecordBatch.from_arrays([*columns[:-1], *lineage, columns[-1]], schema=schema)
-    return Decoded(rows, decoded.places, decoded.rejects)
+    return replace(decoded, rows=rows)

@@ -7,12 +7,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.changes import CHANGE
 from streamflow.core.halving import each_alone
 from streamflow.expand import Expand, MapRows, expanded, made_row
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
 
 Rows = pa.RecordBatch
-_CARRIED = [*LINEAGE.names, EVENT_TIME.name, WARNINGS.name]
+_CARRIED = [*LINEAGE.names, EVENT_TIME.name, WARNINGS.name, CHANGE.name]
+
+
+def carried_of(rows: Rows) -> list[str]:
+    """The columns that rows carry over to those that are made of them."""
+    return [name for name in _CARRIED if name in rows.schema.names]
 
 
 def expand(stage: Expand, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
@@ -40,7 +46,7 @@ def unfolded(stage: Expand, lists: pa.Array, rows: Rows) -> tuple[Rows, pa.Array
     those of their record; and the number of the row that each was made from.
     """
     parents = pc.cast(pc.list_parent_indices(lists), pa.int64())
-    carried = rows.select(_CARRIED).take(parents)
+    carried = rows.select(carried_of(rows)).take(parents)
     columns: list[Any] = [*pc.list_flatten(lists).flatten(), *carried.columns]
     made = pa.RecordBatch.from_arrays(columns, schema=pa.schema([*stage.schema, *carried.schema]))
     return _numbered(made), parents

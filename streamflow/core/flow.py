@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from streamflow.batch import MicroBatch
+from streamflow.changes import Changed
 from streamflow.core.chain import Chained, check_folders, part, pass_on
 from streamflow.core.decode import Decoded
 from streamflow.core.plan import Node, Outlet, TaskPlan
-from streamflow.core.step import Reject, StateView, TaskState
+from streamflow.core.step import Raw, Reject, StateView, TaskState
 from streamflow.expand import Expand
 from streamflow.schema import WARNINGS
-from streamflow.stages import Arm, Branch
+from streamflow.stages import Arm, Branch, Dedup, Stage
 
 Rows = pa.RecordBatch
 
@@ -41,7 +42,8 @@ class Flow:
     each row but one that is made of a row: `expanded`. So
     rows in + forked + expanded = rows at outlets + rejects + dropped.
 
-    `rules`, `dropped`, `state` and `stop` are as in `Chained`.
+    `rules`, `dropped`, `state` and `stop` are as in `Chained`; `aside` has by topic the records
+    that stages have dropped to a side, with their event times.
     """
 
     state: TaskState
@@ -52,6 +54,9 @@ class Flow:
     forked: int = 0
     expanded: int = 0
     stop: int | None = None
+    aside: dict[str, list[tuple[Raw, int]]] = field(
+        default_factory=dict[str, list[tuple[Raw, int]]]
+    )
 
     def take(self, after: Chained) -> None:
         """Add what a stage has done."""
@@ -69,7 +74,7 @@ def flow(
 ) -> Flow:
     """Take decoded rows through all stages of all streams, each stage once."""
     rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
-    walk = _Walk(plan, batch, view, Flow(before, list(decoded.rejects)))
+    walk = _Walk(plan, batch, view, decoded.deleted, Flow(before, list(decoded.rejects)))
     walk.at(plan.tree, rows, decoded.places, _Refused(list(decoded.rejects)))
     walk.flow.arrived.sort(key=lambda arrived: arrived.outlet.number)
     return walk.flow
@@ -92,6 +97,7 @@ class _Walk:
     plan: TaskPlan
     batch: MicroBatch
     view: StateView
+    deleted: pa.Array | None
     flow: Flow
 
     def at(self, node: Node, rows: Rows, places: pa.Array, refused: _Refused) -> None:
@@ -103,8 +109,9 @@ class _Walk:
         after = came
         if node.stage is not None and not isinstance(node.stage, Arm):
             lag = self.plan.out_of_orderness
-            after = pass_on(node.stage, self.batch, came, lag, self.view)
+            after = pass_on(node.stage, self.batch, came, lag, self.view, self.deleted)
             self.flow.take(after)
+            self._set_aside(node.stage, after)
         refused = refused.then(after.rejects, isinstance(node.stage, Expand))
         ways = len(node.nodes) + (node.outlet is not None)
         self.flow.forked += after.rows.num_rows * (ways - 1)
@@ -112,6 +119,17 @@ class _Walk:
             self._arrive(node.outlet, after, refused)
         for child in node.nodes:
             self.at(child, after.rows, after.places, refused)
+
+    def _set_aside(self, stage: Stage, after: Chained) -> None:
+        """Keep what the stage has dropped, where its side leads somewhere."""
+        if after.aside is None or not isinstance(stage, Dedup | Changed):
+            return
+        _, topic = self.plan.sides.get(stage.name, ("", None))
+        if topic is not None:
+            kept = self.flow.aside.setdefault(topic, [])
+            for place, time in zip(*(column.to_pylist() for column in after.aside), strict=True):
+                raw = Raw.of(self.batch, place)
+                kept.append((raw.with_header("streamflow.stage", stage.name), time))
 
     def _part(self, node: Node, stage: Branch, came: Chained, refused: _Refused) -> None:
         after, arms = part(stage, self.batch, came)

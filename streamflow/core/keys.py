@@ -1,7 +1,7 @@
 """The keys of a task's state and changelog, and the values under them.
 
-One meta record, whose presence makes everything before it count; what a deduplication knows
-(`dedup.py`); one record per offset at which the partition was given a watermark while it was idle;
+One meta record, whose presence makes everything before it count; what stages remember of keys
+(`memory.py`); one record per offset at which the partition was given a watermark while it was idle;
 and per window operator, window and commit one partial: `w | operator | 0 | window
 start | commit | chunk`, big endian with the sign flipped, so that the windows that close together
 lie together.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from streamflow.aggregates import Aggregate, Part
+from streamflow.changes import CHANGE, Changed
 from streamflow.destinations import Parquet
 from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
@@ -110,6 +111,11 @@ class Outlet:
     topics: tuple[str, ...]
 
     @property
+    def changes(self) -> bool:
+        """Do its rows say what became of their keys?"""
+        return CHANGE.name in self.schema.names
+
+    @property
     def all_sinks(self) -> list[SinkPlan]:
         """Every table that its rows, or results of its windows, go to."""
         return [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
@@ -146,13 +152,18 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class TaskPlan:
-    """One source's part of a topology; a task runs it on one partition."""
+    """One source's part of a topology; a task runs it on one partition.
+
+    `sides` has the side and the topic of what a stage drops, by the stage's name, for those stages
+    whose side leads somewhere.
+    """
 
     topology: str
     source: Source
     tree: Node
     rejected_topic: str | None
     quality_topic: str | None
+    sides: Mapping[str, tuple[str, str]]
 
     @cached_property
     def stages(self) -> tuple[Stage | Branch, ...]:
@@ -212,7 +223,8 @@ class TaskPlan:
         late = [window.late_topic for window in self.windows]
         results = [topic for window in self.windows for topic in window.topics]
         topics = [topic for outlet in self.outlets for topic in outlet.topics]
-        sides = (self.rejected_topic, self.quality_topic)
+        dropped = dict.fromkeys(topic for _, topic in self.sides.values())
+        sides = (self.rejected_topic, self.quality_topic, *dropped)
         return [t for t in (*topics, *sides, *late, *results) if t is not None]
 
     @cached_property
@@ -261,6 +273,8 @@ def _describe_stage(stage: Stage | Branch) -> str:
             return f"filter {_describe_function(stage.condition)}"
         case Dedup():
             return f"{stage.name} within {stage.within}"
+        case Changed():
+            return f"{stage.name} of {stage.fields} forgetting after {stage.forget_after}"
         case Map():
             columns = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
             return f"map {stage.schema} {columns} {sorted(stage.forgiving)}"
@@ -294,6 +308,7 @@ def _describe_task(plan: TaskPlan) -> str:
             f"{plan.source.contract.schema} out of order {plan.source.out_of_orderness}",
             f"at most {plan.source.max_future} ahead, else {plan.source.missing_event_time}",
             f"idle after {plan.source.idle_after}",
+            f"tombstones {plan.source.tombstones}",
             _describe_node(plan.tree),
             *plan.output_topics,
         ]

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import Record, TopicPartition
-from streamflow.core import dedup
+from streamflow.changes import Changed
+from streamflow.core import changed, dedup
 from streamflow.core.aggregate import AMENDS, REVISIONS, START, merge
 from streamflow.core.amend import amend
 from streamflow.core.headers import (
@@ -92,13 +93,19 @@ def seal(
     for window in plan.windows:
         changes |= _store(window, last, view, commit)
     for stage in plan.stages:
-        if isinstance(stage, Dedup):
-            lag = plan.out_of_orderness
-            changes |= dict(dedup.store(stage, last, lag, view, commit, RECORD_BYTES))
+        match stage:
+            case Dedup():
+                memory = dedup.memory_of(stage)
+            case Changed():
+                memory = changed.memory_of(stage)
+            case _:
+                continue
+        changes |= dict(memory.store(last, plan.out_of_orderness, view, commit, RECORD_BYTES))
     meta = encode_meta(state, state_id=plan.state_id, version=version, partitions=partitions)
     changes[META] = meta
     outputs = [
         *_topics(plan, names, tp, steps, commit, now_ms),
+        *_sides(plan, names, steps, commit, now_ms),
         *_sinks(plan, names, tp, steps, state, version),
     ]
     if plan.quality_topic is not None:
@@ -178,6 +185,22 @@ def _topics(
             records = [r for b in batches for r in _result_records(window, b, tp, commit, now_ms)]
             for topic in window.topics:
                 yield names.topic(topic), records
+
+
+def _sides(
+    plan: TaskPlan, names: Names, steps: Sequence[Step], commit: int, now_ms: int
+) -> Iterator[tuple[str, list[Record]]]:
+    """What stages have dropped to sides, by offset: where batches were cut does not show."""
+    for topic in sorted({topic for _, topic in plan.sides.values()}):
+        rows = [row for step in steps for row in step.aside.get(topic, ())]
+        rows.sort(key=lambda row: row[0].offset)
+        yield (
+            names.topic(topic),
+            [
+                Record(r.key, r.value, min(time // 1000, now_ms), forwarded(r, commit))
+                for r, time in rows
+            ],
+        )
 
 
 def _result_records(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -37,6 +37,11 @@ class Raw:
             batch.values[row],
             batch.headers[row],
         )
+
+    def with_header(self, name: str, value: str) -> Raw:
+        """With this header instead of any of its name."""
+        kept = (header for header in self.headers if header[0] != name)
+        return replace(self, headers=(*kept, (name, value.encode())))
 
     def __str__(self) -> str:
         return f"{self.tp}@{self.offset}"
@@ -140,10 +145,11 @@ class TaskState:
         open: Per window operator, partials that no commit has stored yet.
         taken: Keys of stored partials that are in `open` again; the next commit erases them.
         due: Per session operator, a time before which no session can end; None is unknown.
-        marks: Per deduplication, the largest event time that has come to it; and per window
-            operator (`mark_of`), that of the records which were not rejected on the way to it.
-        kept: Per deduplication, keys that no commit has stored yet, and when each is forgotten;
-            a mapping for each step.
+        marks: Per stage that remembers keys, the largest event time that has come to it; and per
+            window operator (`mark_of`), that of the records which were not rejected on the way to
+            it.
+        kept: Per stage that remembers keys, entries of keys that no commit has stored yet, a
+            mapping for each step.
         breakers: What is remembered of each threshold, by its name.
     """
 
@@ -158,7 +164,7 @@ class TaskState:
     taken: frozenset[bytes] = frozenset()
     due: Mapping[str, int] = field(default_factory=dict)
     marks: Mapping[str, int] = field(default_factory=dict)
-    kept: Mapping[str, tuple[Mapping[bytes, int], ...]] = field(default_factory=dict)
+    kept: Mapping[str, tuple[Mapping[bytes, bytes], ...]] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
 
     def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:
@@ -184,8 +190,9 @@ class Step:
     """The state after a micro-batch, and all that it sends out.
 
     `rows` and `forwarded` are by the number of their outlet; the latter has each record's event
-    time (microseconds) beside it; `results` are in the schema
-    of the window's results, followed by a column `__latest`, the largest event time in each.
+    time (microseconds) beside it. So has `aside`: by topic, what stages have dropped to a side;
+    `results` are in the schema of the window's results, followed by a column `__latest`, the
+    largest event time in each.
     """
 
     state: TaskState
@@ -193,6 +200,7 @@ class Step:
     stop: int
     rows: Mapping[int, tuple[pa.RecordBatch, ...]] = field(default_factory=dict)
     forwarded: Mapping[int, tuple[tuple[Raw, int], ...]] = field(default_factory=dict)
+    aside: Mapping[str, tuple[tuple[Raw, int], ...]] = field(default_factory=dict)
     rejects: tuple[Reject, ...] = ()
     late: Mapping[str, tuple[Late, ...]] = field(default_factory=dict)
     results: Mapping[str, tuple[pa.RecordBatch, ...]] = field(default_factory=dict)

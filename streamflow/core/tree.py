@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamflow.changes import Changed
 from streamflow.core.plan import Node, Outlet
 from streamflow.errors import TopologyError
 from streamflow.stages import Arm, Branch, Dedup, Gate, Stage
@@ -76,6 +77,8 @@ def _check_names(where: str, tree: Node) -> None:
     gates = [stage for stage in stages if isinstance(stage, Gate)]
     named: list[tuple[str, str, Any]] = []
     named += [("deduplications", one.name, one) for one in stages if isinstance(one, Dedup)]
+    changes = [stage for stage in stages if isinstance(stage, Changed)]
+    named += [("change detections", one.name, one) for one in changes]
     named += [("rules", rule.name, rule) for gate in gates for rule, _ in gate.rules]
     named += [("thresholds", watch.name, watch) for gate in gates for watch in gate.watches]
     first: dict[tuple[str, str], Any] = {}

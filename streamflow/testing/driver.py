@@ -190,6 +190,14 @@ class TopologyDriver:
             totals.update(task.totals)
         return totals
 
+    @property
+    def rules(self) -> Counter[str]:
+        """How often each rule was broken, and what stages count by name, over what is committed."""
+        counts = Counter[str]()
+        for task in self._tasks.values():
+            counts.update(task.state.rules)
+        return counts
+
     def phase(self, gate: str, source: TopicPartition) -> str:
         """Is this threshold of a gate closed, open or half open?"""
         breaker = self._tasks[source].state.breakers.get(gate)

@@ -12,8 +12,8 @@ from pydantic import AwareDatetime, BaseModel
 
 from streamflow import Rule, Topology, TopologyError, source, topic
 from streamflow.batch import TopicPartition
-from streamflow.core.dedup import keys_of
 from streamflow.core.keys import META
+from streamflow.core.memory import keys_of
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from tests.examples import examples
 
@@ -32,7 +32,12 @@ class Click(BaseModel, frozen=True):
 
 clicks = source(topic("clicks"), Click, key="user", event_time="at", out_of_orderness=LAG)
 once = clicks.dedup("user", "page", within=WITHIN).gate(Rule("good", "good"))
-topology = Topology("clicks", once.to(topic("once")), once.rejected.to(topic("dlq")))
+topology = Topology(
+    "clicks",
+    once.to(topic("once")),
+    once.rejected.to(topic("dlq")),
+    once.duplicates.to(topic("twice")),
+)
 
 Row = tuple[str, int | None, bool, int]
 rows = st.lists(
@@ -75,8 +80,8 @@ def run(
     return driver
 
 
-def reference(stream: Sequence[Row]) -> tuple[list[int], list[int], int]:
-    """Offsets that pass and that are rejected after it, and the number of duplicates."""
+def reference(stream: Sequence[Row]) -> tuple[list[int], list[int], list[int]]:
+    """Offsets that pass, that are rejected after it, and of duplicates."""
     until: dict[tuple[str, int | None], datetime] = {}
     latest: datetime | None = None
     passed: list[int] = []
@@ -88,11 +93,12 @@ def reference(stream: Sequence[Row]) -> tuple[list[int], list[int], int]:
             until[key] = at + WITHIN
             (passed if row["good"] else rejected).append(offset)
         latest = at if latest is None else max(at, latest)
-    return passed, rejected, len(stream) - len(passed) - len(rejected)
+    return passed, rejected, sorted({*range(len(stream))} - {*passed, *rejected})
 
 
-def found(driver: TopologyDriver) -> tuple[list[int], list[int], int]:
-    return _offsets(driver, "once"), _offsets(driver, "dlq"), driver.totals["dropped"]
+def found(driver: TopologyDriver) -> tuple[list[int], list[int], list[int]]:
+    assert driver.totals["dropped"] == len(_offsets(driver, "twice"))
+    return _offsets(driver, "once"), _offsets(driver, "dlq"), _offsets(driver, "twice")
 
 
 def _offsets(driver: TopologyDriver, name: str) -> list[int]:
@@ -153,7 +159,7 @@ def test_keys_of_different_values_are_different() -> None:
     texts = [None, "", "n", "1:a", "a", "1", "x" * 100, "x" * 101, "#"]
     pairs = [(a, b) for a in texts for b in texts]
     columns = [pa.array(column, pa.string()) for column in zip(*pairs, strict=True)]
-    keys = keys_of(pa.RecordBatch.from_arrays(columns, names=["a", "b"]), ("a", "b"))
+    keys = keys_of(pa.RecordBatch.from_arrays(columns, names=["a", "b"]), ("a", "b")).to_pylist()
     assert len(set(keys)) == len(pairs)
     assert max(map(len, keys)) <= 40
 

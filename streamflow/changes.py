@@ -1,0 +1,91 @@
+"""What change detection compares: a field that moves with each change, or a row's contents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pyarrow as pa
+
+from streamflow.errors import TopologyError
+from streamflow.windows import micros
+
+#: What became of the key of a row that passed: `new`, `changed` or `deleted`.
+CHANGE = pa.field("_change", pa.string(), nullable=False)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Rows are equal when these fields are, or all of them where none is named; see `content`."""
+
+    fields: tuple[str, ...] = ()
+
+
+def content(*fields: str) -> Content:
+    """Compare rows by the contents of these fields, or of all: by a hash of 128 bits."""
+    return Content(fields)
+
+
+ALL_FIELDS = content()
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """Drops a row that says nothing new of its key, or is older than what is known of it.
+
+    Attributes:
+        keys: The fields that name what a row is about.
+        by: The field that every change moves forward, or what is compared.
+        fields: The fields that are compared; none with `by` a field.
+        sequence: The field that orders rows of one time, if any.
+        forget_after: After how long without a record a key is forgotten, in microseconds.
+    """
+
+    keys: tuple[str, ...]
+    by: str | Content
+    fields: tuple[str, ...]
+    sequence: str | None
+    forget_after: int | None
+
+    @property
+    def name(self) -> str:
+        """What its rows are counted under, and its state is kept under.
+
+        Everything that the state depends on is in it, so that state of another kind is never read.
+        """
+        how = self.by if isinstance(self.by, str) else f"content({','.join(self.by.fields)})"
+        order = "" if self.sequence is None else f",{self.sequence}"
+        forgets = "" if self.forget_after is None else " forgetting"
+        return f"changed {','.join(self.keys)} by {how}{order}{forgets}"
+
+
+def changed_stage(
+    keys: tuple[str, ...],
+    by: str | Content,
+    sequence: str | None,
+    forget_after: timedelta | None,
+    schema: pa.Schema,
+    where: str,
+) -> Changed:
+    """Raises `TopologyError` when a field cannot serve; that they exist is known already."""
+    if not keys:
+        raise TopologyError(f"{where}: name the fields that say what a record is about")
+    if forget_after is not None and forget_after <= timedelta(0):
+        raise TopologyError(f"{where}: forget_after={forget_after} is not above zero")
+    for name in keys:
+        if pa.types.is_nested(schema.field(name).type):
+            kind = schema.field(name).type
+            raise TopologyError(f"{where}: cannot compare {name!r}, which is {kind}")
+    for name in (by, sequence):
+        if isinstance(name, str):
+            kind = schema.field(name).type
+            if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
+                raise TopologyError(
+                    f"{where}: {name!r} is {kind}; an int or an AwareDatetime can say which of two "
+                    "records is newer; or compare by=content(...)"
+                )
+    fields = () if isinstance(by, str) else by.fields
+    if isinstance(by, Content) and not fields:
+        fields = tuple(name for name in schema.names if not name.startswith("_"))
+    forgotten = None if forget_after is None else micros(forget_after)
+    return Changed(keys, by, fields, sequence, forgotten)

@@ -1,0 +1,247 @@
+"""Change detection: rows that say something new of their key pass, all others are dropped.
+
+Each row has a version: `by` where that is a field, else its event time; then the sequence. A row
+older than the newest version known of its key has lost a conflict; of equal ones the later offset
+counts. What is known of a key, besides that version, is the content of the last row that counted.
+
+A micro-batch is judged as a whole: its rows, and before them what is held of their keys, are sorted
+by key, and running maxima within each key stand for what a loop over the rows would hold. So it
+does not matter how often a key comes, nor how the partition is cut.
+
+In the state (`memory.py`) each key has its version, and a hash of its content.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamflow.changes import CHANGE, Changed, Content
+from streamflow.core.memory import Memory, digest, joined_of, keys_of
+from streamflow.core.step import INFINITY, StateView, TaskState
+from streamflow.core.watermark import after_all, before_each
+from streamflow.schema import EVENT_TIME, INT64_MIN
+
+#: When it is forgotten, version and sequence; the content follows.
+_ENTRY = struct.Struct(">qqq")
+#: Contents that are no hash: of what was deleted, and of any row where `by` is a field.
+DELETED, PRESENT = b"-", b"+"
+_HELD = pa.schema(
+    [
+        ("key", pa.int64()),
+        ("version", pa.int64()),
+        ("sequence", pa.int64()),
+        ("content", pa.binary()),
+        ("until", pa.int64()),
+        ("watermark", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What becomes of each row: its `_change`, null where it is dropped; and which of those lost a
+    conflict.
+    """
+
+    changes: pa.Array
+    lost: pa.Array
+    state: TaskState
+
+
+def memory_of(stage: Changed) -> Memory:
+    """Where the stage remembers."""
+    return Memory(b"c", stage.name, stage.forget_after)
+
+
+def detect(
+    stage: Changed,
+    rows: pa.RecordBatch,
+    deleted: pa.Array | None,
+    state: TaskState,
+    lag: int,
+    view: StateView,
+) -> Detected:
+    """Judge rows, of which some may say that their key was deleted, and remember them.
+
+    A deletion has no version: it deletes what is known, which stays as new as it was.
+    """
+    times = pc.cast(rows.column(EVENT_TIME.name), pa.int64())
+    if not len(times):
+        return Detected(pa.array([], CHANGE.type), pa.array([], pa.bool_()), state)
+    mark = state.marks.get(stage.name)
+    encoded = pc.dictionary_encode(keys_of(rows, stage.keys))
+    keys: list[bytes] = encoded.dictionary.to_pylist()
+    memory = memory_of(stage)
+    found = memory.look_up(keys, state, view)
+    held = _held(found)
+    marks = pc.subtract(before_each(times, mark), lag)
+    came = _came(stage, rows, times, deleted, pc.cast(encoded.indices, pa.int64()), marks)
+    both = pa.concat_tables([held, came]).combine_chunks()
+    order = pc.sort_indices(both.column("key"))
+    judged = _judge(stage, both.take(order))
+    place = pc.sort_indices(order)[held.num_rows :]
+    entries = dict(zip(keys, _entries(judged), strict=True))
+    new = {key: entries[key] for key, old in zip(keys, found, strict=True) if entries[key] != old}
+    latest = after_all(times, mark)
+    assert latest is not None
+    after = replace(
+        state,
+        marks={**state.marks, stage.name: latest},
+        kept={**state.kept, stage.name: (*state.kept.get(stage.name, ()), new)},
+    )
+    return Detected(judged.change.take(place), judged.lost.take(place), after)
+
+
+def _held(found: list[bytes | None]) -> pa.Table:
+    """What is held of the keys that are known, as rows that came before all others."""
+    known = [(key, value) for key, value in enumerate(found) if value is not None]
+    numbers = [_ENTRY.unpack_from(value) for _, value in known]
+    ends, versions, sequences = zip(*numbers, strict=True) if numbers else ((), (), ())
+    columns: list[Any] = [
+        [key for key, _ in known],
+        versions,
+        sequences,
+        [value[_ENTRY.size :] for _, value in known],
+        ends,
+        [None] * len(known),
+    ]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, _HELD, strict=True)], _HELD)
+
+
+def _came(
+    stage: Changed,
+    rows: pa.RecordBatch,
+    times: pa.Array,
+    deleted: pa.Array | None,
+    keys: pa.Array,
+    marks: pa.Array,
+) -> pa.Table:
+    n = rows.num_rows
+    if isinstance(stage.by, str):
+        version, contents = pc.cast(rows.column(stage.by), pa.int64()), pa.repeat(PRESENT, n)
+    else:
+        version = times
+        contents = pa.array(map(digest, joined_of(rows, stage.fields).to_pylist()), pa.binary())
+    sequence = pa.repeat(0, n)
+    if stage.sequence is not None:
+        sequence = pc.cast(rows.column(stage.sequence), pa.int64())
+    contents = pc.cast(contents, pa.binary())
+    if deleted is not None:
+        contents = pc.if_else(deleted, DELETED, contents)
+        version = pc.if_else(deleted, None, version)
+    forgets = stage.forget_after is not None
+    ends = pc.add(times, stage.forget_after) if forgets else pa.repeat(INFINITY, n)
+    return pa.table([keys, version, sequence, contents, ends, marks], _HELD)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Rows in the order of their keys, and what is known after each: version and `until`."""
+
+    change: pa.Array
+    lost: pa.Array
+    last: pa.Array
+    version: pa.Array
+    sequence: pa.Array
+    content: pa.Array
+    until: pa.Array
+
+
+def _judge(stage: Changed, rows: pa.Table) -> _Judged:
+    """All columns here are in the order of the keys; "before" is within a key."""
+    columns = {name: rows.column(name).combine_chunks() for name in rows.schema.names}
+    key, content = columns["key"], columns["content"]
+    first = pc.fill_null(pc.not_equal(key, _shifted(key)), True)
+    start, ends = first, columns["until"]
+    if stage.forget_after is not None:
+        ends, before = _highest(first, ends)
+        # A key that is forgotten begins anew: what was held of it is as if it had never been.
+        over = pc.fill_null(pc.greater_equal(columns["watermark"], before), False)
+        start = pc.or_(first, over)
+    ranks, versions, sequences = _ranks(columns["version"], columns["sequence"])
+    rank, before = _highest(start, ranks)
+    delete = pc.equal(content, DELETED)
+    newer, same = pc.greater(ranks, before), pc.equal(ranks, before)
+    counts = pc.or_(newer, delete)
+    if isinstance(stage.by, Content):
+        counts = pc.or_(counts, same)
+    counts = pc.if_else(start, True, counts)
+    places = pa.array(range(len(key)), pa.int64())
+    counted = pc.fill_null_forward(pc.if_else(counts, places, None))
+    previous = pc.if_else(start, None, content.take(_shifted(counted)))
+    change = _change(counts, delete, content, previous, isinstance(stage.by, str))
+    equal = same if isinstance(stage.by, str) else pc.equal(content, previous)
+    lost = pc.if_else(counts, False, pc.invert(equal))
+    return _Judged(
+        change,
+        lost,
+        _last(first),
+        versions.take(rank),
+        sequences.take(rank),
+        content.take(counted),
+        ends,
+    )
+
+
+def _change(
+    counts: pa.Array, delete: pa.Array, content: pa.Array, previous: pa.Array, by_field: bool
+) -> pa.Array:
+    """What the rows that count did to their keys; null for the others, and where nothing."""
+    gone = pc.fill_null(pc.equal(previous, DELETED), True)
+    moved = pa.repeat(True, len(content)) if by_field else pc.not_equal(content, previous)
+    kept = pc.if_else(gone, "new", pc.if_else(moved, "changed", None))
+    removed = pc.if_else(gone, pa.scalar(None, CHANGE.type), "deleted")
+    return pc.if_else(counts, pc.if_else(delete, removed, kept), None)
+
+
+def _entries(judged: _Judged) -> list[bytes]:
+    """What is held of each key afterwards, in the order of the keys."""
+    names = (judged.until, judged.version, judged.sequence, judged.content)
+    columns = [column.filter(judged.last).to_pylist() for column in names]
+    return [_ENTRY.pack(*numbers) + content for *numbers, content in zip(*columns, strict=True)]
+
+
+def _shifted(column: pa.Array) -> pa.Array:
+    """Each row has the value of the one before it; the first has null."""
+    return pa.concat_arrays([pa.nulls(1, column.type), column[:-1]])
+
+
+def _last(first: pa.Array) -> pa.Array:
+    """The last row of each key, by the first ones."""
+    return pa.concat_arrays([first[1:], pa.array([True])])
+
+
+def _highest(start: pa.Array, values: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The largest value up to each row since the last start, and the one before it, if any.
+
+    One running maximum for all: the values of later runs are lifted above those of earlier ones.
+    """
+    ranks = pc.subtract(pc.cast(pc.rank(values, tiebreaker="dense"), pa.int64()), 1)
+    distinct = pc.unique(values)
+    distinct = distinct.take(pc.sort_indices(distinct))
+    run = pc.multiply(pc.cumulative_sum(pc.cast(start, pa.int64())), len(values))
+    highest = pc.subtract(pc.cumulative_max(pc.add(run, ranks)), run)
+    reached = distinct.take(highest)
+    return reached, pc.if_else(start, None, _shifted(reached))
+
+
+def _ranks(version: pa.Array, sequence: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """The rank of each row's version among all, from 0, and the versions and sequences by rank.
+
+    What has no version is below all others.
+    """
+    lowest = pc.is_null(version)
+    columns = [pc.if_else(lowest, INT64_MIN, column) for column in (version, sequence)]
+    pairs = pa.table(columns, ["version", "sequence"])
+    order = pc.sort_indices(pairs, [("version", "ascending"), ("sequence", "ascending")])
+    inorder = [column.combine_chunks() for column in pairs.take(order).columns]
+    steps = [pc.not_equal(column, _shifted(column)) for column in inorder]
+    step = pc.fill_null(pc.or_(*steps), True)
+    ranks = pc.subtract(pc.cumulative_sum(pc.cast(step, pa.int64())), 1)
+    versions, sequences = (column.filter(step) for column in inorder)
+    return ranks.take(pc.sort_indices(order)), versions, sequences

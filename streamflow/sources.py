@@ -1,0 +1,70 @@
+"""Where streams begin: `source(...)` says what a topic holds and gives a `Stream` of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import BaseModel
+
+from streamflow.destinations import Topic
+from streamflow.errors import TopologyError
+from streamflow.event_time import EventTime, MissingEventTime, check_durations, check_event_time
+from streamflow.schema import Contract
+from streamflow.stream import Source, Stream
+from streamflow.tombstones import Tombstones, check_tombstones
+
+
+def source(  # noqa: PLR0913 - a source is described by what it takes
+    topic: Topic,
+    model: type[BaseModel],
+    *,
+    key: str | None = None,
+    event_time: EventTime | None = None,
+    missing_event_time: MissingEventTime = "dead_letter",
+    out_of_orderness: timedelta = timedelta(0),
+    max_future: timedelta | None = None,
+    idle_after: timedelta | None = None,
+    tombstones: Tombstones = "dead_letter",
+) -> Stream:
+    """A topic whose values are JSON documents of `model`.
+
+    Args:
+        topic: The topic to read.
+        model: The contract of its values.
+        key: The field that the topic is keyed by, as UTF-8 text. Every record's key is compared
+            with it; one that differs leaves on the rejected side.
+        event_time: When it happened: an AwareDatetime field, or a function from a `pa.RecordBatch`
+            of the fields to a column of timestamps with a zone; tried on zero rows; or
+            `epoch(field, unit)`, `kafka_timestamp()` or `header(name)`. Never left out.
+        missing_event_time: What a record without one gets, wherever it should come from:
+            `"dead_letter"`, or `"ingest_time"`, the time at which the record was fetched. One that
+            cannot be read or computed is a dead letter in any case.
+        out_of_orderness: How far event time may run back: the watermark is the largest event time
+            so far less this.
+        max_future: How far event time may be ahead of the time at which its record is fetched. One
+            that is further ahead leaves on the rejected side and moves no watermark. Without it a
+            single such record closes every window.
+        idle_after: A partition that had no record for this long, and at whose end the worker is, is
+            idle: its watermark goes on with those of the source's other partitions, or with the
+            clock when all are idle, so that its windows close. Without it they stay open until
+            records come again. What comes later and is older than that watermark is late.
+        tombstones: What a record with a key and without a value is: `"dead_letter"`, or `"delete"`,
+            the deletion of its key, which `changed` then tells. It has null in all other fields
+            and Kafka's timestamp where it has no event time.
+    """
+    contract = Contract(model)
+    if key is not None and key not in contract.schema.names:
+        raise TopologyError(
+            f"source({topic.name!r}): {model.__name__} has no field {key!r} to be keyed by; "
+            f"it has {sorted(contract.schema.names)}"
+        )
+    if event_time is None:
+        raise TopologyError(
+            f"source({topic.name!r}): event_time is missing; name the AwareDatetime field of "
+            f"{model.__name__} that says when it happened, or a function that makes that time"
+        )
+    check_event_time(f"source({topic.name!r})", event_time, missing_event_time, contract)
+    check_durations(f"source({topic.name!r})", out_of_orderness, max_future, idle_after)
+    check_tombstones(f"source({topic.name!r})", tombstones, key, contract)
+    times = (event_time, missing_event_time, out_of_orderness, max_future, idle_after)
+    return Stream(Source(topic.name, contract, key, *times, tombstones))

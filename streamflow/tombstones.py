@@ -1,0 +1,64 @@
+"""Records without a value: dead letters, or, where a source says so, deletions of their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import orjson
+import pyarrow as pa
+
+from streamflow.batch import MicroBatch
+from streamflow.errors import TopologyError
+from streamflow.schema import Contract
+
+if TYPE_CHECKING:
+    from streamflow.stream import Source
+
+#: What a record with a key and without a value is.
+Tombstones = Literal["dead_letter", "delete"]
+
+
+def check_tombstones(
+    where: str, tombstones: Tombstones, key: str | None, contract: Contract
+) -> None:
+    """Raises `TopologyError` when a deletion could not be a row: all it has is its key."""
+    if tombstones == "dead_letter":
+        return
+    if key is None:
+        raise TopologyError(
+            f'{where}: tombstones="delete" needs key=...: the record\'s key is all that a record '
+            "without a value says"
+        )
+    needed = [field.name for field in contract.schema if not field.nullable and field.name != key]
+    if needed:
+        raise TopologyError(
+            f"{where}: a record without a value has only its key, so every other field of "
+            f"{contract.model.__name__} can be null; declare {needed[0]!r} with | None"
+        )
+
+
+def unwrapped(source: Source, batch: MicroBatch) -> tuple[Sequence[bytes | None], pa.Array | None]:
+    """The values to be decoded, and which records delete their keys, where that is understood.
+
+    A tombstone becomes a value that has its key, and null in every other field.
+    """
+    if source.tombstones == "dead_letter" or source.key is None:
+        return batch.values, None
+    deleted = [value is None for value in batch.values]
+    if not any(deleted):
+        return batch.values, pa.array(deleted, pa.bool_())
+    nulls = dict.fromkeys(source.contract.schema.names)
+    values = list(batch.values)
+    for row in (row for row, gone in enumerate(deleted) if gone):
+        key = _text(batch.keys[row])
+        if key is not None:
+            values[row] = orjson.dumps(nulls | {source.key: key})
+    return values, pa.array(deleted, pa.bool_())
+
+
+def _text(key: bytes | None) -> str | None:
+    try:
+        return None if key is None else key.decode()
+    except UnicodeDecodeError:
+        return None
