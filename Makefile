@@ -75,6 +75,7 @@ check: ## exactly what CI runs
 bench: setup ## throughput next to plain Faust and bare aiokafka
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/operators.py
+	$(BIN)/python bench/changes.py
 
 lock: ## resolve the dependencies anew (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv" >&2; exit 1; }

@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
-    batches = _batches(given.records)
+    batches = batches_of(given.records)
     took = {
         name: min(_micros(path, batches) for _ in range(given.runs)) for name, path in PATHS.items()
     }
@@ -176,7 +176,7 @@ def _micros(path: Callable[[], Sequence[Any]], batches: Sequence[MicroBatch]) ->
     return took / sum(map(len, batches)) * 1e6
 
 
-def _batches(count: int) -> list[MicroBatch]:
+def batches_of(count: int) -> list[MicroBatch]:
     """So many flights from one airport, as they would be fetched."""
     of_one = (record for record in flight_records() if record.key == b"EWR")
     made: list[MicroBatch] = []

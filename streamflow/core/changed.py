@@ -26,10 +26,10 @@ from streamflow.core.step import INFINITY, StateView, TaskState
 from streamflow.core.watermark import after_all, before_each
 from streamflow.schema import EVENT_TIME, INT64_MIN
 
-#: When it is forgotten, version and sequence; the content follows.
-_ENTRY = struct.Struct(">qqq")
+#: When it is forgotten, version, sequence and content.
+_ENTRY = struct.Struct(">qqq16s")
 #: Contents that are no hash: of what was deleted, and of any row where `by` is a field.
-DELETED, PRESENT = b"-", b"+"
+DELETED, PRESENT = b"-" * 16, b"+" * 16
 _HELD = pa.schema(
     [
         ("key", pa.int64()),
@@ -99,17 +99,11 @@ def detect(
 
 def _held(found: list[bytes | None]) -> pa.Table:
     """What is held of the keys that are known, as rows that came before all others."""
-    known = [(key, value) for key, value in enumerate(found) if value is not None]
-    numbers = [_ENTRY.unpack_from(value) for _, value in known]
-    ends, versions, sequences = zip(*numbers, strict=True) if numbers else ((), (), ())
-    columns: list[Any] = [
-        [key for key, _ in known],
-        versions,
-        sequences,
-        [value[_ENTRY.size :] for _, value in known],
-        ends,
-        [None] * len(known),
-    ]
+    keys = [key for key, value in enumerate(found) if value is not None]
+    data = b"".join(value for value in found if value is not None)
+    values = list(zip(*_ENTRY.iter_unpack(data), strict=True)) or [()] * 4
+    ends, versions, sequences, contents = values
+    columns: list[Any] = [keys, versions, sequences, contents, ends, [None] * len(keys)]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, _HELD, strict=True)], _HELD)
 
 
@@ -203,7 +197,7 @@ def _entries(judged: _Judged) -> list[bytes]:
     """What is held of each key afterwards, in the order of the keys."""
     names = (judged.until, judged.version, judged.sequence, judged.content)
     columns = [column.filter(judged.last).to_pylist() for column in names]
-    return [_ENTRY.pack(*numbers) + content for *numbers, content in zip(*columns, strict=True)]
+    return list(map(_ENTRY.pack, *columns))
 
 
 def _shifted(column: pa.Array) -> pa.Array:

@@ -115,7 +115,7 @@ def keys_of(rows: pa.RecordBatch, names: Sequence[str]) -> pa.Array:
 def joined_of(rows: pa.RecordBatch, names: Sequence[str]) -> pa.Array:
     """The values of these fields in one, different where any of them is."""
     parts = [_part(rows.column(name)) for name in names]
-    return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.binary()))
+    return pc.binary_join_element_wise(*parts, pa.scalar(b"\0", pa.binary()))
 
 
 def digest(data: bytes) -> bytes:
@@ -124,14 +124,20 @@ def digest(data: bytes) -> bytes:
 
 
 def _part(column: pa.Array) -> pa.Array:
+    """Values as bytes that tell where they end: numbers have no zero byte, texts say their length.
+
+    Null is `n`, which neither is.
+    """
     kind = column.type
     if pa.types.is_timestamp(kind):
         column = pc.cast(column, pa.int64())
     if pa.types.is_nested(kind):
         texts = [None if item is None else repr(item) for item in column.to_pylist()]
         column = pa.array(texts, pa.string())
-    if not pa.types.is_binary(kind):
+    if pa.types.is_string(column.type) or pa.types.is_binary(kind):
+        column = pc.cast(column, pa.binary())
+        sizes = pc.cast(pc.cast(pc.binary_length(column), pa.string()), pa.binary())
+        column = pc.binary_join_element_wise(sizes, column, pa.scalar(b":", pa.binary()))
+    else:
         column = pc.cast(pc.cast(column, pa.string()), pa.binary())
-    sizes = pc.cast(pc.cast(pc.binary_length(column), pa.string()), pa.binary())
-    sized = pc.binary_join_element_wise(sizes, column, pa.scalar(b":", pa.binary()))
-    return pc.fill_null(sized, pa.scalar(b"n", pa.binary()))
+    return pc.fill_null(column, pa.scalar(b"n", pa.binary())) if column.null_count else column
