@@ -1,11 +1,13 @@
 """Change detection keeps the laws, gives what plain Python computes, and forgets in time."""
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
@@ -71,7 +73,8 @@ rows = st.lists(
     ),
     max_size=40,
 )
-cuts = st.lists(st.integers(1, 12), min_size=1, max_size=5)
+cuts = st.lists(st.sampled_from([1, 1, 2, 3, 7, 12]), min_size=1, max_size=5)
+commits = st.sampled_from([1, 2, 5, 20, 1_000])
 
 
 def records(stream: Sequence[Row]) -> list[Record]:
@@ -178,7 +181,7 @@ def found(driver: TopologyDriver) -> tuple[list[tuple[int, str]], Counter[str]]:
 
 
 @examples(200)
-@given(variants, rows, cuts, st.integers(1, 20))
+@given(variants, rows, cuts, commits)
 def test_what_comes_out_is_what_plain_python_computes(
     variant: int, stream: list[Row], batches: list[int], commit_records: int
 ) -> None:
@@ -192,7 +195,7 @@ def test_what_comes_out_is_what_plain_python_computes(
 
 
 @examples(100)
-@given(variants, rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
+@given(variants, rows, cuts, commits, st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     variant: int,
     stream: list[Row],
@@ -205,3 +208,25 @@ def test_cuts_commits_and_crashes_are_unobservable(
     whole = run(variant, stream)
     assert found(crashed) == found(whole)
     assert crashed.totals == whole.totals
+
+
+@pytest.mark.parametrize("variant", range(len(STREAMS)))
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_stream_is_what_plain_python_computes(variant: int, seed: int) -> None:
+    chance = random.Random(seed)
+    moves = [*[0] * 9, 1, 1, 2, -3, 30, 61, 70, -70]
+    stream: list[Row] = [
+        (
+            chance.choice("aaabbc"),
+            chance.random() < 0.15,
+            chance.choice([0, 1, 2, None]),
+            chance.choice([number // 20, number // 15, number // 20, None]),
+            chance.choice([0, 1, 2]),
+            chance.choice(moves),
+        )
+        for number in range(300)
+    ]
+    passed, exits = reference(variant, stream)
+    assert len(exits) >= 5
+    for batches, commit_records in [((1,), 1_000), ((3, 1, 8), 25), ((1_000,), 1_000)]:
+        assert found(run(variant, stream, batches, commit_records)) == (passed, +exits)
