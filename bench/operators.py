@@ -79,6 +79,11 @@ flights = source(
 )
 
 
+def speed_of(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `Speed`, in Python."""
+    return {name: row[name] for name in Speed.model_fields}
+
+
 def counted(stream: Any, window: Any) -> list[Any]:
     """A window's results and what is late for it go to topics."""
     made = stream.window(window, by="origin", grace=6 * HOUR).aggregate(
@@ -92,6 +97,7 @@ PATHS: dict[str, Callable[[], Sequence[Any]]] = {
     "gate of ten rules": lambda: [flights.gate(*RULES).drop()],
     "filter": lambda: [flights.filter("distance > 300 AND dep_time IS NOT NULL").drop()],
     "map to four fields": lambda: [flights.map(Speed, distance="distance * 2").drop()],
+    "map_rows to four fields": lambda: [flights.map_rows(Speed, speed_of).drop()],
     "dedup, all different": lambda: [flights.dedup(*KEYS, within=24 * HOUR).drop()],
     "dedup, nearly all equal": lambda: [flights.dedup("origin", "dest", within=24 * HOUR).drop()],
     "changed, all new": lambda: [flights.changed(*KEYS).drop()],
