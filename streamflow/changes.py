@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pyarrow as pa
 
+from streamflow.arguments import is_duration
 from streamflow.errors import TopologyError
 from streamflow.windows import micros
 
@@ -70,6 +71,7 @@ def changed_stage(
     """Raises `TopologyError` when a field cannot serve; that they exist is known already."""
     if not keys:
         raise TopologyError(f"{where}: name the fields that say what a record is about")
+    is_duration(where, "forget_after", forget_after)
     if forget_after is not None and forget_after <= timedelta(0):
         raise TopologyError(f"{where}: forget_after={forget_after} is not above zero")
     for name in keys:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
+from streamflow.arguments import is_duration
 from streamflow.batch import Headers
 from streamflow.epochs import PER_SECOND, Epoch, Unit, check_unit
 from streamflow.errors import TopologyError
@@ -199,6 +200,9 @@ def check_durations(
     idle_after: timedelta | None,
 ) -> None:
     """Raises `TopologyError` for a duration of a source that makes no sense."""
+    is_duration(where, "out_of_orderness", out_of_orderness)
+    is_duration(where, "max_future", max_future)
+    is_duration(where, "idle_after", idle_after)
     if out_of_orderness < timedelta(0):
         raise TopologyError(f"{where}: out_of_orderness is below zero")
     if max_future is not None and max_future < timedelta(0):

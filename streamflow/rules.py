@@ -10,7 +10,7 @@ required.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -197,6 +197,13 @@ def one_per_row(values: Any, rows: pa.RecordBatch) -> pa.Array:
     if len(values) != rows.num_rows:
         raise ValueError(f"the function gives {len(values)} values for {rows.num_rows} rows")
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def check_rules(where: str, rules: Sequence[object]) -> None:
+    """Raises `TopologyError` for what is no rule."""
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise TopologyError(f'{where}: {rule!r} is no rule; say Rule("name", "amount >= 0")')
 
 
 def score(issues: int, total: int) -> float:

@@ -252,6 +252,8 @@ def _text(expression: Expression) -> str:
 
 def _compiled(expression: Expression, schema: pa.Schema, where: str) -> Condition:
     if not isinstance(expression, str):
+        if not callable(expression):
+            raise TopologyError(f"{where}: {expression!r} is neither SQL nor a function")
         return expression
     computed = compile_condition(expression, schema, where)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel
 
+from streamflow.arguments import is_duration
 from streamflow.changes import ALL_FIELDS, CHANGE, Changed, Content, changed_stage
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
@@ -20,7 +21,7 @@ from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime
 from streamflow.expand import Explode, expand_stage, map_rows_stage
 from streamflow.results import Windowed
-from streamflow.rules import Rule
+from streamflow.rules import Rule, check_rules
 from streamflow.schema import Contract
 from streamflow.stages import (
     REMAKING,
@@ -136,6 +137,7 @@ class Stream:
             threshold: How many records may break any of these rules, and what happens then.
         """
         where = f"gate on {self}"
+        check_rules(where, rules)
         for rule in rules:
             if self.key is not None and rule.field == self.key:
                 raise TopologyError(
@@ -244,6 +246,7 @@ class Stream:
             name: What its state and its count are kept under, instead of the keys; two that run
                 side by side need different ones.
         """
+        is_duration(f"dedup on {self}", "within", within)
         if not keys or within <= timedelta(0):
             raise TopologyError(f"dedup on {self}: name its keys, and a time above zero")
         for key in keys:
@@ -337,6 +340,7 @@ class Stream:
                 f"window on {self}: grouping by {list(groups)} does not contain the topic's key "
                 f"{self.source.key!r}, so results would be partial per partition; group by it too"
             )
+        is_duration(f"window on {self}", "grace", grace)
         if grace < timedelta(0):
             raise TopologyError(f"window on {self}: grace {grace} is below zero")
         check_triggers(f"window on {self}", window, grace, early, late)

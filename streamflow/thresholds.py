@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from streamflow.arguments import is_duration, is_number, is_whole
 from streamflow.errors import TopologyError
 
 ThresholdAction = Literal["warn", "route", "pause", "halt"]
@@ -61,6 +62,12 @@ class Threshold:
             raise TopologyError(
                 f"threshold: action {self.action!r} is none of {', '.join(ACTIONS)}"
             )
+        for name in ("max_count", "last", "at_least", "probe"):
+            is_whole("threshold", name, getattr(self, name))
+        is_number("threshold", "max_fraction", self.max_fraction)
+        is_duration("threshold", "within", self.within)
+        if not isinstance(self.resume_after, int):
+            is_duration("threshold", "resume_after", self.resume_after)
         self._one_of("max_count", "max_fraction")
         self._one_of("last", "within")
         self._check_extent()

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from streamflow.arguments import is_duration
 from streamflow.errors import TopologyError
 
 MICROSECOND = timedelta(microseconds=1)
@@ -32,6 +33,7 @@ class Tumbling:
 
     def __post_init__(self) -> None:
         _above_zero(self, "size", self.size)
+        is_duration("Tumbling", "offset", self.offset)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Hopping:
     def __post_init__(self) -> None:
         _above_zero(self, "size", self.size)
         _above_zero(self, "every", self.every)
+        is_duration("Hopping", "offset", self.offset)
         if self.every > self.size:
             raise TopologyError(
                 f"{self}: rows between two windows would be in none; every may be at most size"
@@ -104,5 +107,6 @@ Window = Tumbling | Hopping | Calendar | Session | Sliding
 
 
 def _above_zero(window: object, name: str, duration: timedelta) -> None:
+    is_duration(type(window).__name__, name, duration)
     if duration <= timedelta(0):
         raise TopologyError(f"{window}: the {name} must be above zero")

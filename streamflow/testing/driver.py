@@ -92,7 +92,10 @@ class TopologyDriver:
         A record is a mapping (its JSON becomes the value, its key field the key), bytes (the value,
         keyed like the record before it or not at all), or a `Record`.
         """
-        plan = next(p for p in self._topology.tasks if p.source.topic == topic)
+        plans = {plan.source.topic: plan for plan in self._topology.tasks}
+        if topic not in plans:
+            raise ValueError(f"the topology does not read {topic!r}; it reads {sorted(plans)}")
+        plan = plans[topic]
         for record in records:
             made = self._record(plan, record, headers)
             self.broker.append(self.broker.place(topic, made.key), made)
@@ -312,6 +315,11 @@ class TopologyDriver:
             return record
         if isinstance(record, bytes):
             return Record(None, record, None, headers)
+        if not isinstance(record, Mapping):
+            raise TypeError(
+                f"a record is a mapping, bytes or a Record, not {record!r}; one without a value is "
+                "Record(key, None)"
+            )
         key = record.get(plan.source.key) if plan.source.key is not None else None
         return Record(None if key is None else str(key).encode(), to_json(record), None, headers)
 
