@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from streamflow.errors import TopologyError
+from streamflow.on_error import OnError, is_on_error
 from streamflow.schema import arrow_schema
 
 #: From rows to the rows that are made of them: for each the number of the row it is made from,
@@ -30,6 +31,7 @@ class Expand:
     columns: frozenset[str]
     given: str | Explode
     explode: Explode
+    on_error: OnError
 
     @property
     def name(self) -> str:
@@ -45,6 +47,7 @@ class MapRows:
     schema: pa.Schema
     function: Callable[[dict[str, Any]], Any]
     key: str | None
+    on_error: OnError
 
     @property
     def columns(self) -> frozenset[str]:
@@ -58,9 +61,10 @@ class MapRows:
 
 
 def expand_stage(
-    model: type[BaseModel], by: str | Explode, schema: pa.Schema, where: str
+    model: type[BaseModel], by: str | Explode, on_error: OnError, schema: pa.Schema, where: str
 ) -> Expand:
     """Raises `TopologyError` when a field has no origin, or one that does not fit its type."""
+    is_on_error(where, on_error)
     wanted = arrow_schema(model)
     explode = _of_list(by, schema, where) if isinstance(by, str) else by
     made = _tried(explode, schema, where).schema
@@ -80,17 +84,22 @@ def expand_stage(
             pc.cast(pa.array([], kind), field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise TopologyError(f"{here} is {field.type}, but is made of {kind}") from error
-    return Expand(model, wanted, frozenset(made.names), by, explode)
+    return Expand(model, wanted, frozenset(made.names), by, explode, on_error)
 
 
 def map_rows_stage(
-    model: type[BaseModel], function: Callable[[dict[str, Any]], Any], key: str | None, where: str
+    model: type[BaseModel],
+    function: Callable[[dict[str, Any]], Any],
+    on_error: OnError,
+    key: str | None,
+    where: str,
 ) -> MapRows:
     """Raises `TopologyError` when it is no function, or the model cannot be columns."""
+    is_on_error(where, on_error)
     if not callable(function):
         raise TopologyError(f"{where}: {function!r} is no function from a row to another")
     schema = arrow_schema(model)
-    return MapRows(model, schema, function, key if key in schema.names else None)
+    return MapRows(model, schema, function, key if key in schema.names else None, on_error)
 
 
 def _of_list(name: str, schema: pa.Schema, where: str) -> Explode:

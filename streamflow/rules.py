@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.errors import TopologyError
+from streamflow.on_error import BROKEN, OnRuleError, is_on_error
 from streamflow.sql import compile_condition
 from streamflow.thresholds import Threshold
 
@@ -41,6 +42,8 @@ class Rule:
         fix: A field and a function from a `pa.RecordBatch` of the broken rows to its new column.
         default: A field and its new value.
         threshold: How often it may be broken, and what happens then, beside all this.
+        on_error: What a record does on which the condition or the fix fails: "broken", it breaks
+            the rule; "retry" and "halt" as in `OnError`, unless an earlier rule made it leave.
 
     After `fix` and `default` the condition is looked at again: a row that still breaks it is a
     dead letter, any other passes with `<name>:fixed` in `_warnings`.
@@ -53,6 +56,7 @@ class Rule:
     fix: tuple[str, Condition] | None = None
     default: tuple[str, Any] | None = None
     threshold: Threshold | None = None
+    on_error: OnRuleError = "broken"
 
     def __post_init__(self) -> None:
         where = f"rule {self.name!r}"
@@ -62,6 +66,7 @@ class Rule:
             )
         if self.action is not None and self.action not in ACTIONS:
             raise TopologyError(f"{where}: action {self.action!r} is none of {', '.join(ACTIONS)}")
+        is_on_error(where, self.on_error, BROKEN)
         said = {"action": self.action, "fix": self.fix, "default": self.default}
         given = [name for name, value in said.items() if value is not None]
         if len(given) > 1:

@@ -8,21 +8,25 @@ the topology is built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from streamflow.arguments import is_duration
 from streamflow.changes import Changed
 from streamflow.errors import TopologyError
 from streamflow.expand import Expand, MapRows
+from streamflow.on_error import OnError, is_on_error
 from streamflow.rules import Condition, Rule, tried
 from streamflow.schema import EVENT_TIME, LINEAGE, arrow_schema
 from streamflow.sql import compile_condition
 from streamflow.thresholds import Threshold
+from streamflow.windows import micros
 
 Expression = str | Callable[[pa.RecordBatch], Any]
 
@@ -73,6 +77,7 @@ class Filter:
 
     condition: Expression
     compiled: Condition
+    on_error: OnError
 
     @property
     def name(self) -> str:
@@ -90,7 +95,8 @@ class Map:
     schema: pa.Schema
     columns: Mapping[str, Expression]
     compiled: Mapping[str, Condition]
-    forgiving: frozenset[str] = frozenset()
+    forgiving: frozenset[str]
+    on_error: OnError
 
     @property
     def name(self) -> str:
@@ -120,6 +126,7 @@ class Branch:
 
     conditions: tuple[Expression, ...]
     compiled: tuple[Condition, ...]
+    on_error: OnError
 
     @property
     def arms(self) -> list[str]:
@@ -162,15 +169,19 @@ def gate_stage(
     return Gate(tuple((rule, rule.compiled(schema)) for rule in rules), tuple(watches))
 
 
-def filter_stage(condition: Expression, schema: pa.Schema, where: str) -> Filter:
+def filter_stage(condition: Expression, on_error: OnError, schema: pa.Schema, where: str) -> Filter:
     """Raises `TopologyError` when the condition does not compile or gives no truth values."""
-    return Filter(condition, _truth(condition, schema, where))
+    is_on_error(where, on_error)
+    return Filter(condition, _truth(condition, schema, where), on_error)
 
 
-def branch_stage(conditions: tuple[Expression, ...], schema: pa.Schema, where: str) -> Branch:
+def branch_stage(
+    conditions: tuple[Expression, ...], on_error: OnError, schema: pa.Schema, where: str
+) -> Branch:
     """Raises `TopologyError` when there is no condition, one is there twice, or one does not
     compile or gives no truth values.
     """
+    is_on_error(where, on_error)
     if not conditions:
         raise TopologyError(f"{where}: give it a condition for each arm but the last")
     twice = [one for one in conditions if conditions.count(one) > 1]
@@ -178,13 +189,19 @@ def branch_stage(conditions: tuple[Expression, ...], schema: pa.Schema, where: s
         raise TopologyError(
             f"{where}: {_text(twice[0])!r} is there twice, and the second would get no rows"
         )
-    return Branch(conditions, tuple(_truth(one, schema, where) for one in conditions))
+    compiled = tuple(_truth(one, schema, where) for one in conditions)
+    return Branch(conditions, compiled, on_error)
 
 
 def map_stage(
-    model: type[BaseModel], given: Mapping[str, Expression | Cast], schema: pa.Schema, where: str
+    model: type[BaseModel],
+    given: Mapping[str, Expression | Cast],
+    on_error: OnError,
+    schema: pa.Schema,
+    where: str,
 ) -> Map:
     """Raises `TopologyError` when a field has no origin, or one that does not fit its type."""
+    is_on_error(where, on_error)
     wanted = arrow_schema(model)
     columns = {name: e.expression if isinstance(e, Cast) else e for name, e in given.items()}
     unknown = sorted(set(columns) - set(wanted.names))
@@ -209,7 +226,7 @@ def map_stage(
             raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
         except pa.ArrowNotImplementedError as error:
             raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
-    return Map(model, wanted, columns, compiled, _forgiving(given, wanted, where))
+    return Map(model, wanted, columns, compiled, _forgiving(given, wanted, where), on_error)
 
 
 def _forgiving(
@@ -228,6 +245,32 @@ def _forgiving(
                 'declare it | None, or take loss="reject"'
             )
     return frozenset(name for name, one in casts.items() if one.loss == "null")
+
+
+def dedup_stage(
+    keys: tuple[str, ...],
+    within: timedelta,
+    name: str | None,
+    known: Collection[str],
+    schema: pa.Schema,
+    where: str,
+) -> Dedup:
+    """Raises `TopologyError` when keys cannot be compared, there is no time, or the name is one of
+    those that are known.
+    """
+    is_duration(where, "within", within)
+    if not keys or within <= timedelta(0):
+        raise TopologyError(f"{where}: name its keys, and a time above zero")
+    for key in keys:
+        kind = schema.field(key).type
+        if pa.types.is_nested(kind):
+            raise TopologyError(f"{where}: cannot compare {key!r}, which is {kind}")
+    stage = Dedup(keys, micros(within), name)
+    if stage.name in known:
+        raise TopologyError(
+            f"{where}: it is there already by {list(keys)}; give it a name=... of its own"
+        )
+    return stage
 
 
 def with_lineage(schema: pa.Schema) -> pa.Schema:

@@ -20,6 +20,7 @@ from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime
 from streamflow.expand import Explode, expand_stage, map_rows_stage
+from streamflow.on_error import OnError
 from streamflow.results import Windowed
 from streamflow.rules import Rule, check_rules
 from streamflow.schema import Contract
@@ -32,6 +33,7 @@ from streamflow.stages import (
     Gate,
     Stage,
     branch_stage,
+    dedup_stage,
     filter_stage,
     gate_stage,
     map_stage,
@@ -40,7 +42,7 @@ from streamflow.stages import (
 from streamflow.thresholds import Threshold
 from streamflow.tombstones import Tombstones
 from streamflow.triggers import Early, LatePolicy, check_triggers
-from streamflow.windows import Window, micros
+from streamflow.windows import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,49 +161,65 @@ class Stream:
             )
         return Stream(self.source, (*self.stages, made))
 
-    def filter(self, condition: Expression) -> Stream:
+    def filter(self, condition: Expression, *, on_error: OnError = "dead_letter") -> Stream:
         """Keep the records on which a condition is true, and drop the others: as SQL's WHERE, also
         those on which it is NULL. Dropped records are counted, and do move the watermark.
 
         Args:
             condition: SQL, as in a `Rule`, or a function from a `pa.RecordBatch` to truth values.
+            on_error: What a record on which it fails does; see `streamflow.on_error`.
         """
-        stage = filter_stage(condition, self.schema, f"filter on {self}")
+        stage = filter_stage(condition, on_error, self.schema, f"filter on {self}")
         return Stream(self.source, (*self.stages, stage))
 
-    def map(self, model: type[BaseModel], **columns: Expression | Cast) -> Stream:
+    def map(
+        self,
+        model: type[BaseModel],
+        *,
+        on_error: OnError = "dead_letter",
+        **columns: Expression | Cast,
+    ) -> Stream:
         """Make rows of another model: select, rename, compute, fill and cast in one step.
 
         Each field of `model` is computed by the expression of its name, SQL or a function from a
         `pa.RecordBatch` to a column; without one, the stream's field of that name is taken over.
         Values are cast to the field's type without loss. A row on which that fails, or which has a
-        null where the model allows none, leaves on the rejected side. An expression must look at
-        each row alone.
+        null where the model allows none, leaves by `on_error`. An expression must look at each row
+        alone.
 
         Args:
             model: What the rows are from here on; a table has its fields, a topic gets its JSON.
+            on_error: As for `filter`. A field of this name can only be taken over.
             columns: Expressions by field; `cast(...)` says what becomes of values that do not fit.
         """
-        stage = map_stage(model, columns, self.schema, f"map on {self}")
+        stage = map_stage(model, columns, on_error, self.schema, f"map on {self}")
         return Stream(self.source, (*self.stages, stage))
 
-    def map_rows(self, model: type[BaseModel], function: Callable[[dict[str, Any]], Any]) -> Stream:
+    def map_rows(
+        self,
+        model: type[BaseModel],
+        function: Callable[[dict[str, Any]], Any],
+        *,
+        on_error: OnError = "dead_letter",
+    ) -> Stream:
         """Make rows of another model by a Python function of one row. Slow: it is called for each
         row, about 15 us and what it does; take `map` wherever columns will do.
 
         The function is given the fields of the row as a dict, and gives a `model`, or a dict that
-        is validated as one. A row on which it fails, or whose topic's key it changes, leaves on the
-        rejected side. It must look at nothing but its row.
+        is validated as one. A row on which it fails, or whose topic's key it changes, leaves by
+        `on_error` (see `streamflow.on_error`). It must look at nothing but its row.
         """
-        stage = map_rows_stage(model, function, self.key, f"map_rows on {self}")
+        stage = map_rows_stage(model, function, on_error, self.key, f"map_rows on {self}")
         return Stream(self.source, (*self.stages, stage))
 
-    def expand(self, model: type[BaseModel], by: str | Explode) -> Stream:
+    def expand(
+        self, model: type[BaseModel], by: str | Explode, *, on_error: OnError = "dead_letter"
+    ) -> Stream:
         """Make zero or more rows of another model of each row.
 
         Fields of `model` that are not made are taken over by name. `_index` counts the rows of a
         record. A row of which none is made is dropped, and counted. A row on which it fails, also
-        on one of the rows that are made of it, leaves on the rejected side as a whole.
+        on one of the rows that are made of it, leaves as a whole, by `on_error`.
 
         Args:
             model: What the rows are from here on.
@@ -209,13 +227,16 @@ class Stream:
                 a function from a `pa.RecordBatch` to `(parents, rows)`: a column that says for each
                 row of the `pa.RecordBatch` `rows` the number of the row it is made from, rising.
                 It must look at each row alone.
+            on_error: What a record on which it fails does; see `streamflow.on_error`.
         """
         if isinstance(by, str):
             self.need("expand", by)
-        stage = expand_stage(model, by, self.schema, f"expand on {self}")
+        stage = expand_stage(model, by, on_error, self.schema, f"expand on {self}")
         return Stream(self.source, (*self.stages, stage))
 
-    def branch(self, *conditions: Expression) -> tuple[Stream, ...]:
+    def branch(
+        self, *conditions: Expression, on_error: OnError = "dead_letter"
+    ) -> tuple[Stream, ...]:
         """Part the records: a stream for each condition, and one for the rest.
 
         A record goes into the stream of the first condition that is true on it; where none is, also
@@ -224,10 +245,10 @@ class Stream:
 
         Args:
             conditions: SQL, as in a `Rule`, or functions from a `pa.RecordBatch` to truth values. A
-                condition is looked at only where those before it were not true; a record on which
-                it cannot be computed leaves on the rejected side.
+                condition is looked at only where those before it were not true.
+            on_error: What a record on which one fails does; see `streamflow.on_error`.
         """
-        stage = branch_stage(conditions, self.schema, f"branch on {self}")
+        stage = branch_stage(conditions, on_error, self.schema, f"branch on {self}")
         arms = range(len(conditions) + 1)
         return tuple(Stream(self.source, (*self.stages, Arm(stage, arm))) for arm in arms)
 
@@ -246,20 +267,10 @@ class Stream:
             name: What its state and its count are kept under, instead of the keys; two that run
                 side by side need different ones.
         """
-        is_duration(f"dedup on {self}", "within", within)
-        if not keys or within <= timedelta(0):
-            raise TopologyError(f"dedup on {self}: name its keys, and a time above zero")
         for key in keys:
             self.need("dedup", key)
-            kind = self.schema.field(key).type
-            if pa.types.is_nested(kind):
-                raise TopologyError(f"dedup on {self}: cannot compare {key!r}, which is {kind}")
-        stage = Dedup(keys, micros(within), name)
-        if stage.name in [one.name for one in self.stages if isinstance(one, Dedup)]:
-            raise TopologyError(
-                f"dedup on {self}: it is there already by {list(keys)}; give it a name=... of its "
-                "own"
-            )
+        known = [one.name for one in self.stages if isinstance(one, Dedup)]
+        stage = dedup_stage(keys, within, name, known, self.schema, f"dedup on {self}")
         return Stream(self.source, (*self.stages, stage))
 
     def changed(

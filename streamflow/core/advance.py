@@ -39,12 +39,20 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
     """Take one micro-batch, which starts at the state's position.
 
     Where a threshold stops the partition, the step ends before the batch does, after the row that
-    tripped it.
+    tripped it; where a record must not be passed by, before that.
     """
     decoded = decode(plan, batch)
     passed = flow(plan, batch, decoded, state, view)
-    if passed.stop is not None and passed.stop < batch.stop:
-        return advance(plan, state, view, batch.cut(batch.start, passed.stop))
+    stop = batch.stop if passed.stop is None else passed.stop
+    failure = passed.failure
+    if failure is not None and failure.offset < stop:
+        start, at = batch.start, failure.offset
+        before = Step(state, start, start)
+        if at > start:
+            before = advance(plan, state, view, batch.cut(start, at))
+        return replace(before, failure=failure)
+    if stop < batch.stop:
+        return advance(plan, state, view, batch.cut(batch.start, stop))
     counts = Counter({"in": len(batch), "rejected": len(passed.rejects), "dropped": passed.dropped})
     counts["passed"] = sum(arrived.rows.num_rows for arrived in passed.arrived)
     counts.update(

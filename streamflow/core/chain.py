@@ -19,8 +19,9 @@ from streamflow.core.expansion import carried_of, expand, map_rows, unfolded
 from streamflow.core.folder_name import has_name
 from streamflow.core.gate import gate
 from streamflow.core.halving import each_alone
-from streamflow.core.step import Raw, Reject, StateView, TaskState
+from streamflow.core.step import Failure, Raw, Reject, StateView, TaskState, first_failure
 from streamflow.expand import Expand, MapRows
+from streamflow.on_error import OnError
 from streamflow.rules import Condition, one_per_row
 from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Branch, Dedup, Filter, Gate, Map
@@ -36,8 +37,8 @@ class Chained:
     `rules` counts what each rule and filter did; `dropped` rows were left out on purpose, and of
     those that may go to a side `aside` has places and event times. `expanded` is how many more rows
     were made than they were made of. `state` has what stages remember. `stop` is an offset before
-    the end of the micro-batch where a threshold has stopped the partition, or None; all else is
-    then for nothing.
+    the end of the micro-batch where a threshold has stopped the partition, and `failure` a record
+    that stops it, or None; all else is then for nothing.
     """
 
     rows: Rows
@@ -49,6 +50,7 @@ class Chained:
     expanded: int = 0
     stop: int | None = None
     aside: tuple[pa.Array, pa.Array] | None = None
+    failure: Failure | None = None
 
 
 def pass_on(
@@ -91,11 +93,11 @@ def part(stage: Branch, batch: MicroBatch, came: Chained) -> tuple[Chained, list
     taken: list[pa.Array] = []
     failed: dict[int, str] = {}
     for condition in stage.compiled:
-        true, wrong = _truth(condition, came.rows.take(left))
+        true, wrong = _truth(condition, came.rows.take(left), "dead_letter")
         failed |= {left[row].as_py(): why for row, why in wrong.items()}
         taken.append(left.filter(pc.fill_null(true, False)))
         left = left.filter(pc.invert(pc.fill_null(true, True)))
-    after = _without(came, batch, "branch", failed)
+    after = _without(came, batch, "branch", failed, on_error=stage.on_error)
     # Rows that failed are in no arm; the places of the others move up.
     kept = _kept(came.rows.num_rows, failed)
     moved = pc.subtract(pc.cumulative_sum(pc.cast(kept, pa.int64())), 1)
@@ -124,6 +126,7 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
         gated.rules,
         gated.dropped,
         stop=gated.stop,
+        failure=gated.failure,
     )
 
 
@@ -145,18 +148,18 @@ def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:
 
 
 def _filter(stage: Filter, batch: MicroBatch, state: Chained) -> Chained:
-    keep, failed = _truth(stage.compiled, state.rows)
-    state = _without(state, batch, stage.name, failed)
+    keep, failed = _truth(stage.compiled, state.rows, stage.on_error)
+    state = _without(state, batch, stage.name, failed, on_error=stage.on_error)
     return _dropped(state, keep.drop_null(), stage.name)
 
 
-def _truth(condition: Condition, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
+def _truth(condition: Condition, rows: Rows, on_error: OnError) -> tuple[pa.Array, dict[int, str]]:
     """Is the condition TRUE on each row? Null where it cannot be computed, and why."""
 
     def verdict(some: Rows) -> pa.Array:
         return pc.fill_null(_column(condition(some), pa.bool_(), some), False)
 
-    return each_alone(verdict, rows, pa.bool_())
+    return each_alone(verdict, rows, pa.bool_(), on_error)
 
 
 def _changed(
@@ -218,7 +221,7 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
         arrays = [_field(stage, f, rows) for f in stage.schema]
         return pa.StructArray.from_arrays(arrays, fields=loose)
 
-    made, failed = each_alone(mapped, state.rows, pa.struct(loose))
+    made, failed = each_alone(mapped, state.rows, pa.struct(loose), stage.on_error)
     state = _remade(stage, batch, state, made, failed)
     nulls = {
         row: f"{field.name} is null, but {stage.model.__name__} says that it cannot be"
@@ -226,7 +229,7 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
         if not field.nullable
         for row in pc.indices_nonzero(pc.is_null(state.rows.column(field.name))).to_pylist()
     }
-    return _without(state, batch, stage.name, nulls)
+    return _without(state, batch, stage.name, nulls, on_error=stage.on_error)
 
 
 def _map_rows(stage: MapRows, batch: MicroBatch, state: Chained) -> Chained:
@@ -238,7 +241,7 @@ def _remade(
     stage: Map | MapRows, batch: MicroBatch, state: Chained, made: pa.Array, failed: dict[int, str]
 ) -> Chained:
     """With the fields of these structs, which are null for rows that failed."""
-    state = _without(state, batch, stage.name, failed)
+    state = _without(state, batch, stage.name, failed, on_error=stage.on_error)
     kept = state.rows.select(carried_of(state.rows))
     schema = pa.schema([*stage.schema, *kept.schema])
     rows = pa.RecordBatch.from_arrays([*made.drop_null().flatten(), *kept.columns], schema=schema)
@@ -247,7 +250,7 @@ def _remade(
 
 def _expand(stage: Expand, batch: MicroBatch, state: Chained) -> Chained:
     lists, failed = expand(stage, state.rows)
-    state = _without(state, batch, stage.name, failed)
+    state = _without(state, batch, stage.name, failed, on_error=stage.on_error)
     lists = lists.drop_null()
     full = pc.greater(pc.list_value_length(lists), 0)
     state = _dropped(state, full, stage.name)
@@ -297,17 +300,24 @@ def _without(
     *,
     reason: str = "failed",
     field: str = "",
+    on_error: OnError = "dead_letter",
 ) -> Chained:
-    """Without the rows that failed, which are rejects."""
+    """Without the rows that failed, which are rejects; or of which the first is a failure."""
     if not failed:
         return state
-    rejects = list(state.rejects)
-    for row, why in sorted(failed.items()):
-        raw = Raw.of(batch, state.places[row].as_py())
-        rejects.append(Reject(raw, stage, reason, why, field))
+    rejects, failure = list(state.rejects), None
+    if on_error == "dead_letter":
+        for row, why in sorted(failed.items()):
+            raw = Raw.of(batch, state.places[row].as_py())
+            rejects.append(Reject(raw, stage, reason, why, field))
+    else:
+        row = min(failed)
+        offset = batch.offsets[state.places[row].as_py()]
+        failure = Failure(offset, stage, failed[row], on_error)
     keep = _kept(state.rows.num_rows, failed)
     rows, places = state.rows.filter(keep), state.places.filter(keep)
-    return replace(state, rows=rows, places=places, rejects=rejects)
+    failure = first_failure(state.failure, failure)
+    return replace(state, rows=rows, places=places, rejects=rejects, failure=failure)
 
 
 def _kept(n: int, failed: Iterable[int]) -> pa.Array:

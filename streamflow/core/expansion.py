@@ -38,7 +38,7 @@ def expand(stage: Expand, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
         offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(many)])
         return pa.ListArray.from_arrays(pc.cast(offsets, pa.int32()), items).cast(kind)
 
-    return each_alone(lists, rows, kind)
+    return each_alone(lists, rows, kind, stage.on_error)
 
 
 def unfolded(stage: Expand, lists: pa.Array, rows: Rows) -> tuple[Rows, pa.Array]:
@@ -53,11 +53,15 @@ def unfolded(stage: Expand, lists: pa.Array, rows: Rows) -> tuple[Rows, pa.Array
 
 
 def map_rows(stage: MapRows, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
-    """What a Python function makes of each row; null where it fails, and why."""
+    """What a Python function makes of each row; null where it fails, and why. As `each_alone`."""
     fields = [name for name in rows.schema.names if not name.startswith("_")]
     made: list[Any] = []
     failed: dict[int, str] = {}
     for number, row in enumerate(rows.select(fields).to_pylist()):
+        if failed and stage.on_error != "dead_letter":
+            failed[number] = ""
+            made.append(None)
+            continue
         try:
             value = made_row(stage, row)
             pa.array([value], pa.struct(list(stage.schema)))

@@ -12,7 +12,7 @@ from streamflow.changes import Changed
 from streamflow.core.chain import Chained, check_folders, part, pass_on
 from streamflow.core.decode import Decoded
 from streamflow.core.plan import Node, Outlet, TaskPlan
-from streamflow.core.step import Raw, Reject, StateView, TaskState
+from streamflow.core.step import Failure, Raw, Reject, StateView, TaskState, first_failure
 from streamflow.expand import Expand
 from streamflow.schema import WARNINGS
 from streamflow.stages import Arm, Branch, Dedup, Stage
@@ -42,8 +42,8 @@ class Flow:
     each row but one that is made of a row: `expanded`. So
     rows in + forked + expanded = rows at outlets + rejects + dropped.
 
-    `rules`, `dropped`, `state` and `stop` are as in `Chained`; `aside` has by topic the records
-    that stages have dropped to a side, with their event times.
+    `rules`, `dropped`, `state`, `stop` and `failure` are as in `Chained`; `aside` has by topic the
+    records that stages have dropped to a side, with their event times.
     """
 
     state: TaskState
@@ -54,6 +54,7 @@ class Flow:
     forked: int = 0
     expanded: int = 0
     stop: int | None = None
+    failure: Failure | None = None
     aside: dict[str, list[tuple[Raw, int]]] = field(
         default_factory=dict[str, list[tuple[Raw, int]]]
     )
@@ -67,6 +68,7 @@ class Flow:
         self.expanded += after.expanded
         if after.stop is not None:
             self.stop = after.stop if self.stop is None else min(self.stop, after.stop)
+        self.failure = first_failure(self.failure, after.failure)
 
 
 def flow(

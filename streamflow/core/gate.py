@@ -19,7 +19,7 @@ from streamflow.batch import MicroBatch
 from streamflow.core.breaker import Came, judge
 from streamflow.core.decode import Decoded
 from streamflow.core.halving import each_alone
-from streamflow.core.step import Breaker, Raw, Reject
+from streamflow.core.step import Breaker, Failure, Raw, Reject, first_failure
 from streamflow.rules import Condition, Rule, one_per_row
 from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Gate, Watch
@@ -37,7 +37,8 @@ class Gated:
     so rows in = rows + new rejects + dropped.
 
     `breakers` are what is remembered of the thresholds. `stop` is the offset after the row that
-    tripped one that blocks: what comes from there on has to be left to another time.
+    tripped one that blocks: what comes from there on has to be left to another time. `failure` is
+    the first record on which a rule fails that must not; all else is then for nothing.
     """
 
     rows: Rows
@@ -47,6 +48,7 @@ class Gated:
     dropped: int
     breakers: Mapping[str, Breaker]
     stop: int | None
+    failure: Failure | None = None
 
 
 def gate(plan: Gate, batch: MicroBatch, decoded: Decoded, breakers: Mapping[str, Breaker]) -> Gated:
@@ -97,9 +99,11 @@ class _Passage:
     tags: list[tuple[str, pa.Array]] = field(default_factory=list[tuple[str, pa.Array]])
     counts: Counter[str] = field(default_factory=Counter[str])
     stop: int | None = None
+    failure: Failure | None = None
 
     def judge(self, rule: Rule, condition: Condition, bad: pa.Array, why: dict[int, str]) -> None:
-        """Find what becomes of the rows that break a rule."""
+        """Find what becomes of the rows that break a rule; `why` has those on which it fails."""
+        self._fail(rule, why)
         if rule.outcome == "tag":
             self.verdicts.append(_Verdict(rule, bad))
             return
@@ -116,14 +120,26 @@ class _Passage:
         which do not.
         """
         assert rule.field is not None
-        values, why = _mend(rule, rule.field, condition, self.rows.filter(new))
+        values, why, failed = _mend(rule, rule.field, condition, self.rows.filter(new))
         at, fixed = pc.indices_nonzero(new), None
+        self._fail(rule, {at[row].as_py(): words for row, words in failed.items()})
         good = pc.invert(_mask(len(at), why))
         if good.true_count:
             fixed = pc.replace_with_mask(new, new, good)
             self.rows = _with_values(self.rows, rule.field, fixed, values.filter(good))
             new = pc.and_not(new, fixed)
         return new, {at[row].as_py(): words for row, words in why.items()}, fixed
+
+    def _fail(self, rule: Rule, why: Mapping[int, str]) -> None:
+        """Remember the first row on which a rule fails that must not, of those that are here."""
+        if rule.on_error == "broken":
+            return
+        here = [row for row in why if self.gone is None or not self.gone[row].as_py()]
+        for row in sorted(here)[:1]:
+            offset = self.rows.column("_offset")[row].as_py()
+            words = f"rule {rule.name!r}{why[row]}"
+            found = Failure(offset, "gate", words, rule.on_error)
+            self.failure = first_failure(self.failure, found)
 
     def watch(
         self, watches: Collection[Watch], before: Mapping[str, Breaker]
@@ -178,7 +194,16 @@ class _Passage:
             passed = self.stays if passed is None else pc.and_(passed, self.stays)
         if passed is not None:
             rows, places = rows.filter(passed), places.filter(passed)
-        return Gated(rows, places, self.rejects, self.counts, self.dropped, breakers, self.stop)
+        return Gated(
+            rows,
+            places,
+            self.rejects,
+            self.counts,
+            self.dropped,
+            breakers,
+            self.stop,
+            self.failure,
+        )
 
     def _settle(self, verdict: _Verdict) -> None:
         """Do with the rows that break a rule what it says, but for those that are routed away."""
@@ -218,8 +243,10 @@ class _Passage:
 
 def _mend(
     rule: Rule, name: str, condition: Condition, rows: Rows
-) -> tuple[pa.Array, dict[int, str]]:
-    """New values for rows that break a rule; and for each row that these do not help, why."""
+) -> tuple[pa.Array, dict[int, str], dict[int, str]]:
+    """New values for rows that break a rule; for each row that these do not help, why; and for each
+    on which the fix fails, or the condition after it.
+    """
     word = "default" if rule.fix is None else "fix"
     index = rows.schema.get_field_index(name)
     field = rows.schema.field(index)
@@ -229,7 +256,8 @@ def _mend(
         row: f", also after its {word}" + uncomputed.get(row, "")
         for row in ([] if still is None else pc.indices_nonzero(still).to_pylist())
     }
-    return values, why | {row: f"; its {word} fails: {words}" for row, words in failed.items()}
+    failures = {row: f"; its {word} fails: {words}" for row, words in failed.items()}
+    return values, why | failures, uncomputed | failures
 
 
 def _broken(condition: Condition, rows: Rows) -> tuple[pa.Array | None, dict[int, str]]:

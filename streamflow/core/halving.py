@@ -6,20 +6,29 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from streamflow.on_error import OnError
+
 Rows = pa.RecordBatch
 
 
 def each_alone(
-    function: Callable[[Rows], pa.Array], rows: Rows, kind: pa.DataType
+    function: Callable[[Rows], pa.Array],
+    rows: Rows,
+    kind: pa.DataType,
+    on_error: OnError = "dead_letter",
 ) -> tuple[pa.Array, dict[int, str]]:
     """`function(rows)`, null where it fails; and for each of those rows why.
 
     Halves what fails until single rows are left, so a few bad rows cost little. `function` gives
-    one value of type `kind` per row, and looks at each row alone.
+    one value of type `kind` per row, and looks at each row alone. Where a failure is no dead
+    letter nothing is computed beyond the first row that fails, and all after it fail too.
     """
     failed: dict[int, str] = {}
 
     def of(start: int, stop: int) -> list[pa.Array]:
+        if failed and on_error != "dead_letter":
+            failed.update(dict.fromkeys(range(start, stop), ""))
+            return [pa.nulls(stop - start, kind)]
         try:
             return [function(rows.slice(start, stop - start))]
         except MemoryError:  # which is not the row's fault

@@ -261,7 +261,8 @@ def _describe_rule(rule: Rule) -> tuple[str, ...]:
     fix = () if rule.fix is None else (rule.fix[0], _describe_function(rule.fix[1]))
     default = () if rule.default is None else (repr(rule.default),)
     condition = _describe_function(rule.condition)
-    return (rule.name, rule.severity, condition, rule.outcome, *fix, *default)
+    on_error = () if rule.on_error == "broken" else (rule.on_error,)
+    return (rule.name, rule.severity, condition, rule.outcome, *fix, *default, *on_error)
 
 
 def _describe_stage(stage: Stage | Branch) -> str:
@@ -270,19 +271,20 @@ def _describe_stage(stage: Stage | Branch) -> str:
             watches = [f"{one.name}: {one.threshold.signature}" for one in stage.watches]
             return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]} {watches}"
         case Filter():
-            return f"filter {_describe_function(stage.condition)}"
+            return f"filter {_describe_function(stage.condition)} {stage.on_error}"
         case Dedup():
             return f"{stage.name} within {stage.within}"
         case Changed():
             return f"{stage.name} of {stage.fields} forgetting after {stage.forget_after}"
         case Map():
             columns = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
-            return f"map {stage.schema} {columns} {sorted(stage.forgiving)}"
+            return f"map {stage.schema} {columns} {sorted(stage.forgiving)} {stage.on_error}"
         case MapRows() | Expand():
             made = stage.function if isinstance(stage, MapRows) else stage.given
-            return f"{stage.name} {stage.schema} {_describe_function(made)}"
+            return f"{stage.name} {stage.schema} {_describe_function(made)} {stage.on_error}"
         case Branch():
-            return f"branch {[_describe_function(condition) for condition in stage.conditions]}"
+            conditions = [_describe_function(condition) for condition in stage.conditions]
+            return f"branch {conditions} {stage.on_error}"
         case Arm():
             return f"arm {stage.number}"
 

@@ -65,6 +65,23 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A record that must not be passed by, though a stage's function fails on it."""
+
+    offset: int
+    stage: str
+    message: str
+    on_error: Literal["retry", "halt"]
+
+
+def first_failure(one: Failure | None, other: Failure | None) -> Failure | None:
+    """That of the earlier record; of two of one record, the first."""
+    if one is None or other is None:
+        return one or other
+    return other if other.offset < one.offset else one
+
+
+@dataclass(frozen=True)
 class Late:
     """A record that came when a window of it was final already. Times in microseconds.
 
@@ -192,7 +209,8 @@ class Step:
     `rows` and `forwarded` are by the number of their outlet; the latter has each record's event
     time (microseconds) beside it. So has `aside`: by topic, what stages have dropped to a side;
     `results` are in the schema of the window's results, followed by a column `__latest`, the
-    largest event time in each.
+    largest event time in each. `failure` is the record at `stop`, where that has to be done, or the
+    function mended, before anything goes on.
     """
 
     state: TaskState
@@ -208,6 +226,7 @@ class Step:
     decisions: tuple[Decision, ...] = ()
     counts: Counter[str] = field(default_factory=Counter[str])
     rules: Counter[str] = field(default_factory=Counter[str])
+    failure: Failure | None = None
 
 
 class StateView(Protocol):

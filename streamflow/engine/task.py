@@ -22,7 +22,7 @@ from streamflow.core.keys import META, decode_meta
 from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
 from streamflow.core.seal import seal
-from streamflow.core.step import Breaker, Decision, Step, TaskState
+from streamflow.core.step import Breaker, Decision, Failure, Step, TaskState
 from streamflow.engine.commit import APPLIED, APPLIED_AT, commit
 from streamflow.engine.faults import Faults, no_faults
 from streamflow.errors import StateRefused, TaskLost
@@ -89,6 +89,7 @@ class Task:
         self._pending = self._pending_bytes = 0
         self._since = 0.0
         self._committed: int | None = None
+        self._failure: Failure | None = None
 
     @property
     def changelog(self) -> TopicPartition:
@@ -124,6 +125,7 @@ class Task:
         """
         await self._ports.outbox.fence()
         self._steps, self._acks = [], []
+        self._failure = None
         self._pending = self._pending_bytes = 0
         await self._restore()
         meta = self._ports.store.get([META])[0]
@@ -166,7 +168,9 @@ class Task:
         `ack` is called when the batch is covered by a commit.
 
         Raises:
-            TaskLost: the batch starts beyond the position.
+            TaskLost: the batch starts beyond the position, or the record at the position has to be
+                tried again.
+            StateRefused: the record at the position halts the task.
         """
         position = self.state.position
         if batch.start > position:
@@ -183,7 +187,12 @@ class Task:
             batch = batch.cut(position, batch.stop)
         self._pending += len(batch)
         self._pending_bytes += batch.nbytes
-        self._take(advance(self.plan, self.state, self._ports.store, batch))
+        step = advance(self.plan, self.state, self._ports.store, batch)
+        if step.stop > step.start:
+            self._take(step)
+        self._failure = step.failure
+        if self.idle:
+            self._raise_failure()
 
     def end_of_input(self) -> None:
         """Declare that nothing follows the position: every window closes. Idempotent."""
@@ -221,7 +230,7 @@ class Task:
             return False
         waited = self._ports.clock.monotonic() - self._since
         limits = self._limits
-        if self.stopped_by:
+        if self.stopped_by or self._failure is not None:
             return True
         full = self._pending >= limits.records or self._pending_bytes >= limits.bytes
         return full or waited >= limits.interval.total_seconds()
@@ -235,8 +244,9 @@ class Task:
         """Commit what was received; False when there is nothing to commit.
 
         Raises:
-            TaskLost: take the task up again.
-            StateRefused: it is committed that a gate has halted the task.
+            TaskLost: take the task up again, also to try a record again.
+            StateRefused: it is committed that a gate has halted the task, or all before a record
+                that does.
         """
         if not self._steps:
             self._acknowledge()
@@ -267,6 +277,7 @@ class Task:
         self._steps = []
         self._pending = self._pending_bytes = 0
         self._refuse_halted()
+        self._raise_failure()
         return True
 
     async def close(self) -> None:
@@ -301,6 +312,19 @@ class Task:
             f"broken by {watch.threshold.limit}. All up to there is committed, nothing after it "
             "is processed; look at the records, mend their origin or the rule, and start the "
             "worker with --resume"
+        )
+
+    def _raise_failure(self) -> None:
+        """Once all before it is committed."""
+        failure = self._failure
+        if failure is None:
+            return
+        where = f"{self.tp}@{failure.offset}: {failure.stage} fails on this record"
+        if failure.on_error == "retry":
+            raise TaskLost(f"{where}, which is tried again: {failure.message}")
+        raise StateRefused(
+            f"{where}: {failure.message}. All before it is committed, nothing after it is "
+            "processed; mend the function, or what it depends on, and start the worker again"
         )
 
     def _now_us(self) -> int:

@@ -162,7 +162,7 @@ class TaskLane:
             await self.task.close()
 
     async def _run(self) -> None:
-        wait = BACKOFF_SECONDS[0]
+        wait, reached = BACKOFF_SECONDS[0], -1
         while not self._draining.is_set():
             try:
                 if self._lost:
@@ -175,6 +175,9 @@ class TaskLane:
             except Exception as error:  # whatever it was: the task is taken up as after a crash
                 log.warning("%s: task lost, taking it up again: %s", self.tp, error)
             self._lost = True
+            commit = self.task.state.commit if self.task is not None else reached
+            if commit > reached:  # what it was has passed; this is something else
+                wait, reached = BACKOFF_SECONDS[0], commit
             await asyncio.sleep(wait)
             wait = min(wait * 2, BACKOFF_SECONDS[1])
 

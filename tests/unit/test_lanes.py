@@ -36,6 +36,7 @@ def batch(start: int, stop: int) -> MicroBatch:
 class State:
     def __init__(self, position: int) -> None:
         self.position = position
+        self.commit = 0
         self.ended: int | None = None
 
 
