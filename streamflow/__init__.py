@@ -27,6 +27,15 @@ if TYPE_CHECKING:
         Variance,
     )
     from streamflow.changes import content
+    from streamflow.checks import (
+        Freshness,
+        Measure,
+        NullRate,
+        RowCount,
+        Share,
+        Unique,
+        Volume,
+    )
     from streamflow.destinations import day, month, parquet, topic
     from streamflow.epochs import epoch
     from streamflow.errors import StreamflowError, TopologyError
@@ -49,15 +58,20 @@ __all__ = [
     "Distinct",
     "First",
     "Frequent",
+    "Freshness",
     "Hopping",
     "Last",
     "LeapDatetime",
     "Max",
     "Mean",
+    "Measure",
     "Min",
+    "NullRate",
     "Quantile",
+    "RowCount",
     "Rule",
     "Session",
+    "Share",
     "Sliding",
     "StdDev",
     "StreamflowError",
@@ -67,7 +81,9 @@ __all__ = [
     "Topology",
     "TopologyError",
     "Tumbling",
+    "Unique",
     "Variance",
+    "Volume",
     "cast",
     "content",
     "day",
@@ -102,6 +118,7 @@ _HOMES = {
         "Variance",
     ),
     "changes": ("content",),
+    "checks": ("Freshness", "Measure", "NullRate", "RowCount", "Share", "Unique", "Volume"),
     "destinations": ("day", "month", "parquet", "topic"),
     "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),

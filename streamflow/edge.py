@@ -9,6 +9,7 @@ from streamflow.destinations import Destination, Drop, Parquet, Topic
 from streamflow.errors import TopologyError
 
 if TYPE_CHECKING:
+    from streamflow.checking import Checks
     from streamflow.results import Results
     from streamflow.stream import Stream
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class Edge:
     """One way out: what leaves, and where to."""
 
-    origin: Stream | Results | Exit
+    origin: Stream | Results | Checks | Exit
     destination: Destination
 
     @property
@@ -50,7 +51,7 @@ class Exit:
 
 
 def edge_to(
-    origin: Stream | Results | Exit, destination: Any, *kinds: type[Topic | Parquet]
+    origin: Stream | Results | Checks | Exit, destination: Any, *kinds: type[Topic | Parquet]
 ) -> Edge:
     """The edge; raises `TopologyError` for a destination of another kind."""
     if not isinstance(destination, kinds):

@@ -15,14 +15,17 @@ from pydantic import BaseModel
 
 from streamflow.arguments import is_duration
 from streamflow.changes import ALL_FIELDS, CHANGE, Changed, Content, changed_stage
+from streamflow.checking import Checks, Extent, checks_on
+from streamflow.checks import Check
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime
 from streamflow.expand import Explode, expand_stage, map_rows_stage
+from streamflow.gates import gate_on
 from streamflow.on_error import OnError
 from streamflow.results import Windowed
-from streamflow.rules import Rule, check_rules
+from streamflow.rules import Rule
 from streamflow.schema import Contract
 from streamflow.stages import (
     REMAKING,
@@ -35,7 +38,6 @@ from streamflow.stages import (
     branch_stage,
     dedup_stage,
     filter_stage,
-    gate_stage,
     map_stage,
     with_lineage,
 )
@@ -99,7 +101,7 @@ class Stream:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules of all gates."""
-        return tuple(rule for gate in self._gates for rule, _ in gate.rules)
+        return tuple(rule for gate in self.gates for rule, _ in gate.rules)
 
     @property
     def rejected(self) -> Exit:
@@ -138,27 +140,7 @@ class Stream:
             rules: In the order in which they are looked at.
             threshold: How many records may break any of these rules, and what happens then.
         """
-        where = f"gate on {self}"
-        check_rules(where, rules)
-        for rule in rules:
-            if self.key is not None and rule.field == self.key:
-                raise TopologyError(
-                    f"{where}: rule {rule.name!r} would mend {self.key!r}, which the topic "
-                    "is keyed by, and move rows to groups of other partitions; reject them instead"
-                )
-        made = gate_stage(rules, threshold, self.schema, where)
-        gates = [*self._gates, made]
-        names = [rule.name for gate in gates for rule, _ in gate.rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise TopologyError(f"{where}: two rules are named {twice[0]!r}")
-        names += [watch.name for gate in gates for watch in gate.watches if watch.rule is None]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise TopologyError(
-                f"{where}: its threshold is named {twice[0]!r}, as something else is; give it a "
-                "name=... of its own"
-            )
+        made = gate_on(self, rules, threshold)
         return Stream(self.source, (*self.stages, made))
 
     def filter(self, condition: Expression, *, on_error: OnError = "dead_letter") -> Stream:
@@ -357,6 +339,23 @@ class Stream:
         check_triggers(f"window on {self}", window, grace, early, late)
         return Windowed(self, window, groups, grace, early, late)
 
+    def check(
+        self,
+        *checks: Check,
+        over: Extent,
+        grace: timedelta = timedelta(0),
+        name: str = "checks",
+    ) -> Checks:
+        """Hold checks against many records at once, in each partition by itself; see `Check`.
+
+        Args:
+            checks: Each gives one result for each extent.
+            over: The extent: windows of event time, or so many records as they come.
+            grace: How long after its end a window waits for rows that are behind the watermark.
+            name: What they are reported under; those side by side need different ones.
+        """
+        return checks_on(self, checks, over, grace, name)
+
     def to(self, destination: Topic | Parquet) -> Edge:
         """Send the records on: to a topic with their original bytes, or to a table as rows."""
         if isinstance(destination, Parquet):
@@ -389,7 +388,8 @@ class Stream:
         return Exit(self, side)
 
     @property
-    def _gates(self) -> list[Gate]:
+    def gates(self) -> list[Gate]:
+        """Its gates."""
         return [stage for stage in self.stages if isinstance(stage, Gate)]
 
     @property

@@ -21,15 +21,15 @@ from streamflow.changes import CHANGE
 from streamflow.core.aggregate import finish, partial
 from streamflow.core.amend import amended
 from streamflow.core.breaker import half_open
+from streamflow.core.checks import judge_extents, take
 from streamflow.core.close import close, early, last_kept
 from streamflow.core.decode import Decoded, decode
 from streamflow.core.flow import Arrived, Flow, flow
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
 from streamflow.core.step import Decision, Late, Raw, StateView, Step, TaskState, mark_of
-from streamflow.core.watermark import after_all, before_each
+from streamflow.core.watermark import after_all, event_times, judged
 from streamflow.core.window import Assigned, assign
-from streamflow.schema import EVENT_TIME
 
 #: What became of the key of a forwarded record: `new`, `changed` or `deleted`.
 CHANGE_HEADER = "streamflow.change"
@@ -63,12 +63,18 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
     for arrived in passed.arrived:
         moving = _moving(decoded, {reject.raw.offset for reject in arrived.refused})
         for window in arrived.outlet.windows:
-            on_time, after = _assign(plan, window, batch, moving, arrived, after)
+            marks, after = judged(window.name, plan.out_of_orderness, arrived.rows, moving, after)
+            times = event_times(arrived.rows)
+            on_time = assign(window, batch, arrived.rows, arrived.places, times, marks)
             late[window.name] = on_time.late
             counts["assigned"] += on_time.pairs
             counts["late"] += on_time.missed
             counts["accumulated"] += on_time.pairs - on_time.missed
             after = _accumulate(window, after, on_time)
+        for checks in arrived.outlet.checks:
+            lag = plan.out_of_orderness
+            after, tardy = take(checks, batch, arrived.rows, arrived.places, moving, lag, after)
+            passed.rules += tardy
     step = Step(
         replace(after, seen=_seen(plan, decoded, passed, after)),
         batch.start,
@@ -121,7 +127,7 @@ def _forwarded(batch: MicroBatch, arrived: Arrived) -> tuple[tuple[Raw, int], ..
         raws = [replace(raw, value=value) for raw, value in zip(raws, values, strict=True)]
         gone = {row for row, change in enumerate(changes) if change == "deleted"}
         raws = [replace(raw, value=None) if i in gone else raw for i, raw in enumerate(raws)]
-    return tuple(zip(raws, _micros(arrived.rows).to_pylist(), strict=True))
+    return tuple(zip(raws, event_times(arrived.rows).to_pylist(), strict=True))
 
 
 def _moving(decoded: Decoded, refused: Iterable[int]) -> pa.RecordBatch:
@@ -130,30 +136,6 @@ def _moving(decoded: Decoded, refused: Iterable[int]) -> pa.RecordBatch:
     if not len(offsets):
         return decoded.rows
     return decoded.rows.filter(pc.invert(pc.is_in(decoded.rows["_offset"], value_set=offsets)))
-
-
-def _assign(
-    plan: TaskPlan,
-    window: WindowPlan,
-    batch: MicroBatch,
-    moving: pa.RecordBatch,
-    arrived: Arrived,
-    state: TaskState,
-) -> tuple[Assigned, TaskState]:
-    """What is on time for a window, judged by the watermark of the rows on the way to it; and the
-    state with that watermark after all of them.
-    """
-    rows, times = arrived.rows, _micros(arrived.rows)
-    mark, moved = state.marks.get(mark_of(window.name)), _micros(moving)
-    before = pc.subtract(before_each(moved, mark), plan.out_of_orderness)
-    if state.idle is not None:
-        before = pc.max_element_wise(before, pa.scalar(state.idle, pa.int64()))
-    if not rows["_offset"].equals(moving["_offset"]):
-        before = before.take(pc.index_in(rows["_offset"], value_set=moving["_offset"]))
-    latest = after_all(moved, mark)
-    marks = {**state.marks, mark_of(window.name): latest} if latest is not None else state.marks
-    on_time = assign(window, batch, rows, arrived.places, times, before)
-    return on_time, replace(state, marks=marks)
 
 
 def _seen(plan: TaskPlan, decoded: Decoded, passed: Flow, state: TaskState) -> int | None:
@@ -165,18 +147,14 @@ def _seen(plan: TaskPlan, decoded: Decoded, passed: Flow, state: TaskState) -> i
         known = [mark for mark in marks if mark is not None]
         return min(known) if len(known) == len(marks) else None
     refused = [{reject.raw.offset for reject in one.refused} for one in passed.arrived]
-    return after_all(_micros(_moving(decoded, set[int].intersection(*refused))), state.seen)
-
-
-def _micros(rows: pa.RecordBatch) -> pa.Array:
-    return pc.cast(rows.column(EVENT_TIME.name), pa.int64())
+    return after_all(event_times(_moving(decoded, set[int].intersection(*refused))), state.seen)
 
 
 def _accumulate(window: WindowPlan, state: TaskState, on_time: Assigned) -> TaskState:
     """The state with one more partial of a window operator."""
     if not on_time.rows.num_rows:
         return state
-    new = partial(window, on_time, _micros(on_time.rows))
+    new = partial(window, on_time, event_times(on_time.rows))
     held = state.open.get(window.name)
     both = new if held is None else pa.concat_tables([held, new])
     return replace(state, open={**state.open, window.name: both})
@@ -213,4 +191,14 @@ def _close(
             counts["early"] += soon.num_rows
         if made:
             results[window.name] = tuple(made)
-    return replace(step, state=state, results=results, erased=tuple(erased), counts=counts)
+    rules = Counter(step.rules)
+    for checks in plan.checks:
+        found = judge_extents(checks, before, state, view, tp, lag)
+        state = found.state
+        erased += found.erased
+        rules += found.counts
+        if found.results is not None:
+            results[checks.name] = (found.results,)
+    return replace(
+        step, state=state, results=results, erased=tuple(erased), counts=counts, rules=rules
+    )

@@ -6,14 +6,25 @@ one name, two kinds of records in one topic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part, fields_of, name_of
 from streamflow.changes import Changed
-from streamflow.core.plan import Node, Outlet, PartColumn, SinkPlan, TaskPlan, WindowPlan
+from streamflow.checking import CHECKED, Checks
+from streamflow.core.compile_checks import compile_checks
+from streamflow.core.contents import check_topics
+from streamflow.core.plan import (
+    ChecksPlan,
+    Node,
+    Outlet,
+    PartColumn,
+    SinkPlan,
+    TaskPlan,
+    WindowPlan,
+)
 from streamflow.core.sides import check_deletions, is_side, side_topics
 from streamflow.core.tables import table_columns
 from streamflow.core.tree import grow, path_of
@@ -50,64 +61,23 @@ def compile_tasks(name: str, edges: Sequence[Edge]) -> tuple[TaskPlan, ...]:
         for topic in plan.output_topics:
             if topic in topics:
                 raise TopologyError(f"topology {name!r} writes to {topic!r}, which it also reads")
-    _check_topics(name, plans)
+    check_topics(name, plans)
     return plans
-
-
-def _check_topics(name: str, plans: Sequence[TaskPlan]) -> None:
-    """A topic holds one kind of records, each once; its reader could not tell two kinds apart.
-
-    Dead letters and late records say in their headers where they come from, so those of several
-    sources or windows can share a topic; so can records of several sources with one model.
-    """
-    seen: set[tuple[str, str]] = set()
-    holds: dict[str, tuple[object, str]] = {}
-    for plan in plans:
-        for topic, kind, words in _written(plan):
-            if (topic, words) in seen:
-                raise TopologyError(
-                    f"topology {name!r}: {words} go to {topic!r} twice; leave one .to(...) out"
-                )
-            seen.add((topic, words))
-            first, first_words = holds.setdefault(topic, (kind, words))
-            if kind != first:
-                raise TopologyError(
-                    f"topology {name!r}: {topic!r} would hold {first_words} and {words}, which are "
-                    "different kinds of records; send each kind to a topic of its own"
-                )
-
-
-def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
-    """Each topic of a plan with what it gets: the kind, and words for it."""
-    name, model = plan.source.topic, plan.source.contract.model
-    for outlet in plan.outlets:
-        for topic in outlet.topics:
-            yield topic, ("records", outlet.model), f"the records of {name!r}"
-    if plan.rejected_topic is not None:
-        yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
-    if plan.quality_topic is not None:
-        yield plan.quality_topic, "quality records", f"the quality records of {name!r}"
-    for side, topic in sorted(set(plan.sides.values())):
-        yield topic, (side, model), f"the {side} of {name!r}"
-    for window in plan.windows:
-        for topic in window.topics:
-            yield topic, ("results", window.name), f"the results of {window.name!r}"
-        if window.late_topic is not None:
-            yield window.late_topic, ("late", model), f"the late records of {window.name!r}"
 
 
 def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     mine = [edge for edge in edges if _stream_of(edge).source is source]
     outlets = _outlets(name, mine)
     windows = _windows(mine)
-    _no_twins(name, "results", [results.name for results in windows])
+    made = [*windows, *_checks(mine)]
+    _no_twins(name, "results", [one.name for one in made])
     tree = grow(f"topology {name!r}", outlets)
     rejected = _side_topic(name, "rejected", tree, outlets[0][0], mine)
     said = any(edge.side == "quality" for edge in mine)  # nothing is lost where it is not
     quality = _side_topic(name, "quality", tree, outlets[0][0], mine) if said else None
     dropped = side_topics(f"topology {name!r}", tree, mine)
     plan = TaskPlan(name, source, tree, rejected, quality, dropped)
-    _check_durations(plan, windows)
+    _check_durations(plan, windows, _checks(mine))
     return plan
 
 
@@ -140,6 +110,7 @@ def _compile_outlet(name: str, number: int, stream: Stream, edges: Sequence[Edge
         stream.schema,
         any(isinstance(stage, REMAKING) for stage in stream.stages),
         tuple(_compile_window(name, results, edges) for results in _windows(mine)),
+        tuple(_compile_checks(checks, edges) for checks in _checks(mine)),
         sinks,
         topics,
     )
@@ -148,6 +119,16 @@ def _compile_outlet(name: str, number: int, stream: Stream, edges: Sequence[Edge
 def _windows(edges: Sequence[Edge]) -> list[Results]:
     found = [results for edge in edges if (results := _results_of(edge)) is not None]
     return list({id(results): results for results in found}.values())
+
+
+def _checks(edges: Sequence[Edge]) -> list[Checks]:
+    found = [edge.origin for edge in edges if isinstance(edge.origin, Checks)]
+    return list({id(checks): checks for checks in found}.values())
+
+
+def _compile_checks(checks: Checks, edges: Sequence[Edge]) -> ChecksPlan:
+    sinks, topics = _destinations(checks, edges, CHECKED, warnings=False)
+    return compile_checks(checks, topics, sinks)
 
 
 def _side_topic(
@@ -230,7 +211,7 @@ def _check_revisions(results: Results, sinks: Sequence[SinkPlan]) -> None:
             )
 
 
-def _check_durations(plan: TaskPlan, results: Sequence[Results]) -> None:
+def _check_durations(plan: TaskPlan, results: Sequence[Results], checks: Sequence[Checks]) -> None:
     """Event times plus or less what a topology adds to them have to be times too."""
     source = plan.source
     given = [("out_of_orderness", micros(source.out_of_orderness))]
@@ -252,6 +233,9 @@ def _check_durations(plan: TaskPlan, results: Sequence[Results]) -> None:
         if isinstance(windowed.early, Every):
             lengths["every"] = windowed.early.interval
         given += [(f"{what} in {result}", micros(length)) for what, length in lengths.items()]
+    for check in checks:
+        lengths = {"grace": check.grace, **({} if check.counted else durations_of(check.extent))}
+        given += [(f"{what} in {check}", micros(length)) for what, length in lengths.items()]
     for what, length in given:
         if abs(length) > micros(LONGEST):
             raise TopologyError(
@@ -339,7 +323,7 @@ def _check_folders(results: Results, sinks: Sequence[SinkPlan]) -> None:
 
 
 def _destinations(
-    origin: Stream | Results, edges: Sequence[Edge], schema: pa.Schema, *, warnings: bool
+    origin: Stream | Results | Checks, edges: Sequence[Edge], schema: pa.Schema, *, warnings: bool
 ) -> tuple[tuple[SinkPlan, ...], tuple[str, ...]]:
     mine = [edge.destination for edge in edges if edge.origin is origin]
     columns = pa.schema([*schema, WARNINGS]) if warnings else schema
@@ -372,6 +356,8 @@ def _exit_topic(name: str, side: Exit, edges: Sequence[Edge]) -> str | None:
 
 def _stream_of(edge: Edge) -> Stream:
     origin = edge.origin.of if isinstance(edge.origin, Exit) else edge.origin
+    if isinstance(origin, Checks):
+        return origin.stream
     return origin if isinstance(origin, Stream) else origin.windowed.stream
 
 

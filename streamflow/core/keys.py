@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from streamflow.core.step import Breaker, Decision, StateView, TaskState
+from streamflow.core.step import Breaker, Decision, Extents, StateView, TaskState
 from streamflow.errors import StateDamaged, StateRefused
 
 META = b"meta"
@@ -38,6 +38,11 @@ def window_range(operator: str, start: int, stop: int) -> tuple[bytes, bytes]:
     prefix = b"w" + operator.encode() + b"\0"
     low, high = max(start, -_FLIP), min(stop, _FLIP - 1)
     return prefix + struct.pack(">Q", low + _FLIP), prefix + struct.pack(">Q", high + _FLIP)
+
+
+def operator_range(prefix: str) -> tuple[bytes, bytes]:
+    """Keys of all partials of the operators whose names begin so."""
+    return b"w" + prefix.encode(), b"w" + prefix.encode() + b"\xff"
 
 
 def place_in(key: bytes) -> int:
@@ -140,6 +145,7 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
             "idle": state.idle,
             "marks": dict(state.marks),
             "breakers": {name: _of_breaker(one) for name, one in state.breakers.items()},
+            "extents": {key: asdict(one) for key, one in state.extents.items()},
             "totals": dict(state.totals),
             "rules": dict(state.rules),
             "decisions": [*ended, *resumed],
@@ -172,6 +178,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             idle=meta.get("idle"),
             marks=meta.get("marks", {}),
             breakers={name: _breaker(one) for name, one in meta.get("breakers", {}).items()},
+            extents={key: _extents(one) for key, one in meta.get("extents", {}).items()},
             ended=ended[-1] if ended else None,
             totals=meta["totals"],
             rules=meta["rules"],
@@ -183,6 +190,11 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
 
 def _of_breaker(breaker: Breaker) -> dict[str, Any]:
     return {**asdict(breaker), "recent": b64encode(breaker.recent).decode()}
+
+
+def _extents(given: dict[str, Any]) -> Extents:
+    given["counts"] = tuple(given["counts"])
+    return Extents(**given)
 
 
 def _breaker(given: dict[str, Any]) -> Breaker:

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 
 from streamflow.aggregates import Aggregate, Part
 from streamflow.changes import CHANGE, Changed
+from streamflow.checks import Check
 from streamflow.destinations import Parquet
 from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
 from streamflow.expand import Expand, MapRows
-from streamflow.rules import Rule
+from streamflow.rules import Condition, Rule
 from streamflow.schema import schema_id
 from streamflow.stages import Arm, Branch, Dedup, Filter, Gate, Map, Stage, Watch
 from streamflow.triggers import Early
@@ -95,6 +96,38 @@ class WindowPlan:
 
 
 @dataclass(frozen=True, eq=False)
+class ChecksPlan:
+    """Checks of a task over extents.
+
+    What is kept of an extent are partials of windows, of all its rows (`whole`) and by key for each
+    check of duplicates (`by_key`, by the number of the check). Extents of rows are windows over the
+    numbers of rows, which are taken for microseconds.
+
+    Attributes:
+        key: What the state is kept under; it changes with what is kept.
+        described: What tells each check from another one.
+        counted: Are extents of rows?
+        marked: By the number of a check of a share, the condition that tells which rows are in it.
+    """
+
+    name: str
+    key: str
+    checks: tuple[Check, ...]
+    described: Sequence[str]
+    counted: bool
+    whole: WindowPlan
+    by_key: Mapping[int, WindowPlan]
+    marked: Mapping[int, Condition]
+    topics: tuple[str, ...]
+    sinks: tuple[SinkPlan, ...]
+
+    @property
+    def windows(self) -> list[WindowPlan]:
+        """Everything whose partials are kept."""
+        return [self.whole, *self.by_key.values()]
+
+
+@dataclass(frozen=True, eq=False)
 class Outlet:
     """Where rows leave the tree of stages: a stream with edges, and what these are.
 
@@ -107,6 +140,7 @@ class Outlet:
     schema: pa.Schema
     remade: bool
     windows: tuple[WindowPlan, ...]
+    checks: tuple[ChecksPlan, ...]
     sinks: tuple[SinkPlan, ...]
     topics: tuple[str, ...]
 
@@ -117,14 +151,16 @@ class Outlet:
 
     @property
     def all_sinks(self) -> list[SinkPlan]:
-        """Every table that its rows, or results of its windows, go to."""
-        return [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
+        """Every table that its rows, or results of its windows or checks, go to."""
+        made = (*self.windows, *self.checks)
+        return [*self.sinks, *(sink for one in made for sink in one.sinks)]
 
     @cached_property
     def folder_columns(self) -> tuple[str, ...]:
         """Fields of text that name folders of some table: not every text can. `_topic` can."""
         fields = self.schema
-        parts = [part for sink in self.all_sinks for part in sink.table.partition_by]
+        sinks = [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
+        parts = [part for sink in sinks for part in sink.table.partition_by]
         named = [p.column for p in parts if p.unit is None and p.column in fields.names]
         return tuple(
             sorted({n for n in named if pa.types.is_string(fields.field(n).type)} - {"_topic"})
@@ -181,6 +217,16 @@ class TaskPlan:
         """The windowed aggregations of all outlets."""
         return tuple(window for outlet in self.outlets for window in outlet.windows)
 
+    @cached_property
+    def checks(self) -> tuple[ChecksPlan, ...]:
+        """The checks of all outlets."""
+        return tuple(checks for outlet in self.outlets for checks in outlet.checks)
+
+    @cached_property
+    def kept_windows(self) -> tuple[WindowPlan, ...]:
+        """Everything whose partials are in the state: windows, and extents of checks."""
+        return (*self.windows, *(window for checks in self.checks for window in checks.windows))
+
     @property
     def out_of_orderness(self) -> int:
         """How far event time may run back, in microseconds."""
@@ -189,8 +235,9 @@ class TaskPlan:
     @cached_property
     def years(self) -> Years:
         """The years whose event times are taken: all that its windows can be computed with."""
-        spans = [sum(map(abs, durations_of(w.window).values()), A_MONTH) for w in self.windows]
-        graces = [timedelta(microseconds=w.grace + w.keep) for w in self.windows]
+        windows = self.kept_windows
+        spans = [sum(map(abs, durations_of(w.window).values()), A_MONTH) for w in windows]
+        graces = [timedelta(microseconds=w.grace + w.keep) for w in windows]
         reach = [span + grace for span, grace in zip(spans, graces, strict=True)]
         return years_around(self.source.out_of_orderness + max(reach, default=timedelta(0)))
 
@@ -221,7 +268,8 @@ class TaskPlan:
     def output_topics(self) -> list[str]:
         """Every topic that this task writes for others to read."""
         late = [window.late_topic for window in self.windows]
-        results = [topic for window in self.windows for topic in window.topics]
+        made = (*self.windows, *self.checks)
+        results = [topic for one in made for topic in one.topics]
         topics = [topic for outlet in self.outlets for topic in outlet.topics]
         dropped = dict.fromkeys(topic for _, topic in self.sides.values())
         sides = (self.rejected_topic, self.quality_topic, *dropped)
@@ -230,19 +278,21 @@ class TaskPlan:
     @cached_property
     def state_id(self) -> str:
         """A hash of what the state depends on; state of another id cannot be read."""
-        return _digest([self.source.topic, *(_describe_window(w) for w in self.windows)])
+        return digest([self.source.topic, *(_describe_window(w) for w in self.windows)])
 
 
 def version_of(tasks: Sequence[TaskPlan]) -> str:
     """A short hash of everything that decides what comes out of these tasks."""
-    return _digest([_describe_task(plan) for plan in tasks])[:12]
+    return digest([_describe_task(plan) for plan in tasks])[:12]
 
 
-def _digest(parts: Sequence[str]) -> str:
+def digest(parts: Sequence[str]) -> str:
+    """A hash of these texts."""
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def _describe_function(function: str | Callable[..., Any]) -> str:
+def describe_function(function: str | Callable[..., Any]) -> str:
+    """What tells a function, or SQL, from another."""
     if isinstance(function, str):
         return function
     code = getattr(function, "__code__", None)
@@ -258,9 +308,9 @@ def _describe_window(window: WindowPlan) -> str:
 
 
 def _describe_rule(rule: Rule) -> tuple[str, ...]:
-    fix = () if rule.fix is None else (rule.fix[0], _describe_function(rule.fix[1]))
+    fix = () if rule.fix is None else (rule.fix[0], describe_function(rule.fix[1]))
     default = () if rule.default is None else (repr(rule.default),)
-    condition = _describe_function(rule.condition)
+    condition = describe_function(rule.condition)
     on_error = () if rule.on_error == "broken" else (rule.on_error,)
     return (rule.name, rule.severity, condition, rule.outcome, *fix, *default, *on_error)
 
@@ -271,19 +321,19 @@ def _describe_stage(stage: Stage | Branch) -> str:
             watches = [f"{one.name}: {one.threshold.signature}" for one in stage.watches]
             return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]} {watches}"
         case Filter():
-            return f"filter {_describe_function(stage.condition)} {stage.on_error}"
+            return f"filter {describe_function(stage.condition)} {stage.on_error}"
         case Dedup():
             return f"{stage.name} within {stage.within}"
         case Changed():
             return f"{stage.name} of {stage.fields} forgetting after {stage.forget_after}"
         case Map():
-            columns = [f"{name}={_describe_function(e)}" for name, e in stage.columns.items()]
+            columns = [f"{name}={describe_function(e)}" for name, e in stage.columns.items()]
             return f"map {stage.schema} {columns} {sorted(stage.forgiving)} {stage.on_error}"
         case MapRows() | Expand():
             made = stage.function if isinstance(stage, MapRows) else stage.given
-            return f"{stage.name} {stage.schema} {_describe_function(made)} {stage.on_error}"
+            return f"{stage.name} {stage.schema} {describe_function(made)} {stage.on_error}"
         case Branch():
-            conditions = [_describe_function(condition) for condition in stage.conditions]
+            conditions = [describe_function(condition) for condition in stage.conditions]
             return f"branch {conditions} {stage.on_error}"
         case Arm():
             return f"arm {stage.number}"
@@ -295,6 +345,7 @@ def _describe_node(node: Node) -> str:
     if node.outlet is not None:
         lines += [_describe_window(window) for window in node.outlet.windows]
         lines += [f"{w.name} {w.early} {w.late_is_dead_letter}" for w in node.outlet.windows]
+        lines += [f"{one.key}: {one.described}" for one in node.outlet.checks]
         lines += [f"{sink.table!r}:{sink.schema}" for sink in node.outlet.all_sinks]
         lines += [f"to {topic}" for topic in node.outlet.topics]
     return "\n".join([*lines, *(f"({_describe_node(child)})" for child in node.nodes)])
@@ -303,7 +354,7 @@ def _describe_node(node: Node) -> str:
 def _describe_task(plan: TaskPlan) -> str:
     named = plan.source.event_time
     kept = isinstance(named, KafkaTimestamp | Header | Epoch)
-    event_time = repr(named) if kept else _describe_function(named)
+    event_time = repr(named) if kept else describe_function(named)
     return "\n".join(
         [
             f"{plan.source.topic} key {plan.source.key} at {event_time}",

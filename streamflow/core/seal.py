@@ -21,6 +21,8 @@ from streamflow.changes import Changed
 from streamflow.core import changed, dedup
 from streamflow.core.aggregate import AMENDS, REVISIONS, START, merge
 from streamflow.core.amend import amend
+from streamflow.core.check_results import check_records
+from streamflow.core.checks import forget
 from streamflow.core.headers import (
     Origin,
     dead_letter,
@@ -85,12 +87,14 @@ def seal(
     for step in steps:
         totals.update(step.counts)
         rules.update(step.rules)
-    stored = replace(last, open={}, taken=frozenset(), kept={})
+    stored, forgotten = forget(plan.checks, last, view)
+    stored = replace(stored, open={}, taken=frozenset(), kept={})
     state = replace(stored, commit=commit, totals=dict(totals), rules=dict(rules))
     changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
+    changes |= forgotten
     idle = [d for step in steps for d in step.decisions if d.kind == "idle"]
     changes |= dict(map(decision_entry, idle))
-    for window in plan.windows:
+    for window in plan.kept_windows:
         changes |= _store(window, last, view, commit)
     for stage in plan.stages:
         match stage:
@@ -170,6 +174,7 @@ def _topics(
             names.topic(plan.rejected_topic),
             [Record(raw.key, raw.value, now_ms, headers) for raw, headers in letters],
         )
+    yield from _made(plan, names, tp, steps, commit, now_ms)
     for window in plan.windows:
         if window.late_topic is not None:
             late = [row for step in steps for row in step.late.get(window.name, ())]
@@ -180,11 +185,28 @@ def _topics(
                     for r in late
                 ],
             )
+
+
+def _made(
+    plan: TaskPlan,
+    names: Names,
+    tp: TopicPartition,
+    steps: Sequence[Step],
+    commit: int,
+    now_ms: int,
+) -> Iterator[tuple[str, list[Record]]]:
+    """Results of windows and of checks."""
+    for window in plan.windows:
         if window.topics:
             batches = [b for step in steps for b in step.results.get(window.name, ())]
             records = [r for b in batches for r in _result_records(window, b, tp, commit, now_ms)]
             for topic in window.topics:
                 yield names.topic(topic), records
+    for checks in plan.checks:
+        batches = [b for step in steps for b in step.results.get(checks.name, ())]
+        records = [r for b in batches for r in check_records(b, tp, commit, now_ms)]
+        for topic in checks.topics:
+            yield names.topic(topic), records
 
 
 def _sides(
@@ -237,9 +259,9 @@ def _sinks(
         rows = [batch for step in steps for batch in step.rows.get(outlet.number, ())]
         for sink in outlet.sinks:
             yield _sink(plan, names, tp, steps, state, version, sink, rows)
-    for window in plan.windows:
-        results = [b for step in steps for b in step.results.get(window.name, ())]
-        for sink in window.sinks:
+    for made in (*plan.windows, *plan.checks):
+        results = [b for step in steps for b in step.results.get(made.name, ())]
+        for sink in made.sinks:
             yield _sink(plan, names, tp, steps, state, version, sink, results)
 
 

@@ -102,6 +102,25 @@ class Late:
 
 
 @dataclass(frozen=True)
+class Extents:
+    """What a task remembers of checks, besides the partials of extents that are not over.
+
+    Attributes:
+        rows: How many rows have come, where extents are of rows.
+        next: Where the extent after the last one that is over starts; None before the first.
+        empty: How many of the last ones had no rows.
+        counts: The row counts of the last ones, the newest last.
+        offset: The offset after the rows of the last one that had any.
+    """
+
+    rows: int = 0
+    next: int | None = None
+    empty: int = 0
+    counts: tuple[int, ...] = ()
+    offset: int = 0
+
+
+@dataclass(frozen=True)
 class Breaker:
     """What a task remembers of a threshold. Times in microseconds.
 
@@ -168,6 +187,7 @@ class TaskState:
         kept: Per stage that remembers keys, entries of keys that no commit has stored yet, a
             mapping for each step.
         breakers: What is remembered of each threshold, by its name.
+        extents: What is remembered of checks, by the key of their plan.
     """
 
     commit: int = 0
@@ -183,6 +203,7 @@ class TaskState:
     marks: Mapping[str, int] = field(default_factory=dict)
     kept: Mapping[str, tuple[Mapping[bytes, bytes], ...]] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
+    extents: Mapping[str, Extents] = field(default_factory=dict)
 
     def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:
         """The watermark after everything so far, of a window operator or the smallest of all; None

@@ -6,8 +6,13 @@ micro-batches cannot be seen.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from streamflow.core.step import TaskState, mark_of
+from streamflow.schema import EVENT_TIME
 
 
 def before_each(event_times: pa.Array, seen: int | None) -> pa.Array:
@@ -24,6 +29,28 @@ def before_each(event_times: pa.Array, seen: int | None) -> pa.Array:
     else:
         highest = pc.cumulative_max(event_times)
     return pa.concat_arrays([pa.array([seen], pa.int64()), highest[:-1]])
+
+
+def judged(
+    name: str, lag: int, rows: pa.RecordBatch, moving: pa.RecordBatch, state: TaskState
+) -> tuple[pa.Array, TaskState]:
+    """The watermark before each of the rows that come to a window operator, null for none yet; and
+    the state after all that move it, which the rows are among.
+    """
+    moved, mark = event_times(moving), state.marks.get(mark_of(name))
+    before = pc.subtract(before_each(moved, mark), lag)
+    if state.idle is not None:
+        before = pc.max_element_wise(before, pa.scalar(state.idle, pa.int64()))
+    if not rows["_offset"].equals(moving["_offset"]):
+        before = before.take(pc.index_in(rows["_offset"], value_set=moving["_offset"]))
+    latest = after_all(moved, mark)
+    marks = {**state.marks, mark_of(name): latest} if latest is not None else state.marks
+    return before, replace(state, marks=marks)
+
+
+def event_times(rows: pa.RecordBatch) -> pa.Array:
+    """The event time of each row in microseconds."""
+    return pc.cast(rows.column(EVENT_TIME.name), pa.int64())
 
 
 def after_all(event_times: pa.Array, seen: int | None) -> int | None:

@@ -1,0 +1,39 @@
+"""A gate on a stream, next to those that are there already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamflow.errors import TopologyError
+from streamflow.rules import Rule, check_rules
+from streamflow.stages import Gate, gate_stage
+from streamflow.thresholds import Threshold
+
+if TYPE_CHECKING:
+    from streamflow.stream import Stream
+
+
+def gate_on(stream: Stream, rules: tuple[Rule, ...], threshold: Threshold | None) -> Gate:
+    """Raises `TopologyError` for rules that do not fit the stream, and names that are taken."""
+    where = f"gate on {stream}"
+    check_rules(where, rules)
+    for rule in rules:
+        if stream.key is not None and rule.field == stream.key:
+            raise TopologyError(
+                f"{where}: rule {rule.name!r} would mend {stream.key!r}, which the topic "
+                "is keyed by, and move rows to groups of other partitions; reject them instead"
+            )
+    made = gate_stage(rules, threshold, stream.schema, where)
+    gates = [*stream.gates, made]
+    names = [rule.name for gate in gates for rule, _ in gate.rules]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TopologyError(f"{where}: two rules are named {twice[0]!r}")
+    names += [watch.name for gate in gates for watch in gate.watches if watch.rule is None]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TopologyError(
+            f"{where}: its threshold is named {twice[0]!r}, as something else is; give it a "
+            "name=... of its own"
+        )
+    return made
