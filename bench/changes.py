@@ -103,7 +103,7 @@ def _micros(stream: Stream, first: Sequence[MicroBatch], second: Sequence[MicroB
 
 def _run(task: Task, batches: Sequence[MicroBatch]) -> None:
     for batch in batches:
-        task.receive(batch)
+        run_sync(task.receive(batch))
         if task.due:
             run_sync(task.commit())
     run_sync(task.commit())

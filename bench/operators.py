@@ -171,7 +171,7 @@ def _micros(path: Callable[[], Sequence[Any]], batches: Sequence[MicroBatch]) ->
         gc.collect()
         start = time.process_time()
         for batch in batches:
-            task.receive(batch)
+            run_sync(task.receive(batch))
             if task.due:
                 run_sync(task.commit())
         task.end_of_input()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Volume,
     )
     from streamflow.destinations import day, month, parquet, topic
+    from streamflow.enrich import Cache, per_key
     from streamflow.epochs import epoch
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AggregateFunction",
     "ApproxDistinct",
+    "Cache",
     "Calendar",
     "Collect",
     "Count",
@@ -93,6 +95,7 @@ __all__ = [
     "kafka_timestamp",
     "month",
     "parquet",
+    "per_key",
     "source",
     "topic",
     "update",
@@ -120,6 +123,7 @@ _HOMES = {
     "changes": ("content",),
     "checks": ("Freshness", "Measure", "NullRate", "RowCount", "Share", "Unique", "Volume"),
     "destinations": ("day", "month", "parquet", "topic"),
+    "enrich": ("Cache", "per_key"),
     "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),
     "event_time": ("header", "kafka_timestamp"),

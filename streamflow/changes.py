@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from streamflow.arguments import is_duration
 from streamflow.errors import TopologyError
 from streamflow.windows import micros
+
+if TYPE_CHECKING:
+    from streamflow.stream import Stream
 
 #: What became of the key of a row that passed: `new`, `changed` or `deleted`.
 CHANGE = pa.field("_change", pa.string(), nullable=False)
@@ -60,7 +64,32 @@ class Changed:
         return f"changed {','.join(self.keys)} by {how}{order}{forgets}"
 
 
-def changed_stage(
+def changed_on(
+    stream: Stream,
+    keys: tuple[str, ...],
+    by: str | Content,
+    sequence: str | None,
+    forget_after: timedelta | None,
+) -> Changed:
+    """Raises `TopologyError` when a field is not there or cannot serve, the stage is not the only
+    one, or not by what a record without a value deletes.
+    """
+    where = f"changed on {stream}"
+    for name in (*keys, *(by.fields if isinstance(by, Content) else (by,))):
+        stream.need("changed", name)
+    if sequence is not None:
+        stream.need("changed", sequence)
+    if any(isinstance(stage, Changed) for stage in stream.stages):
+        raise TopologyError(f"{where}: it detects changes already; once is enough")
+    if stream.source.tombstones == "delete" and keys != (stream.key,):
+        raise TopologyError(
+            f"{where}: a record without a value deletes what {stream.source.key!r} names, so that "
+            f"is the one key, not {list(keys)}"
+        )
+    return _stage(keys, by, sequence, forget_after, stream.schema, where)
+
+
+def _stage(
     keys: tuple[str, ...],
     by: str | Content,
     sequence: str | None,
@@ -68,7 +97,7 @@ def changed_stage(
     schema: pa.Schema,
     where: str,
 ) -> Changed:
-    """Raises `TopologyError` when a field cannot serve; that they exist is known already."""
+    """The stage by fields that are there."""
     if not keys:
         raise TopologyError(f"{where}: name the fields that say what a record is about")
     is_duration(where, "forget_after", forget_after)

@@ -26,8 +26,9 @@ from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox
 from streamflow.edges.rocksdb import StateFolder
+from streamflow.engine.lookups import Lookups
 from streamflow.engine.sink import SinkPartition
-from streamflow.engine.sync import run_sync
+from streamflow.engine.sync import Beside, run_sync
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
 from streamflow.errors import SettingsError
@@ -83,6 +84,8 @@ class LocalRun:
         self._tasks: list[Task] = []
         self._sinks: dict[TopicPartition, SinkPartition] = {}
         self._outputs: dict[str, IO[bytes]] = {}
+        self._beside = Beside()
+        self._answer = self._beside.blocking(Lookups(self._clock).answer)
 
     def run(
         self,
@@ -151,7 +154,8 @@ class LocalRun:
     def _work_off(self, task: Task) -> None:
         log = self._broker.partition(task.tp)
         while task.state.position < log.next_offset:
-            task.receive(self._broker.fetch(task.tp, task.state.position, CHUNK_RECORDS))
+            batch = self._broker.fetch(task.tp, task.state.position, CHUNK_RECORDS)
+            run_sync(task.receive(batch))
             if task.due:
                 run_sync(task.commit())
             task.refuse_to_wait()
@@ -175,6 +179,7 @@ class LocalRun:
     def _open(self, stack: ExitStack) -> None:
         states = StateFolder(self._work / "state")
         stack.callback(states.close)
+        stack.callback(self._beside.close)
         for plan in self._topology.tasks:
             for topic in dict.fromkeys(plan.output_topics):
                 self._broker.create(topic, self._partitions)
@@ -196,6 +201,7 @@ class LocalRun:
             MemoryChangelog(self._broker, changelog),
             states.store(f"{tp.topic}-{tp.partition}"),
             self._clock,
+            answer=self._answer,
         )
         task = Task(
             plan,

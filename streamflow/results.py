@@ -12,11 +12,12 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from streamflow.aggregates import Aggregate, AggregateFunction, UserDefined, fields_of, name_of
+from streamflow.arguments import is_duration
 from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
 from streamflow.schema import TIMESTAMP, arrow_schema
-from streamflow.triggers import Early, LatePolicy
+from streamflow.triggers import Early, LatePolicy, check_triggers
 from streamflow.windows import Window
 
 if TYPE_CHECKING:
@@ -83,6 +84,34 @@ class Results:
     def to(self, destination: Topic | Parquet) -> Edge:
         """Send results on, to a topic keyed by group and window start, or to a table."""
         return edge_to(self, destination, Topic, Parquet)
+
+
+def windowed(
+    stream: Stream,
+    window: Window,
+    by: str | tuple[str, ...],
+    grace: timedelta,
+    early: Early | None,
+    late: LatePolicy,
+) -> Windowed:
+    """Raises `TopologyError` when rows cannot be grouped so, or the window cannot close so."""
+    where, groups = f"window on {stream}", (by,) if isinstance(by, str) else by
+    for name in groups:
+        stream.need("window", name)
+        kind = stream.schema.field(name).type
+        if pa.types.is_nested(kind):
+            raise TopologyError(f"{where}: cannot group by {name!r}, which is {kind}")
+    key = stream.key
+    if key is None or key not in groups:
+        raise TopologyError(
+            f"{where}: grouping by {list(groups)} does not contain the topic's key "
+            f"{stream.source.key!r}, so results would be partial per partition; group by it too"
+        )
+    is_duration(where, "grace", grace)
+    if grace < timedelta(0):
+        raise TopologyError(f"{where}: grace {grace} is below zero")
+    check_triggers(where, window, grace, early, late)
+    return Windowed(stream, window, groups, grace, early, late)
 
 
 def _aggregate(name: str, given: Any) -> Aggregate:

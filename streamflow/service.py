@@ -22,6 +22,7 @@ from streamflow.edges.rocksdb import StateFolder
 from streamflow.engine.app import StreamflowApp, faust_settings
 from streamflow.engine.faults import faults_from_environment
 from streamflow.engine.host import Host
+from streamflow.engine.lookups import Lookups
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task import TaskPorts
@@ -48,6 +49,7 @@ class KafkaWorld:
         self._connection = connection(settings)
         self._clock = SystemClock()
         self._faults = faults_from_environment()
+        self._lookups = Lookups(self._clock)
         self._state: StateFolder | None = None
         self._offsets: KafkaOffsets | None = None
         self._sources = {names.topic(p.source.topic): p for p in topology.tasks}
@@ -98,6 +100,7 @@ class KafkaWorld:
             self._state.store(f"{tp.topic}-{tp.partition}"),
             self._clock,
             self._faults,
+            self._lookups.answer,
         )
 
     def marks(self, topic: str) -> MarkPorts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import BaseModel
@@ -10,8 +11,23 @@ from streamflow.destinations import Topic
 from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime, check_durations, check_event_time
 from streamflow.schema import Contract
-from streamflow.stream import Source, Stream
+from streamflow.stream import Stream
 from streamflow.tombstones import Tombstones, check_tombstones
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A topic of records that keep to one contract; see `source`."""
+
+    topic: str
+    contract: Contract
+    key: str | None
+    event_time: EventTime
+    missing_event_time: MissingEventTime
+    out_of_orderness: timedelta
+    max_future: timedelta | None
+    idle_after: timedelta | None
+    tombstones: Tombstones
 
 
 def source(  # noqa: PLR0913 - a source is described by what it takes

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from streamflow.arguments import is_duration
 from streamflow.changes import Changed
+from streamflow.enrich import Enrich
 from streamflow.errors import TopologyError
 from streamflow.expand import Expand, MapRows
 from streamflow.on_error import OnError, is_on_error
@@ -150,9 +151,9 @@ class Arm:
         return self.branch.arms[self.number]
 
 
-Stage = Gate | Filter | Map | MapRows | Expand | Dedup | Changed | Arm
+Stage = Gate | Filter | Map | MapRows | Expand | Enrich | Dedup | Changed | Arm
 #: Stages after which rows are of another model.
-REMAKING = (Map, MapRows, Expand)
+REMAKING = (Map, MapRows, Expand, Enrich)
 
 
 def gate_stage(

@@ -8,25 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pydantic import BaseModel
 
-from streamflow.arguments import is_duration
-from streamflow.changes import ALL_FIELDS, CHANGE, Changed, Content, changed_stage
+from streamflow.changes import ALL_FIELDS, CHANGE, Changed, Content, changed_on
 from streamflow.checking import Checks, Extent, checks_on
 from streamflow.checks import Check
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
+from streamflow.enrich import Cache, Limits, Lookup, OnLookupError, PerKey, enrich_on
 from streamflow.errors import TopologyError
-from streamflow.event_time import EventTime, MissingEventTime
 from streamflow.expand import Explode, expand_stage, map_rows_stage
 from streamflow.gates import gate_on
 from streamflow.on_error import OnError
-from streamflow.results import Windowed
+from streamflow.results import Windowed, windowed
 from streamflow.rules import Rule
-from streamflow.schema import Contract
 from streamflow.stages import (
     REMAKING,
     Arm,
@@ -42,24 +40,11 @@ from streamflow.stages import (
     with_lineage,
 )
 from streamflow.thresholds import Threshold
-from streamflow.tombstones import Tombstones
-from streamflow.triggers import Early, LatePolicy, check_triggers
+from streamflow.triggers import Early, LatePolicy
 from streamflow.windows import Window
 
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A topic of records that keep to one contract; see `source`."""
-
-    topic: str
-    contract: Contract
-    key: str | None
-    event_time: EventTime
-    missing_event_time: MissingEventTime
-    out_of_orderness: timedelta
-    max_future: timedelta | None
-    idle_after: timedelta | None
-    tombstones: Tombstones
+if TYPE_CHECKING:
+    from streamflow.sources import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +201,41 @@ class Stream:
         stage = expand_stage(model, by, on_error, self.schema, f"expand on {self}")
         return Stream(self.source, (*self.stages, stage))
 
+    def enrich(
+        self,
+        model: type[BaseModel],
+        lookup: Lookup | PerKey,
+        *,
+        key: str | tuple[str, ...],
+        timeout: timedelta = timedelta(seconds=10),
+        concurrency: int = 4,
+        batch: int = 1_000,
+        cache: Cache | None = None,
+        on_error: OnLookupError = "dead_letter",
+    ) -> Stream:
+        """Make rows of another model, whose new fields are answers of an `async def` function.
+
+        Fields of `model` that the stream does not have are looked up, the others taken over. Of a
+        micro-batch each distinct key is asked for once, and its order is kept. A key that is left
+        out of the answers makes nulls; so does one that is null, for which nobody is asked. What
+        others answer is no state: a record that is done again may get another answer.
+
+        Args:
+            model: What the rows are from here on.
+            lookup: Given a list of keys, it gives a mapping of keys to mappings, or models, of the
+                looked up fields. Or `per_key(function)`, of a function of one key.
+            key: The fields to ask by; where they are several, a key is a tuple.
+            timeout: How long a call may take, from when it is made.
+            concurrency: How many calls may be under way at once, in a worker.
+            batch: How many keys a call has at the most.
+            cache: Whether answers are kept over micro-batches, and for how long.
+            on_error: What a record does whose key's answer failed, was too late, or is not what the
+                model says: see `streamflow.on_error`; or "null", nulls in all fields looked up.
+        """
+        limits = Limits(timeout, concurrency, batch)
+        made = enrich_on(self, model, lookup, key, limits, cache, on_error)
+        return Stream(self.source, (*self.stages, made))
+
     def branch(
         self, *conditions: Expression, on_error: OnError = "dead_letter"
     ) -> tuple[Stream, ...]:
@@ -280,19 +300,7 @@ class Stream:
                 it, is forgotten: its next record is new, however old, and deleting it says nothing.
                 Without it keys are remembered for ever.
         """
-        where = f"changed on {self}"
-        for name in (*keys, *(by.fields if isinstance(by, Content) else (by,))):
-            self.need("changed", name)
-        if sequence is not None:
-            self.need("changed", sequence)
-        if any(isinstance(stage, Changed) for stage in self.stages):
-            raise TopologyError(f"{where}: it detects changes already; once is enough")
-        if self.source.tombstones == "delete" and keys != (self.key,):
-            raise TopologyError(
-                f"{where}: a record without a value deletes what {self.source.key!r} names, so "
-                f"that is the one key, not {list(keys)}"
-            )
-        stage = changed_stage(keys, by, sequence, forget_after, self.schema, where)
+        stage = changed_on(self, keys, by, sequence, forget_after)
         return Stream(self.source, (*self.stages, stage))
 
     def window(
@@ -321,23 +329,7 @@ class Stream:
                 each window, group and commit, until the watermark is `keep` further on; then the
                 side `late`.
         """
-        groups = (by,) if isinstance(by, str) else by
-        for name in groups:
-            self.need("window", name)
-            kind = self.schema.field(name).type
-            if pa.types.is_nested(kind):
-                raise TopologyError(f"window on {self}: cannot group by {name!r}, which is {kind}")
-        key = self.key
-        if key is None or key not in groups:
-            raise TopologyError(
-                f"window on {self}: grouping by {list(groups)} does not contain the topic's key "
-                f"{self.source.key!r}, so results would be partial per partition; group by it too"
-            )
-        is_duration(f"window on {self}", "grace", grace)
-        if grace < timedelta(0):
-            raise TopologyError(f"window on {self}: grace {grace} is below zero")
-        check_triggers(f"window on {self}", window, grace, early, late)
-        return Windowed(self, window, groups, grace, early, late)
+        return windowed(self, window, by, grace, early, late)
 
     def check(
         self,

@@ -13,7 +13,7 @@ from streamflow.errors import TopologyError
 from streamflow.schema import Contract
 
 if TYPE_CHECKING:
-    from streamflow.stream import Source
+    from streamflow.sources import Source
 
 #: What a record with a key and without a value is.
 Tombstones = Literal["dead_letter", "delete"]

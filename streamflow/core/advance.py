@@ -24,35 +24,50 @@ from streamflow.core.breaker import half_open
 from streamflow.core.checks import judge_extents, take
 from streamflow.core.close import close, early, last_kept
 from streamflow.core.decode import Decoded, decode
-from streamflow.core.flow import Arrived, Flow, flow
+from streamflow.core.enrichment import Answers
+from streamflow.core.flow import Arrived, Asking, Flow, flow
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
 from streamflow.core.step import Decision, Late, Raw, StateView, Step, TaskState, mark_of
 from streamflow.core.watermark import after_all, event_times, judged
 from streamflow.core.window import Assigned, assign
+from streamflow.enrich import Enrich
 
 #: What became of the key of a forwarded record: `new`, `changed` or `deleted`.
 CHANGE_HEADER = "streamflow.change"
 
 
-def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch) -> Step:
+def advance(
+    plan: TaskPlan,
+    state: TaskState,
+    view: StateView,
+    batch: MicroBatch,
+    known: dict[Enrich, Answers] | None = None,
+) -> Asking[Step]:
     """Take one micro-batch, which starts at the state's position.
 
     Where a threshold stops the partition, the step ends before the batch does, after the row that
-    tripped it; where a record must not be passed by, before that.
+    tripped it; where a record must not be passed by, before that. Whoever drives it answers what it
+    asks, and nothing has happened yet whatever becomes of that. `known` are answers from before.
     """
     decoded = decode(plan, batch)
-    passed = flow(plan, batch, decoded, state, view)
+    known = {} if known is None else known
+    passed = yield from flow(plan, batch, decoded, state, view, known)
     stop = batch.stop if passed.stop is None else passed.stop
     failure = passed.failure
     if failure is not None and failure.offset < stop:
         start, at = batch.start, failure.offset
         before = Step(state, start, start)
         if at > start:
-            before = advance(plan, state, view, batch.cut(start, at))
+            before = yield from advance(plan, state, view, batch.cut(start, at), known)
         return replace(before, failure=failure)
     if stop < batch.stop:
-        return advance(plan, state, view, batch.cut(batch.start, stop))
+        return (yield from advance(plan, state, view, batch.cut(batch.start, stop), known))
+    return _close(plan, state, _step(plan, batch, decoded, passed), view, batch.tp)
+
+
+def _step(plan: TaskPlan, batch: MicroBatch, decoded: Decoded, passed: Flow) -> Step:
+    """What comes of a whole micro-batch, without what its watermark makes final."""
     counts = Counter({"in": len(batch), "rejected": len(passed.rejects), "dropped": passed.dropped})
     counts["passed"] = sum(arrived.rows.num_rows for arrived in passed.arrived)
     counts.update(
@@ -75,7 +90,7 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
             lag = plan.out_of_orderness
             after, tardy = take(checks, batch, arrived.rows, arrived.places, moving, lag, after)
             passed.rules += tardy
-    step = Step(
+    return Step(
         replace(after, seen=_seen(plan, decoded, passed, after)),
         batch.start,
         batch.stop,
@@ -87,7 +102,6 @@ def advance(plan: TaskPlan, state: TaskState, view: StateView, batch: MicroBatch
         counts=counts,
         rules=passed.rules,
     )
-    return _close(plan, state, step, view, batch.tp)
 
 
 def decide(

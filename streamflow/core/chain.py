@@ -97,7 +97,7 @@ def part(stage: Branch, batch: MicroBatch, came: Chained) -> tuple[Chained, list
         failed |= {left[row].as_py(): why for row, why in wrong.items()}
         taken.append(left.filter(pc.fill_null(true, False)))
         left = left.filter(pc.invert(pc.fill_null(true, True)))
-    after = _without(came, batch, "branch", failed, on_error=stage.on_error)
+    after = without(came, batch, "branch", failed, on_error=stage.on_error)
     # Rows that failed are in no arm; the places of the others move up.
     kept = _kept(came.rows.num_rows, failed)
     moved = pc.subtract(pc.cumulative_sum(pc.cast(kept, pa.int64())), 1)
@@ -149,7 +149,7 @@ def _joined(rows: Rows, earlier: pa.Array, later: pa.Array) -> Rows:
 
 def _filter(stage: Filter, batch: MicroBatch, state: Chained) -> Chained:
     keep, failed = _truth(stage.compiled, state.rows, stage.on_error)
-    state = _without(state, batch, stage.name, failed, on_error=stage.on_error)
+    state = without(state, batch, stage.name, failed, on_error=stage.on_error)
     return _dropped(state, keep.drop_null(), stage.name)
 
 
@@ -177,7 +177,7 @@ def _changed(
                 unknown = pc.and_not(unknown, deleted.take(came.places))
             why = f"{name} is null, so nothing says whether the record is newer"
             bad = dict.fromkeys(pc.indices_nonzero(unknown).to_pylist(), why)
-            came = _without(came, batch, stage.name, bad, field=name)
+            came = without(came, batch, stage.name, bad, field=name)
     gone = None if deleted is None else deleted.take(came.places)
     found = detect(stage, came.rows, gone, came.state, out_of_orderness, view)
     lost, keep = found.lost.true_count, pc.is_valid(found.changes)
@@ -229,7 +229,7 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
         if not field.nullable
         for row in pc.indices_nonzero(pc.is_null(state.rows.column(field.name))).to_pylist()
     }
-    return _without(state, batch, stage.name, nulls, on_error=stage.on_error)
+    return without(state, batch, stage.name, nulls, on_error=stage.on_error)
 
 
 def _map_rows(stage: MapRows, batch: MicroBatch, state: Chained) -> Chained:
@@ -241,7 +241,7 @@ def _remade(
     stage: Map | MapRows, batch: MicroBatch, state: Chained, made: pa.Array, failed: dict[int, str]
 ) -> Chained:
     """With the fields of these structs, which are null for rows that failed."""
-    state = _without(state, batch, stage.name, failed, on_error=stage.on_error)
+    state = without(state, batch, stage.name, failed, on_error=stage.on_error)
     kept = state.rows.select(carried_of(state.rows))
     schema = pa.schema([*stage.schema, *kept.schema])
     rows = pa.RecordBatch.from_arrays([*made.drop_null().flatten(), *kept.columns], schema=schema)
@@ -250,7 +250,7 @@ def _remade(
 
 def _expand(stage: Expand, batch: MicroBatch, state: Chained) -> Chained:
     lists, failed = expand(stage, state.rows)
-    state = _without(state, batch, stage.name, failed, on_error=stage.on_error)
+    state = without(state, batch, stage.name, failed, on_error=stage.on_error)
     lists = lists.drop_null()
     full = pc.greater(pc.list_value_length(lists), 0)
     state = _dropped(state, full, stage.name)
@@ -275,7 +275,7 @@ def check_folders(names: Iterable[str], batch: MicroBatch, state: Chained) -> Ch
             "names none: it is empty, reserved, or longer than 255 bytes in all"
             for row in bad
         }
-        state = _without(state, batch, "sink", why, reason="unstorable", field=name)
+        state = without(state, batch, "sink", why, reason="unstorable", field=name)
     return state
 
 
@@ -292,7 +292,7 @@ def _column(values: Any, kind: pa.DataType, rows: Rows) -> pa.Array:
     return flat if flat.type == kind else pc.cast(flat, kind)
 
 
-def _without(
+def without(
     state: Chained,
     batch: MicroBatch,
     stage: str,

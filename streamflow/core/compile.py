@@ -34,8 +34,9 @@ from streamflow.errors import TopologyError
 from streamflow.event_time import LONGEST, durations_of
 from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
+from streamflow.sources import Source
 from streamflow.stages import REMAKING, Dedup
-from streamflow.stream import Source, Stream
+from streamflow.stream import Stream
 from streamflow.triggers import Every, Update
 from streamflow.windows import micros
 

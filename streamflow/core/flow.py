@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -11,13 +13,16 @@ from streamflow.batch import MicroBatch
 from streamflow.changes import Changed
 from streamflow.core.chain import Chained, check_folders, part, pass_on
 from streamflow.core.decode import Decoded
+from streamflow.core.enrichment import NO_ANSWERS, Answers, Ask, Keyed, enriched
 from streamflow.core.plan import Node, Outlet, TaskPlan
 from streamflow.core.step import Failure, Raw, Reject, StateView, TaskState, first_failure
+from streamflow.enrich import Enrich
 from streamflow.expand import Expand
 from streamflow.schema import WARNINGS
 from streamflow.stages import Arm, Branch, Dedup, Stage
 
 Rows = pa.RecordBatch
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,25 @@ class Flow:
         self.failure = first_failure(self.failure, after.failure)
 
 
+#: What asks for answers, is sent them, and comes to a `T`.
+Asking = Generator[Ask, Answers, T]
+
+
 def flow(
-    plan: TaskPlan, batch: MicroBatch, decoded: Decoded, before: TaskState, view: StateView
-) -> Flow:
-    """Take decoded rows through all stages of all streams, each stage once."""
+    plan: TaskPlan,
+    batch: MicroBatch,
+    decoded: Decoded,
+    before: TaskState,
+    view: StateView,
+    known: dict[Enrich, Answers],
+) -> Asking[Flow]:
+    """Take decoded rows through all stages of all streams, each stage once.
+
+    `known` are answers from before, which are not asked for again; it gets those that are.
+    """
     rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
-    walk = _Walk(plan, batch, view, decoded.deleted, Flow(before, list(decoded.rejects)))
-    walk.at(plan.tree, rows, decoded.places, _Refused(list(decoded.rejects)))
+    walk = _Walk(plan, batch, view, decoded.deleted, known, Flow(before, list(decoded.rejects)))
+    yield from walk.at(plan.tree, rows, decoded.places, _Refused(list(decoded.rejects)))
     walk.flow.arrived.sort(key=lambda arrived: arrived.outlet.number)
     return walk.flow
 
@@ -100,16 +117,20 @@ class _Walk:
     batch: MicroBatch
     view: StateView
     deleted: pa.Array | None
+    known: dict[Enrich, Answers]
     flow: Flow
 
-    def at(self, node: Node, rows: Rows, places: pa.Array, refused: _Refused) -> None:
+    def at(self, node: Node, rows: Rows, places: pa.Array, refused: _Refused) -> Asking[None]:
         """Do what a node does with the rows that come to it, and all that follows."""
         came = Chained(rows, places, self.flow.state)
         if isinstance(node.stage, Branch):
-            self._part(node, node.stage, came, refused)
+            yield from self._part(node, node.stage, came, refused)
             return
         after = came
-        if node.stage is not None and not isinstance(node.stage, Arm):
+        if isinstance(node.stage, Enrich):
+            after = yield from self._enriched(node.stage, came)
+            self.flow.take(after)
+        elif node.stage is not None and not isinstance(node.stage, Arm):
             lag = self.plan.out_of_orderness
             after = pass_on(node.stage, self.batch, came, lag, self.view, self.deleted)
             self.flow.take(after)
@@ -120,7 +141,17 @@ class _Walk:
         if node.outlet is not None:
             self._arrive(node.outlet, after, refused)
         for child in node.nodes:
-            self.at(child, after.rows, after.places, refused)
+            yield from self.at(child, after.rows, after.places, refused)
+
+    def _enriched(self, stage: Enrich, came: Chained) -> Asking[Chained]:
+        """The rows with answers, of which those that are not known are asked for."""
+        keyed = Keyed.of(stage, came.rows)
+        known = self.known.get(stage, NO_ANSWERS)
+        missing = known.missing(keyed.keys)
+        if missing:
+            known = known.more((yield Ask(stage, missing)))
+            self.known[stage] = known
+        return enriched(stage, self.batch, came, keyed, known)
 
     def _set_aside(self, stage: Stage, after: Chained) -> None:
         """Keep what the stage has dropped, where its side leads somewhere."""
@@ -133,12 +164,12 @@ class _Walk:
                 raw = Raw.of(self.batch, place)
                 kept.append((raw.with_header("streamflow.stage", stage.name), time))
 
-    def _part(self, node: Node, stage: Branch, came: Chained, refused: _Refused) -> None:
+    def _part(self, node: Node, stage: Branch, came: Chained, refused: _Refused) -> Asking[None]:
         after, arms = part(stage, self.batch, came)
         self.flow.take(after)
         for child, arm in zip(node.nodes, arms, strict=True):
             rows, places = after.rows.take(arm), after.places.take(arm)
-            self.at(child, rows, places, refused.then(after.rejects))
+            yield from self.at(child, rows, places, refused.then(after.rejects))
 
     def _arrive(self, outlet: Outlet, after: Chained, refused: _Refused) -> None:
         came = Chained(after.rows, after.places, self.flow.state)

@@ -17,6 +17,7 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.changes import CHANGE, Changed
 from streamflow.checks import Check
 from streamflow.destinations import Parquet
+from streamflow.enrich import Enrich
 from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
 from streamflow.expand import Expand, MapRows
@@ -27,7 +28,7 @@ from streamflow.triggers import Early
 from streamflow.windows import Window, micros
 
 if TYPE_CHECKING:
-    from streamflow.stream import Source
+    from streamflow.sources import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,6 +296,8 @@ def describe_function(function: str | Callable[..., Any]) -> str:
     """What tells a function, or SQL, from another."""
     if isinstance(function, str):
         return function
+    if not hasattr(function, "__code__") and hasattr(type(function).__call__, "__code__"):
+        function = type(function).__call__  # of an object; its repr is another one each time
     code = getattr(function, "__code__", None)
     body = f"{code.co_code.hex()}{code.co_consts}" if code is not None else repr(function)
     return f"{getattr(function, '__qualname__', function)}:{body}"
@@ -315,7 +318,7 @@ def _describe_rule(rule: Rule) -> tuple[str, ...]:
     return (rule.name, rule.severity, condition, rule.outcome, *fix, *default, *on_error)
 
 
-def _describe_stage(stage: Stage | Branch) -> str:
+def _describe_stage(stage: Stage | Branch) -> str:  # noqa: PLR0911 - one for each kind
     match stage:
         case Gate():
             watches = [f"{one.name}: {one.threshold.signature}" for one in stage.watches]
@@ -332,6 +335,9 @@ def _describe_stage(stage: Stage | Branch) -> str:
         case MapRows() | Expand():
             made = stage.function if isinstance(stage, MapRows) else stage.given
             return f"{stage.name} {stage.schema} {describe_function(made)} {stage.on_error}"
+        case Enrich():
+            looked_up = f"{sorted(stage.columns)} by {stage.keys} {stage.on_error}"
+            return f"{stage.name} {stage.schema} {describe_function(stage.function)} {looked_up}"
         case Branch():
             conditions = [describe_function(condition) for condition in stage.conditions]
             return f"branch {conditions} {stage.on_error}"

@@ -23,17 +23,13 @@ from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
 from streamflow.core.seal import seal
 from streamflow.core.step import Breaker, Decision, Failure, Step, TaskState
-from streamflow.engine.commit import APPLIED, APPLIED_AT, commit
+from streamflow.engine.commit import commit
 from streamflow.engine.faults import Faults, no_faults
+from streamflow.engine.lookups import Answer, no_lookups
+from streamflow.engine.restore import restore
 from streamflow.errors import StateRefused, TaskLost
 from streamflow.ports import Changelog, Outbox, StateStore
 from streamflow.stages import Watch
-
-#: Changelog records read and applied at a time while restoring.
-RESTORE_RECORDS = 10_000
-#: Tombstones may be compacted away after Kafka's `delete.retention.ms` (a day); a local state that
-#: has not been written for half of that could miss one.
-STALE_AFTER = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,7 @@ class TaskPorts:
     store: StateStore
     clock: Clock
     faults: Faults = no_faults
+    answer: Answer = no_lookups
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class Task:
         self._steps, self._acks = [], []
         self._failure = None
         self._pending = self._pending_bytes = 0
-        await self._restore()
+        await restore(self._ports.store, self._ports.changelog, self._ports.clock)
         meta = self._ports.store.get([META])[0]
         if meta is None:
             self.state, self._committed = TaskState(position=first_offset), None
@@ -162,10 +159,11 @@ class Task:
         for watch, breaker in self.stopped_by.items():
             raise StateRefused(self._stopped(watch, breaker, "paused the partition"))
 
-    def receive(self, batch: MicroBatch, ack: Callable[[], None] = lambda: None) -> None:
+    async def receive(self, batch: MicroBatch, ack: Callable[[], None] = lambda: None) -> None:
         """Take a micro-batch; what lies before the position is skipped, it was done before.
 
-        `ack` is called when the batch is covered by a commit.
+        `ack` is called when the batch is covered by a commit. Nothing has changed while stages wait
+        for answers, nor when that is cancelled.
 
         Raises:
             TaskLost: the batch starts beyond the position, or the record at the position has to be
@@ -175,8 +173,8 @@ class Task:
         position = self.state.position
         if batch.start > position:
             raise TaskLost(f"{self.tp}: wanted offset {position}, got a batch from {batch.start}")
-        self._acks.append(ack)
         if batch.stop <= position:
+            self._acks.append(ack)
             return
         if self.state.ended is not None and len(batch):
             raise StateRefused(
@@ -185,9 +183,10 @@ class Task:
             )
         if batch.start < position:
             batch = batch.cut(position, batch.stop)
+        step = await self._advanced(batch)
+        self._acks.append(ack)
         self._pending += len(batch)
         self._pending_bytes += batch.nbytes
-        step = advance(self.plan, self.state, self._ports.store, batch)
         if step.stop > step.start:
             self._take(step)
         self._failure = step.failure
@@ -286,6 +285,17 @@ class Task:
         await self._ports.outbox.close()
         self._ports.store.close()
 
+    async def _advanced(self, batch: MicroBatch) -> Step:
+        """What comes of a micro-batch, with the answers that its stages ask for."""
+        advancing = advance(self.plan, self.state, self._ports.store, batch)
+        answers: Any = None
+        while True:
+            try:
+                ask = advancing.send(answers)
+            except StopIteration as done:
+                return done.value
+            answers = await self._ports.answer(ask)
+
     def _take(self, step: Step) -> None:
         if not self._steps:
             self._since = self._ports.clock.monotonic()
@@ -334,33 +344,6 @@ class Task:
         acks, self._acks = self._acks, []
         for ack in acks:
             ack()
-
-    async def _restore(self) -> None:
-        """Bring the local store up to the changelog; rebuild it when it cannot be trusted."""
-        store, changelog = self._ports.store, self._ports.changelog
-        first, stop = await changelog.bounds()
-        start = self._applied(first, stop)
-        if start is None:
-            store.clear()
-            start = first
-        now_ms = _millis(self._ports.clock.now())
-        while start < stop:
-            end = min(start + RESTORE_RECORDS, stop)
-            entries: list[tuple[bytes, Any]] = list(await changelog.read(start, end))
-            local = [(APPLIED, str(end).encode()), (APPLIED_AT, str(now_ms).encode())]
-            store.apply([*entries, *local])
-            start = end
-        await changelog.close()
-
-    def _applied(self, first: int, stop: int) -> int | None:
-        """The changelog offset that the local store is at, None when it must be rebuilt."""
-        applied, at = self._ports.store.get([APPLIED, APPLIED_AT])
-        if applied is None or at is None:
-            return None
-        age = self._ports.clock.now().timestamp() - int(at) / 1000
-        offset = int(applied)
-        stale = age > STALE_AFTER.total_seconds()
-        return offset if first <= offset <= stop and not stale else None
 
     def _check(self, state_id: str, partitions: int, first_offset: int) -> None:
         if state_id != self.plan.state_id:

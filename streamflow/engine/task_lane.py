@@ -209,7 +209,7 @@ class TaskLane:
             await self.hold()
             arrival = await self._next()
             if arrival is not None:
-                self._take(task, arrival)
+                await self._take(task, arrival)
 
     async def _next(self) -> Arrival | None:
         """The next batch, or None when it is time to look at the clock."""
@@ -220,7 +220,7 @@ class TaskLane:
         except TimeoutError:
             return None
 
-    def _take(self, task: Task, arrival: Arrival) -> None:
+    async def _take(self, task: Task, arrival: Arrival) -> None:
         batch = arrival.batch
         if task.stopped_by:
             arrival.ack()  # it comes again when the partition goes on; offsets are the task's own
@@ -229,9 +229,9 @@ class TaskLane:
             batch = batch.cut(batch.start, self._end)
         if batch.start > task.state.position or batch.start >= batch.stop:
             return  # of a fetch from before the last seek, or beyond the end of a bounded run
-        task.receive(batch, arrival.ack)
         if self.watch is not None and len(batch):
-            self.watch.record()
+            self.watch.record()  # before answers are waited for: the partition is not silent
+        await task.receive(batch, arrival.ack)
 
     def _give_idle(self, task: Task) -> None:
         """Give an idle partition a watermark; what it makes final is in the same commit."""

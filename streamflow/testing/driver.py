@@ -29,9 +29,10 @@ from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox,
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine import sink_chain
 from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
+from streamflow.engine.lookups import Lookups
 from streamflow.engine.replay import Replay
 from streamflow.engine.sink import SinkPartition
-from streamflow.engine.sync import run_sync
+from streamflow.engine.sync import Beside, run_sync
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
 from streamflow.topology import Topology
@@ -81,6 +82,7 @@ class TopologyDriver:
         self._tasks: dict[TopicPartition, Task] = {}
         self._watches: dict[TopicPartition, IdleWatch] = {}
         self._stamps = count()
+        self._beside = Beside()
         self._sinks: dict[TopicPartition, SinkPartition] = {}
         for plan in topology.tasks:
             self._create_topics(plan, partitions)
@@ -217,7 +219,7 @@ class TopologyDriver:
         replay.apply(task)
         while task.go_on() and task.state.position < end:
             batch = self.broker.fetch(tp, task.state.position, next(self._batches))
-            task.receive(replay.cut(batch))
+            run_sync(task.receive(replay.cut(batch)))
             replay.apply(task)
             if len(batch) and tp in self._watches:
                 self._watches[tp].record()
@@ -250,6 +252,7 @@ class TopologyDriver:
 
     def _open_all(self) -> None:
         self._tasks, self._sinks, self._watches = {}, {}, {}
+        self._answer = self._beside.blocking(Lookups(self.clock).answer)
         for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
             files = self._files.setdefault(sink.table.path, MemoryFiles())
             sink_chain.agree(files, table_spec(self._topology, sink))
@@ -276,6 +279,7 @@ class TopologyDriver:
             store,
             self.clock,
             self._faults,
+            self._answer,
         )
         task = Task(
             plan,

@@ -15,6 +15,7 @@ from streamflow.batch import Record, TopicPartition
 from streamflow.core.headers import LINEAGE_HEADER, TRACEPARENT, read_lineage
 from streamflow.core.keys import META
 from streamflow.core.seal import FOLD_AFTER
+from streamflow.engine.sync import run_sync
 from streamflow.errors import StateRefused, TaskLost
 from streamflow.testing import TopologyDriver
 from tests.laws.orders import MINUTE, NOON, order, topology
@@ -220,7 +221,7 @@ def test_a_task_never_skips_records(driver: TopologyDriver) -> None:
     driver.broker.append(TopicPartition("orders", 0), order(1))
     driver.broker.append(TopicPartition("orders", 0), order(2))
     with pytest.raises(TaskLost, match="wanted offset 1, got a batch from 2"):
-        task.receive(driver.broker.fetch(TopicPartition("orders", 0), 2))
+        run_sync(task.receive(driver.broker.fetch(TopicPartition("orders", 0), 2)))
 
 
 def test_a_changed_partition_count_is_refused(driver: TopologyDriver) -> None:

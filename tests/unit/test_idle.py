@@ -410,7 +410,7 @@ def test_what_is_not_committed_is_told_to_nobody() -> None:
     record = order(FIRST, NOON + HOUR)
     watched.driver._commit_records = 1_000
     log.append(watched.tp, watched.driver._record(watched.task.plan, record, ()))
-    watched.task.receive(log.fetch(watched.tp, 1))
+    run_sync(watched.task.receive(log.fetch(watched.tp, 1)))
     watched.watch.record()
     assert not watched.after(SECOND, end=3)
     assert watched.board.marks[0] == Mark(before, False)

@@ -58,7 +58,7 @@ class FlakyTask:
         self._step("open")
         return first
 
-    def receive(self, batch: MicroBatch, ack: Any) -> None:
+    async def receive(self, batch: MicroBatch, ack: Any) -> None:
         del ack
         self.state.position = batch.stop
         self.idle = False

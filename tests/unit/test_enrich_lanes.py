@@ -1,0 +1,234 @@
+"""Lanes whose stages wait for answers: nobody else waits, and nothing is lost or done twice."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from pydantic import AwareDatetime, BaseModel
+
+from streamflow import Topology, per_key, source, topic
+from streamflow.batch import Record, TopicPartition
+from streamflow.clock import SystemClock
+from streamflow.core.names import Names
+from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
+from streamflow.engine.lookups import Lookups
+from streamflow.engine.pauses import Pauses
+from streamflow.engine.task import Task, TaskLimits, TaskPorts
+from streamflow.engine.task_lane import Arrival, TaskLane
+from streamflow.errors import StreamflowError
+from streamflow.on_error import OnError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST, SECOND = (TopicPartition("sales", partition) for partition in range(2))
+
+
+class Sale(BaseModel):
+    sku: str
+    partition: int
+    at: AwareDatetime
+
+
+class Priced(BaseModel):
+    sku: str
+    partition: int
+    cents: int | None
+
+
+class Service:
+    """Answers at once, but for what is `held`, and fails as often as is said."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.held = asyncio.Event()
+        self.failures = failures
+        self.under_way = 0
+        self.most = 0
+
+    async def price(self, sku: str) -> dict[str, int]:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            if sku == "held":
+                await self.held.wait()
+            if sku == "flaky" and self.failures:
+                self.failures -= 1
+                raise ConnectionError("away")
+            await asyncio.sleep(0)
+            return {"cents": len(sku)}
+        finally:
+            self.under_way -= 1
+
+
+class Consumer:
+    async def seek(self, positions: Mapping[TopicPartition, int]) -> None: ...
+
+    async def pause(self, tps: Iterable[TopicPartition]) -> None: ...
+
+    async def resume(self, tps: Iterable[TopicPartition]) -> None: ...
+
+    def fetched(self, tp: TopicPartition) -> None: ...
+
+
+class Worker:
+    """Lanes of two partitions that share what answers, on a Kafka in memory."""
+
+    def __init__(self, service: Service, on_error: OnError = "retry", concurrency: int = 2) -> None:
+        sales = source(topic("sales"), Sale, key="sku", event_time="at")
+        look_up = per_key(service.price)
+        priced = sales.enrich(
+            Priced, look_up, key="sku", on_error=on_error, concurrency=concurrency
+        )
+        topology = Topology("sales", priced.to(topic("out")), sales.rejected.to(topic("dlq")))
+        (self._plan,), self._version = topology.tasks, topology.version
+        self.broker = MemoryBroker(int(NOW.timestamp() * 1000))
+        self._names = Names("sales")
+        for name in ("sales", "dlq", self._names.changelog("sales")):
+            self.broker.create(name, 2)
+        self.broker.create("out", 1)
+        self._stores = {tp: MemoryStore() for tp in (FIRST, SECOND)}
+        self._lookups = Lookups(SystemClock())
+        self.lanes = {tp: self.lane(tp) for tp in (FIRST, SECOND)}
+
+    def lane(self, tp: TopicPartition) -> TaskLane:
+        async def bounds() -> tuple[int, int]:
+            return 0, self.broker.partition(tp).next_offset
+
+        async def seek(tp: TopicPartition, position: int) -> None:
+            await self.feed(tp, position)
+
+        pauses = Pauses(Consumer())
+        return TaskLane(
+            tp, lambda: self._task(tp), bounds, seek, pauses, refused, interval=0.01, bounded=False
+        )
+
+    def _task(self, tp: TopicPartition) -> Task:
+        changelog = TopicPartition(self._names.changelog("sales"), tp.partition)
+        ports = TaskPorts(
+            MemoryOutbox(self.broker, self._names.producer(tp)),
+            MemoryChangelog(self.broker, changelog),
+            self._stores[tp],
+            SystemClock(),
+            answer=self._lookups.answer,
+        )
+        return Task(
+            self._plan,
+            self._names,
+            tp,
+            ports,
+            partitions=2,
+            version=self._version,
+            limits=TaskLimits(records=1),
+        )
+
+    async def start(self) -> None:
+        for lane in self.lanes.values():
+            await lane.open()
+            lane.start()
+
+    async def send(self, tp: TopicPartition, *skus: str) -> None:
+        start = self.broker.partition(tp).next_offset
+        for sku in skus:
+            value = orjson.dumps({"sku": sku, "partition": tp.partition, "at": NOW})
+            self.broker.append(tp, Record(sku.encode(), value))
+        await self.feed(tp, start)
+
+    async def feed(self, tp: TopicPartition, start: int) -> None:
+        if self.broker.partition(tp).next_offset > start:
+            await self.lanes[tp].put(Arrival(self.broker.fetch(tp, start), lambda: None))
+
+    def out(self, tp: TopicPartition) -> list[tuple[str, int]]:
+        rows = [orjson.loads(record.value or b"") for record in self.broker.records("out")]
+        return [(row["sku"], row["cents"]) for row in rows if row["partition"] == tp.partition]
+
+    async def close(self) -> None:
+        for lane in self.lanes.values():
+            await lane.close(1)
+
+
+def refused(error: StreamflowError) -> None:
+    raise error
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+def go(test: Callable[[], Any]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(5):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def test_a_partition_that_waits_for_an_answer_holds_nobody_up() -> None:
+    async def test() -> None:
+        service = Service()
+        worker = Worker(service)
+        await worker.start()
+        await worker.send(FIRST, "tea", "held", "milk")
+        await until(lambda: service.under_way == 1)
+        for done in range(1, 4):
+            await worker.send(SECOND, "tea")
+            await until(lambda: len(worker.out(SECOND)) == done)  # noqa: B023
+        assert worker.out(FIRST) == []
+        service.held.set()
+        await until(lambda: bool(worker.out(FIRST)))
+        assert worker.out(FIRST) == [("tea", 3), ("held", 4), ("milk", 4)]
+        await worker.close()
+
+    go(test)
+
+
+def test_all_partitions_together_have_no_more_calls_under_way_than_is_said() -> None:
+    async def test() -> None:
+        service = Service()
+        worker = Worker(service, concurrency=1)
+        await worker.start()
+        await worker.send(FIRST, "a", "b", "c")
+        await worker.send(SECOND, "d", "e", "f")
+        await until(lambda: len(worker.out(FIRST)) == len(worker.out(SECOND)) == 3)
+        assert service.most == 1
+        await worker.close()
+
+    go(test)
+
+
+def test_what_waits_for_an_answer_when_the_partition_is_revoked_is_done_by_its_next_owner() -> None:
+    async def test() -> None:
+        service = Service()
+        worker = Worker(service)
+        await worker.start()
+        await worker.send(FIRST, "tea")
+        await until(lambda: len(worker.out(FIRST)) == 1)
+        await worker.send(FIRST, "milk", "held")
+        await until(lambda: service.under_way == 1)
+        await worker.lanes[FIRST].close(0.01)
+        assert service.under_way == 0
+        assert worker.out(FIRST) == [("tea", 3)]
+        service.held.set()
+        lane = worker.lanes[FIRST] = worker.lane(FIRST)
+        position = await lane.open()
+        assert position == 1
+        lane.start()
+        await worker.feed(FIRST, position)
+        await until(lambda: len(worker.out(FIRST)) == 3)
+        assert worker.out(FIRST) == [("tea", 3), ("milk", 4), ("held", 4)]
+        await worker.close()
+
+    go(test)
+
+
+def test_a_lookup_that_fails_for_some_time_is_tried_again_and_nothing_is_lost() -> None:
+    async def test() -> None:
+        worker = Worker(Service(failures=1))
+        await worker.start()
+        await worker.send(FIRST, "tea", "flaky", "milk")
+        await until(lambda: len(worker.out(FIRST)) == 1)  # all before it
+        await until(lambda: len(worker.out(FIRST)) == 3)
+        assert worker.out(FIRST) == [("tea", 3), ("flaky", 5), ("milk", 4)]
+        await worker.close()
+
+    go(test)
