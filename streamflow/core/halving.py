@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -23,24 +24,36 @@ def each_alone(
     one value of type `kind` per row, and looks at each row alone. Where a failure is no dead
     letter nothing is computed beyond the first row that fails, and all after it fail too.
     """
-    failed: dict[int, str] = {}
+    halving = _Halving(function, rows, kind, on_error)
+    parts = halving.of(0, rows.num_rows)
+    return parts[0] if len(parts) == 1 else pa.concat_arrays(parts), halving.failed
 
-    def of(start: int, stop: int) -> list[pa.Array]:
-        if failed and on_error != "dead_letter":
-            failed.update(dict.fromkeys(range(start, stop), ""))
-            return [pa.nulls(stop - start, kind)]
+
+@dataclass
+class _Halving:
+    """A class, since a nested function that calls itself would hold the rows in a cycle, until the
+    garbage collector comes.
+    """
+
+    function: Callable[[Rows], pa.Array]
+    rows: Rows
+    kind: pa.DataType
+    on_error: OnError
+    failed: dict[int, str] = field(default_factory=dict[int, str])
+
+    def of(self, start: int, stop: int) -> list[pa.Array]:
+        if self.failed and self.on_error != "dead_letter":
+            self.failed |= dict.fromkeys(range(start, stop), "")
+            return [pa.nulls(stop - start, self.kind)]
         try:
-            return [function(rows.slice(start, stop - start))]
+            return [self.function(self.rows.slice(start, stop - start))]
         except MemoryError:  # which is not the row's fault
             raise
         except Exception as error:
             if stop == start:  # it was tried on no rows when the topology was built
                 raise
             if stop - start == 1:
-                failed[start] = f"{type(error).__name__}: {error}"
-                return [pa.nulls(1, kind)]
+                self.failed[start] = f"{type(error).__name__}: {error}"
+                return [pa.nulls(1, self.kind)]
         middle = (start + stop) // 2
-        return of(start, middle) + of(middle, stop)
-
-    parts = of(0, rows.num_rows)
-    return parts[0] if len(parts) == 1 else pa.concat_arrays(parts), failed
+        return self.of(start, middle) + self.of(middle, stop)

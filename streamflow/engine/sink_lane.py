@@ -14,7 +14,7 @@ from streamflow.errors import SinkUnavailable, StreamflowError
 log = logging.getLogger(__name__)
 
 #: Batches of rows that wait for a sink.
-QUEUE_BATCHES = 4
+QUEUE_BATCHES = 2
 #: How often a sink looks at the clock, and how long it waits when the disk did not take a write.
 TICK_SECONDS = 1.0
 

@@ -21,7 +21,7 @@ from streamflow.errors import StateRefused, StreamflowError
 log = logging.getLogger(__name__)
 
 #: Batches that wait for a task; with the fetch size the bound on its memory.
-QUEUE_BATCHES = 4
+QUEUE_BATCHES = 2
 #: A task that was lost is taken up again after this many seconds, twice as many each time.
 BACKOFF_SECONDS = (0.1, 10.0)
 

@@ -20,39 +20,25 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import faust
 from aiokafka import TopicPartition as KafkaTopicPartition
-from aiokafka.consumer.fetcher import PartitionRecords
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import SystemClock
+from streamflow.engine.fetched import Parsed, fetch_whole
 from streamflow.engine.idle_watch import Fetch
 
 #: Bytes fetched from one partition at a time, and how long the broker may wait to fill a fetch.
 FETCH_BYTES = 4 * 1024 * 1024
 FETCH_WAIT_MS = 100
 #: Batches that a topic's channel holds; with `FETCH_BYTES` the bound on what waits in memory.
-CHANNEL_BATCHES = 8
-
-
-#: Topics whose records are not made into aiokafka's `ConsumerRecord`, one Python object each with
-#: eleven fields: a batch takes its columns from what aiokafka's parser gives. Measured: 1.0 us a
-#: record less 0.6. By name and for the whole process, since aiokafka's fetcher is not told the app.
-_unwrapped: set[str] = set()
-_wrap = PartitionRecords._consumer_record
-
-
-def _consumer_record(records: Any, tp: Any, record: Any) -> Any:
-    return record if tp.topic in _unwrapped else _wrap(records, tp, record)
-
-
-fetched: Any = PartitionRecords
-fetched._consumer_record = _consumer_record
+CHANNEL_BATCHES = 2
 
 
 class BatchMessage(ConsumerMessage):
@@ -74,7 +60,7 @@ class BatchTopic(faust.Topic):
         kwargs.setdefault("maxsize", CHANNEL_BATCHES)
         super().__init__(app, **kwargs)
         app.batch_topics.update(self.topics)
-        _unwrapped.update(self.topics)
+        fetch_whole(self.topics)
 
     def _compile_decode(self) -> None:
         async def decode(message: Any, *, propagate: bool = False) -> Any:
@@ -127,13 +113,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             if tp.topic not in app.batch_topics:
                 records[tp] = fetched[tp]
                 continue
-            batch = self._batch(consumer, tp, fetched.get(tp, []), before.get(tp), now_ms)
+            parsed = list(chain.from_iterable(fetched.get(tp, ())))
+            batch = self._batch(consumer, tp, parsed, before.get(tp), now_ms)
             if batch is not None:
                 records[tp] = batch
         return records
 
     def _batch(
-        self, consumer: Any, tp: TP, records: list[Any], before: int | None, fetched_ms: int
+        self, consumer: Any, tp: TP, records: list[Parsed], before: int | None, fetched_ms: int
     ) -> MicroBatch | None:
         """One batch, also when the position moved over offsets that no record carries."""
         stop = records[-1].offset + 1 if records else None

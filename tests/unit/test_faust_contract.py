@@ -19,7 +19,7 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 
-from streamflow.engine.transport import _wrap
+from streamflow.engine.fetched import _made, _wrap
 
 OVERRIDDEN: list[tuple[Any, str, list[str]]] = [
     (Consumer, "getmany", ["self", "timeout"]),
@@ -83,6 +83,8 @@ def test_aiokafka_reads_these_settings_when_it_starts_not_when_it_is_made(attrib
 def test_aiokafka_still_makes_its_records_through_the_name_that_is_replaced() -> None:
     assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords)
     assert list(inspect.signature(_wrap).parameters) == ["self", "tp", "record"]
+    assert list(inspect.signature(_made).parameters)[:3] == ["self", "tp", "records"]
+    assert "PartitionRecords(\n" in inspect.getsource(fetcher.Fetcher), "made by that name"
 
 
 @pytest.mark.parametrize("attribute", ["lso", "timestamp", "paused"])
