@@ -3,7 +3,8 @@
 The broker is pinned to one core and the engine under test to the other. All engines read the same
 topic, in turn, each run a process of its own under a new group; plain Faust reads a part. What an
 engine takes on an empty topic, to start and stop, is measured and subtracted. Compare the
-ratios: absolute numbers are this machine's.
+ratios: absolute numbers are this machine's. Then what share of its time the worker takes for
+ten rules (`gates.py`).
 
     python bench/run.py [--runs 3] [--years 3] [--limit N] [--faust-records N]
 
@@ -22,6 +23,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import gates
 from measure import ROOT, Result, run_engine, summarize
 from rich.console import Console
 from rich.table import Table
@@ -49,7 +51,10 @@ def main() -> None:
             cpu = cores[1] if pinned else None
             results.append(_measure(engine, broker.bootstrap, records, given.runs, cpu))
     console.print(_table(results))
-    print(json.dumps(_document(results), indent=2))
+    worker = next(r.cpu_seconds_per_million for r in results if r.engine == OURS)
+    took = gates.gate_micros(100_000, given.runs)
+    gates.show(console, took, worker)
+    print(json.dumps(_document(results) | gates.document(took, worker), indent=2))
 
 
 def _arguments() -> argparse.Namespace:

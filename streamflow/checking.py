@@ -72,7 +72,7 @@ class Checks:
     @property
     def extent(self) -> Tumbling | Calendar:
         """Its extents as windows: over times, or over the numbers of rows taken for times."""
-        return Tumbling(self.over * MICROSECOND) if isinstance(self.over, int) else self.over
+        return extent_windows(self.over)
 
     def __str__(self) -> str:
         return repr(self.name)
@@ -83,7 +83,7 @@ class Checks:
         """
         edge = edge_to(self, destination, Topic, Parquet)
         if isinstance(destination, Parquet):
-            _check_table(destination)
+            check_table(destination, FOLDERS)
         return edge
 
 
@@ -92,8 +92,7 @@ def checks_on(
 ) -> Checks:
     """Raises `TopologyError` for what cannot be checked so."""
     where = f"check on {stream}"
-    if not _NAME.fullmatch(label):
-        raise TopologyError(f"{where}: its name {label!r} has to be of letters, digits and . _ -")
+    check_name(where, label)
     if not checks:
         raise TopologyError(f"{where}: give it a check, such as RowCount(at_least=1)")
     for check in checks:
@@ -111,20 +110,36 @@ def checks_on(
     return Checks(stream, tuple(checks), over, grace, label)
 
 
-def _check_extent(where: str, checks: Sequence[Check], over: Any, grace: Any) -> None:
+def extent_windows(over: Extent) -> Tumbling | Calendar:
+    """Extents as windows: over times, or over the numbers of rows taken for microseconds."""
+    return Tumbling(over * MICROSECOND) if isinstance(over, int) else over
+
+
+def check_name(where: str, label: str) -> None:
+    """Raises `TopologyError` unless it is one."""
+    if not _NAME.fullmatch(label):
+        raise TopologyError(f"{where}: its name {label!r} has to be of letters, digits and . _ -")
+
+
+def check_over(where: str, over: Any) -> None:
+    """Raises `TopologyError` unless it is an extent."""
     if isinstance(over, bool) or not isinstance(over, int | Tumbling | Calendar):
         raise TopologyError(
             f"{where}: over={over!r} is no extent; say Tumbling(...) or Calendar(...) for windows "
             "of event time, or a number of rows. Whatever was fetched together is none: how "
             "records are cut into batches must not be seen"
         )
+    if isinstance(over, int) and over < 1:
+        raise TopologyError(f"{where}: over={over} is no number of rows above zero")
+
+
+def _check_extent(where: str, checks: Sequence[Check], over: Any, grace: Any) -> None:
+    check_over(where, over)
     is_duration(where, "grace", grace)
     if grace < timedelta(0):
         raise TopologyError(f"{where}: grace {grace} is below zero")
     if not isinstance(over, int):
         return
-    if over < 1:
-        raise TopologyError(f"{where}: over={over} is no number of rows above zero")
     if grace:
         raise TopologyError(f"{where}: extents of rows are over with their last one; no grace")
     for check in checks:
@@ -135,15 +150,16 @@ def _check_extent(where: str, checks: Sequence[Check], over: Any, grace: Any) ->
             )
 
 
-def _check_table(table: Parquet) -> None:
+def check_table(table: Parquet, folders: Sequence[str]) -> None:
+    """Raises `TopologyError` for a table that is partitioned by what may name no folder."""
     where = f"parquet({table.path!r})"
     if table.revisions is not None:
         raise TopologyError(
-            f"{where}: revisions={table.revisions!r} is for results of windows; checks have none"
+            f"{where}: revisions={table.revisions!r} is for results of windows; here are none"
         )
     for part in table.partition_by:
-        if part.unit is None and part.column not in FOLDERS:
+        if part.unit is None and part.column not in folders:
             raise TopologyError(
-                f"{where}: results of checks are partitioned by {', '.join(FOLDERS)}, or a "
+                f"{where}: such rows are partitioned by {', '.join(folders)}, or a "
                 f"day(...) or month(...) of 'window_start', not by {part.column!r}"
             )

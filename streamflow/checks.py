@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from streamflow.aggregates import Aggregate, AggregateFunction, fields_of, name_of
 from streamflow.aggregates.function import UserDefined
@@ -17,8 +17,42 @@ from streamflow.arguments import is_duration, is_number, is_whole
 from streamflow.errors import TopologyError
 from streamflow.rules import SEVERITIES, Condition, Severity
 
+CheckAction = Literal["warn", "pause", "halt"]
+ACTIONS: tuple[CheckAction, ...] = ("warn", "pause", "halt")
 #: How many extents a volume is held against at most; their row counts are in the state.
 MOST_AGAINST = 1_000
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What a check does to its partition when its value is out of bounds; as a `Threshold` does."""
+
+    action: Literal["pause", "halt"]
+    pause: timedelta | None
+    limit: str
+    blocks: bool = True
+
+    @property
+    def signature(self) -> str:
+        """Which check it is of; a partition that another one has stopped goes on."""
+        return f"{self.action} {self.pause} {self.limit}"
+
+    @property
+    def durations(self) -> dict[str, timedelta]:
+        """The times that it names."""
+        return {} if self.pause is None else {"resume_after": self.pause}
+
+
+@dataclass(frozen=True)
+class Brake:
+    """A check that stops its partition, under the name that this is kept under."""
+
+    name: str
+    threshold: Stop
+
+    def words(self, how: str) -> str:
+        """Who did this to a partition, and why."""
+        return f"the check {self.name!r} has {how}: its value is out of bounds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +63,18 @@ class Check:
         severity: Of a check that fails: of `critical` and `error` the verdict is "fail", of
             `warning` and `info` it is "warn".
         name: What it is reported and counted under, instead of what it says of itself.
+        action: What happens when its value is out of bounds, whatever the severity: "warn", it is
+            reported and counted; "pause", nothing of the partition is processed after the record
+            that ended the extent; "halt", the worker stops after that record, until it is started
+            with `--resume`.
+        resume_after: Of a pause, by the clock since that record was fetched; left out, it waits
+            until the worker is started with `--resume`.
     """
 
     severity: Severity = "error"
     name: str | None = None
+    action: CheckAction = "warn"
+    resume_after: timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
@@ -42,6 +84,7 @@ class Check:
         if self.name == "":
             raise TopologyError(f"{type(self).__name__}: its name is empty; leave it out")
         self._check()
+        self._check_action()
 
     @property
     def label(self) -> str:
@@ -62,7 +105,33 @@ class Check:
     def _words(self) -> str:
         raise NotImplementedError
 
+    @property
+    def stop(self) -> Stop | None:
+        """What it does to a partition; None for nothing."""
+        if self.action == "warn":
+            return None
+        low, high = self.bounds
+        least = "" if low is None else f" at_least {low:g}"
+        most = "" if high is None else f" at_most {high:g}"
+        return Stop(self.action, self.resume_after, f"{self.label}{least}{most}")
+
     def _check(self) -> None: ...
+
+    def _check_action(self) -> None:
+        if self.action not in ACTIONS:
+            raise TopologyError(
+                f"{self.label}: action {self.action!r} is none of {', '.join(ACTIONS)}; the rows "
+                "of an extent have passed when it is judged, so it can route none of them"
+            )
+        is_duration(self.label, "resume_after", self.resume_after)
+        if self.resume_after is None:
+            return
+        if self.action != "pause":
+            raise TopologyError(f"{self.label}: resume_after is for a pause; leave it out")
+        if self.resume_after <= timedelta(0):
+            raise TopologyError(
+                f"{self.label}: resume_after {self.resume_after} is no time above zero"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,9 +222,11 @@ class Unique(Check):
         at_most: int = 0,
         severity: Severity = "error",
         name: str | None = None,
+        action: CheckAction = "warn",
+        resume_after: timedelta | None = None,
     ) -> None:
         given = {"keys": keys, "at_most": at_most, "severity": severity, "name": name}
-        for word, value in given.items():
+        for word, value in (given | {"action": action, "resume_after": resume_after}).items():
             object.__setattr__(self, word, value)
         self.__post_init__()
 

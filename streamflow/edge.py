@@ -10,6 +10,7 @@ from streamflow.errors import TopologyError
 
 if TYPE_CHECKING:
     from streamflow.checking import Checks
+    from streamflow.quality import Quality
     from streamflow.results import Results
     from streamflow.stream import Stream
 
@@ -18,21 +19,21 @@ if TYPE_CHECKING:
 class Edge:
     """One way out: what leaves, and where to."""
 
-    origin: Stream | Results | Checks | Exit
+    origin: Stream | Results | Checks | Quality | Exit
     destination: Destination
 
     @property
     def side(self) -> str | None:
         """The kind of its exit, where that is one of all streams of a source; else None."""
         kind = self.origin.kind if isinstance(self.origin, Exit) else None
-        return kind if kind in ("rejected", "quality") else None
+        return kind if kind in ("rejected", "quality", "routed") else None
 
 
 @dataclass(frozen=True, eq=False)
 class Exit:
     """A side on which records leave: the rejected of a stream, or the late of a window; what there
-    is to say of the quality of a stream; and its duplicates and conflicts, which are dropped where
-    these lead nowhere.
+    is to say of the quality of a stream; what thresholds route away, which is rejected where that
+    leads nowhere; and its duplicates and conflicts, which are dropped where these do.
     """
 
     of: Stream | Results
@@ -51,7 +52,9 @@ class Exit:
 
 
 def edge_to(
-    origin: Stream | Results | Checks | Exit, destination: Any, *kinds: type[Topic | Parquet]
+    origin: Stream | Results | Checks | Quality | Exit,
+    destination: Any,
+    *kinds: type[Topic | Parquet],
 ) -> Edge:
     """The edge; raises `TopologyError` for a destination of another kind."""
     if not isinstance(destination, kinds):

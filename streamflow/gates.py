@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamflow.edge import Exit
 from streamflow.errors import TopologyError
 from streamflow.rules import Rule, check_rules
 from streamflow.stages import Gate, gate_stage
@@ -37,3 +38,11 @@ def gate_on(stream: Stream, rules: tuple[Rule, ...], threshold: Threshold | None
             "name=... of its own"
         )
     return made
+
+
+def routed_side(stream: Stream) -> Exit:
+    """Raises `TopologyError` where no threshold routes anything."""
+    watches = [watch for gate in stream.gates for watch in gate.watches]
+    if not any(watch.threshold.action == "route" for watch in watches):
+        raise TopologyError(f'{stream} has no threshold with action="route" to give routed records')
+    return Exit(stream, "routed")

@@ -63,6 +63,10 @@ class Watch:
     rule: str | None
     threshold: Threshold
 
+    def words(self, how: str) -> str:
+        """Who did this to a partition, and why."""
+        return f"the gate {self.name!r} has {how}: its rules were broken by {self.threshold.limit}"
+
 
 @dataclass(frozen=True, eq=False)
 class Gate:

@@ -21,8 +21,9 @@ from streamflow.edge import Edge, Exit, edge_to
 from streamflow.enrich import Cache, Limits, Lookup, OnLookupError, PerKey, enrich_on
 from streamflow.errors import TopologyError
 from streamflow.expand import Explode, expand_stage, map_rows_stage
-from streamflow.gates import gate_on
+from streamflow.gates import gate_on, routed_side
 from streamflow.on_error import OnError
+from streamflow.quality import Quality, quality_on
 from streamflow.results import Windowed, windowed
 from streamflow.rules import Rule
 from streamflow.stages import (
@@ -103,6 +104,15 @@ class Stream:
         rules, with a score from 0 to 100, and how its thresholds stand.
         """
         return Exit(self, "quality")
+
+    def quality_over(self, extent: Extent, *, name: str = "quality") -> Quality:
+        """The same for each extent of the source's records: windows of event time, or n records."""
+        return quality_on(self, extent, name)
+
+    @property
+    def routed(self) -> Exit:
+        """What thresholds route away, where it is not to be with the other rejected records."""
+        return routed_side(self)
 
     @property
     def duplicates(self) -> Exit:

@@ -9,7 +9,7 @@ replays after a crash cannot be seen in what comes out; and every record is in o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import repeat
 
@@ -21,14 +21,15 @@ from streamflow.changes import CHANGE
 from streamflow.core.aggregate import finish, partial
 from streamflow.core.amend import amended
 from streamflow.core.breaker import half_open
-from streamflow.core.checks import judge_extents, take
+from streamflow.core.checks import Reached, judge_extents, take
 from streamflow.core.close import close, early, last_kept
 from streamflow.core.decode import Decoded, decode
 from streamflow.core.enrichment import Answers
 from streamflow.core.flow import Arrived, Asking, Flow, flow
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
-from streamflow.core.step import Decision, Late, Raw, StateView, Step, TaskState, mark_of
+from streamflow.core.rolling import end_by_clock, issues_of, tally
+from streamflow.core.step import Breaker, Decision, Late, Raw, StateView, Step, TaskState, mark_of
 from streamflow.core.watermark import after_all, event_times, judged
 from streamflow.core.window import Assigned, assign
 from streamflow.enrich import Enrich
@@ -60,20 +61,34 @@ def advance(
         before = Step(state, start, start)
         if at > start:
             before = yield from advance(plan, state, view, batch.cut(start, at), known)
-        return replace(before, failure=failure)
+        return before if before.state.position < at else replace(before, failure=failure)
     if stop < batch.stop:
         return (yield from advance(plan, state, view, batch.cut(batch.start, stop), known))
-    return _close(plan, state, _step(plan, batch, decoded, passed), view, batch.tp)
+    closed = _taken(plan, state, view, batch, decoded, passed)
+    if not closed.stopped:
+        return closed
+    stop = min(closed.stopped.values()) + 1
+    if stop < batch.stop:
+        return (yield from advance(plan, state, view, batch.cut(batch.start, stop), known))
+    return stopped_by_checks(plan, closed, batch.fetched)
 
 
-def _step(plan: TaskPlan, batch: MicroBatch, decoded: Decoded, passed: Flow) -> Step:
-    """What comes of a whole micro-batch, without what its watermark makes final."""
+def _taken(
+    plan: TaskPlan,
+    state: TaskState,
+    view: StateView,
+    batch: MicroBatch,
+    decoded: Decoded,
+    passed: Flow,
+) -> Step:
+    """The step of a micro-batch that nothing before windows and checks has stopped."""
     counts = Counter({"in": len(batch), "rejected": len(passed.rejects), "dropped": passed.dropped})
     counts["passed"] = sum(arrived.rows.num_rows for arrived in passed.arrived)
     counts.update(
         {k: n for k, n in (("forked", passed.forked), ("expanded", passed.expanded)) if n}
     )
     after = replace(passed.state, position=batch.stop)
+    reached: dict[str, Reached] = {}
     late: dict[str, tuple[Late, ...]] = {}
     for arrived in passed.arrived:
         moving = _moving(decoded, {reject.raw.offset for reject in arrived.refused})
@@ -88,9 +103,12 @@ def _step(plan: TaskPlan, batch: MicroBatch, decoded: Decoded, passed: Flow) -> 
             after = _accumulate(window, after, on_time)
         for checks in arrived.outlet.checks:
             lag = plan.out_of_orderness
-            after, tardy = take(checks, batch, arrived.rows, arrived.places, moving, lag, after)
+            after, tardy, reached[checks.key] = take(
+                checks, batch, arrived.rows, arrived.places, moving, lag, after
+            )
             passed.rules += tardy
-    return Step(
+    after, said = _rolled(plan, batch, decoded, passed, after)
+    step = Step(
         replace(after, seen=_seen(plan, decoded, passed, after)),
         batch.start,
         batch.stop,
@@ -99,9 +117,11 @@ def _step(plan: TaskPlan, batch: MicroBatch, decoded: Decoded, passed: Flow) -> 
         aside={topic: tuple(records) for topic, records in passed.aside.items()},
         rejects=tuple(sorted(passed.rejects, key=lambda reject: reject.raw.offset)),
         late=late,
+        results=said,
         counts=counts,
         rules=passed.rules,
     )
+    return _close(plan, state, step, view, batch.tp, reached)
 
 
 def decide(
@@ -117,7 +137,49 @@ def decide(
     else:
         given = decision.watermark
         after = replace(state, idle=given if state.idle is None else max(given, state.idle))
-    return _close(plan, state, Step(after, here, here, decisions=(decision,)), view, tp)
+    said: dict[str, tuple[pa.RecordBatch, ...]] = {}
+    for rolling in plan.rolling:
+        after, made = end_by_clock(plan, rolling, tp, after)
+        said |= {} if made is None else {rolling.name: (made,)}
+    step = Step(after, here, here, decisions=(decision,), results=said)
+    closed = _close(plan, state, step, view, tp, {})
+    return stopped_by_checks(plan, closed, (decision.at or 0) // 1000)
+
+
+def _rolled(
+    plan: TaskPlan, batch: MicroBatch, decoded: Decoded, passed: Flow, state: TaskState
+) -> tuple[TaskState, dict[str, tuple[pa.RecordBatch, ...]]]:
+    """The state with the records in the extents of quality, and what is said of those over."""
+    said: dict[str, tuple[pa.RecordBatch, ...]] = {}
+    issues = issues_of(batch, decoded, passed) if plan.rolling else {}
+    for rolling in plan.rolling:
+        state, made = tally(plan, rolling, batch, decoded, issues, state)
+        said |= {} if made is None else {rolling.name: (made,)}
+    return state, said
+
+
+def stopped_by_checks(plan: TaskPlan, step: Step, at_ms: int) -> Step:
+    """The step with its partition stopped by what checks have found at its end."""
+    found = {
+        watch.name: Breaker(
+            watch.threshold.signature,
+            phase="open",
+            tripped=step.stopped[watch.name],
+            fetched=at_ms,
+        )
+        for watch in plan.watches
+        if watch.name in step.stopped
+    }
+    rules = step.rules + Counter({f"{name}:tripped": 1 for name in found})
+    breakers = {**step.state.breakers, **found}
+    return replace(step, state=replace(step.state, breakers=breakers), rules=rules)
+
+
+def on_trial_no_more(state: TaskState, good: Iterable[str]) -> tuple[TaskState, Counter[str]]:
+    """The state with these checks closed, where they were half open; and a count of those."""
+    over = [n for n in good if n in state.breakers and state.breakers[n].phase == "half_open"]
+    breakers = {**state.breakers, **{n: replace(state.breakers[n], phase="closed") for n in over}}
+    return replace(state, breakers=breakers), Counter({f"{name}:resumed": 1 for name in over})
 
 
 def resume(state: TaskState, names: Iterable[str], now_ms: int) -> Step:
@@ -175,11 +237,16 @@ def _accumulate(window: WindowPlan, state: TaskState, on_time: Assigned) -> Task
 
 
 def _close(
-    plan: TaskPlan, before: TaskState, step: Step, view: StateView, tp: TopicPartition
+    plan: TaskPlan,
+    before: TaskState,
+    step: Step,
+    view: StateView,
+    tp: TopicPartition,
+    reached: Mapping[str, Reached],
 ) -> Step:
     """Emit every window that the watermark has passed between `before` and the step's state."""
     lag = plan.out_of_orderness
-    results: dict[str, tuple[pa.RecordBatch, ...]] = {}
+    results = dict(step.results)
     erased: list[bytes] = []
     state, counts = step.state, Counter(step.counts)
     for window in plan.windows:
@@ -205,14 +272,22 @@ def _close(
             counts["early"] += soon.num_rows
         if made:
             results[window.name] = tuple(made)
-    rules = Counter(step.rules)
+    rules, stopped = Counter(step.rules), dict[str, int]()
     for checks in plan.checks:
-        found = judge_extents(checks, before, state, view, tp, lag)
-        state = found.state
+        found = judge_extents(checks, before, state, view, tp, lag, reached.get(checks.key))
+        stopped |= found.stopped
+        state, resumed = on_trial_no_more(found.state, found.good)
+        rules += resumed
         erased += found.erased
         rules += found.counts
         if found.results is not None:
             results[checks.name] = (found.results,)
     return replace(
-        step, state=state, results=results, erased=tuple(erased), counts=counts, rules=rules
+        step,
+        state=state,
+        results=results,
+        erased=tuple(erased),
+        counts=counts,
+        rules=rules,
+        stopped=stopped,
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.checks import Brake
 from streamflow.core.rounding import floor_to
 from streamflow.core.step import Breaker
 from streamflow.stages import Watch
@@ -87,8 +88,10 @@ def judge(threshold: Threshold, before: Breaker | None, bad: pa.Array, came: Cam
     return walk.judged
 
 
-def blocked(watches: Iterable[Watch], breakers: Mapping[str, Breaker]) -> dict[Watch, Breaker]:
-    """The thresholds that stop a partition, where they are open."""
+def blocked(
+    watches: Iterable[Watch | Brake], breakers: Mapping[str, Breaker]
+) -> dict[Watch | Brake, Breaker]:
+    """The thresholds and checks that stop a partition, where they are open."""
     found = {
         watch: breakers[watch.name]
         for watch in watches

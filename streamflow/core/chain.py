@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,7 +34,8 @@ class Chained:
     """Rows that came through a stage with the place of their record in the micro-batch; and what
     did not.
 
-    `rules` counts what each rule and filter did; `dropped` rows were left out on purpose, and of
+    `rules` counts what each rule and filter did, and `broken` has the places of rows that broke
+    rules; `dropped` rows were left out on purpose, and of
     those that may go to a side `aside` has places and event times. `expanded` is how many more rows
     were made than they were made of. `state` has what stages remember. `stop` is an offset before
     the end of the micro-batch where a threshold has stopped the partition, and `failure` a record
@@ -49,6 +50,7 @@ class Chained:
     dropped: int = 0
     expanded: int = 0
     stop: int | None = None
+    broken: Mapping[str, pa.Array] = field(default_factory=dict[str, pa.Array])
     aside: tuple[pa.Array, pa.Array] | None = None
     failure: Failure | None = None
 
@@ -127,6 +129,7 @@ def _gate(stage: Gate, batch: MicroBatch, state: Chained) -> Chained:
         gated.dropped,
         stop=gated.stop,
         failure=gated.failure,
+        broken=gated.broken,
     )
 
 

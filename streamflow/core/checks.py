@@ -34,7 +34,7 @@ from streamflow.core.keys import operator_range
 from streamflow.core.memory import keys_of
 from streamflow.core.plan import ChecksPlan
 from streamflow.core.step import INFINITY, Extents, StateView, TaskState, mark_of
-from streamflow.core.watermark import event_times, judged
+from streamflow.core.watermark import after_each, event_times, judged
 from streamflow.core.window import assign, closed_by, ends_of
 from streamflow.rules import Condition, one_per_row
 
@@ -48,13 +48,32 @@ _SCHEMA = pa.schema([*CHECKED, pa.field(_LATEST, pa.int64())])
 @dataclass(frozen=True)
 class Found:
     """What is said of the extents that are over: a row for each check, in the schema of results
-    followed by `__latest`; the state without them, and the keys that it no longer has.
+    followed by `__latest`; the state without them, and the keys that it no longer has. `stopped`
+    has for each check that stops the partition the offset of the record that ended the extent;
+    `good` are those that could stop it and had nothing against an extent.
     """
 
     results: pa.RecordBatch | None
     state: TaskState
     erased: tuple[bytes, ...]
     counts: Counter[str]
+    stopped: Mapping[str, int] = field(default_factory=dict[str, int])
+    good: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far the end of extents has moved after each of some records: the watermark, or the number
+    of rows; not falling.
+    """
+
+    offsets: pa.Array
+    ends: pa.Array
+
+    def offset(self, end: int) -> int:
+        """The offset of the first record after which an extent that ends here is over."""
+        first: int = pc.index(pc.greater_equal(self.ends, end), True).as_py()
+        return self.offsets[first].as_py()
 
 
 def take(
@@ -65,8 +84,9 @@ def take(
     moving: Rows,
     lag: int,
     state: TaskState,
-) -> tuple[TaskState, Counter[str]]:
-    """The state with these rows in their extents; and how many were too late for theirs.
+) -> tuple[TaskState, Counter[str], Reached]:
+    """The state with these rows in their extents, how many were too late for theirs, and how far
+    extents have come to their ends.
 
     `moving` are the rows that move the watermark, `lag` is the out-of-orderness.
     """
@@ -74,20 +94,22 @@ def take(
     if plan.counted:
         at, before = pa.arange(known.rows, known.rows + n), pa.nulls(n, pa.int64())
         known = replace(known, rows=known.rows + n)
+        reached = Reached(rows["_offset"], pc.add(at, 1))
     else:
         at = event_times(rows)
+        reached = Reached(moving["_offset"], after_each(plan.key, lag, moving, state))
         before, state = judged(plan.key, lag, rows, moving, state)
     state = replace(state, extents={**state.extents, plan.key: known})
     on_time = assign(plan.whole, batch, _with_columns(plan, rows), places, at, before)
     late = Counter({f"{plan.name}: late": on_time.missed}) if on_time.missed else Counter[str]()
     if not on_time.rows.num_rows:
-        return state, late
+        return state, late, reached
     held = dict(state.open)
     for window in plan.windows:
         new = partial(window, on_time, event_times(on_time.rows))
         before_it = held.get(window.name)
         held[window.name] = new if before_it is None else pa.concat_tables([before_it, new])
-    return replace(state, open=held), late
+    return replace(state, open=held), late, reached
 
 
 def judge_extents(
@@ -97,8 +119,11 @@ def judge_extents(
     view: StateView,
     tp: TopicPartition,
     lag: int,
+    reached: Reached | None,
 ) -> Found:
-    """Judge the extents that are over in `state` and were not in `before`."""
+    """Judge the extents that are over in `state` and were not in `before`; with None for `reached`
+    it was a decision of a clock that ended them.
+    """
     known = state.extents.get(plan.key, Extents())
     if plan.counted:
         earlier = before.extents.get(plan.key, Extents())
@@ -120,7 +145,11 @@ def judge_extents(
     )
     after = replace(closed.state, extents={**closed.state.extents, plan.key: over.known})
     made = pa.RecordBatch.from_pylist(over.made, schema=_SCHEMA) if over.made else None
-    return Found(made, after, tuple(erased), over.counts)
+    stopped = {
+        name: state.position - 1 if reached is None else reached.offset(end + plan.whole.grace)
+        for name, end in over.stopped.items()
+    }
+    return Found(made, after, tuple(erased), over.counts, stopped, frozenset(over.good))
 
 
 def forget(
@@ -159,6 +188,8 @@ class _Over:
     found: dict[int, _Values]
     made: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     counts: Counter[str] = field(default_factory=Counter[str])
+    stopped: dict[str, int] = field(default_factory=dict[str, int])
+    good: set[str] = field(default_factory=set[str])
 
     def judge(self, last: int) -> None:
         """Judge those that have rows, and between them and up to where `last` starts those that
@@ -207,7 +238,12 @@ class _Over:
             good = (low is None or value >= low) and (high is None or value <= high)
             bad = "warn" if check.severity in ("info", "warning") else "fail"
             verdict = "pass" if good else bad
-        self.counts[f"{self.plan.name}: {check.label}: {verdict}"] += 1
+        name = f"{self.plan.name}: {check.label}"
+        self.counts[f"{name}: {verdict}"] += 1
+        if check.stop is not None and verdict in ("warn", "fail"):
+            self.stopped.setdefault(name, end)
+        if check.stop is not None and verdict == "pass":
+            self.good.add(name)
         bounds_of = (
             ("row_first", "row_next") if self.plan.counted else ("window_start", "window_end")
         )

@@ -21,17 +21,20 @@ from streamflow.core.plan import (
     Node,
     Outlet,
     PartColumn,
+    RollingPlan,
+    RoutedPlan,
     SinkPlan,
     TaskPlan,
     WindowPlan,
 )
 from streamflow.core.sides import check_deletions, is_side, side_topics
 from streamflow.core.tables import table_columns
-from streamflow.core.tree import grow, path_of
+from streamflow.core.tree import check_known, grow
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit
 from streamflow.errors import TopologyError
 from streamflow.event_time import LONGEST, durations_of
+from streamflow.quality import QUALITY, Quality
 from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
 from streamflow.sources import Source
@@ -70,15 +73,20 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     mine = [edge for edge in edges if _stream_of(edge).source is source]
     outlets = _outlets(name, mine)
     windows = _windows(mine)
-    made = [*windows, *_checks(mine)]
+    rolling = [edge.origin for edge in mine if isinstance(edge.origin, Quality)]
+    rolling = list({id(one): one for one in rolling}.values())
+    made = [*windows, *_checks(mine), *rolling]
     _no_twins(name, "results", [one.name for one in made])
     tree = grow(f"topology {name!r}", outlets)
     rejected = _side_topic(name, "rejected", tree, outlets[0][0], mine)
     said = any(edge.side == "quality" for edge in mine)  # nothing is lost where it is not
     quality = _side_topic(name, "quality", tree, outlets[0][0], mine) if said else None
+    away = any(edge.side == "routed" for edge in mine)  # else they go where rejected ones do
+    routed = RoutedPlan(_side_topic(name, "routed", tree, outlets[0][0], mine)) if away else None
     dropped = side_topics(f"topology {name!r}", tree, mine)
-    plan = TaskPlan(name, source, tree, rejected, quality, dropped)
-    _check_durations(plan, windows, _checks(mine))
+    rolled = tuple(_compile_quality(name, tree, one, mine) for one in rolling)
+    plan = TaskPlan(name, source, tree, rejected, quality, dropped, rolled, routed)
+    _check_durations(plan, windows, [*_checks(mine), *rolling])
     return plan
 
 
@@ -86,7 +94,7 @@ def _outlets(name: str, edges: Sequence[Edge]) -> list[tuple[Stream, Outlet]]:
     """The streams that records leave from, in the order of their first edge."""
     streams: dict[int, Stream] = {}
     for edge in edges:
-        if edge.side is None and not is_side(edge):
+        if edge.side is None and not is_side(edge) and not isinstance(edge.origin, Quality):
             stream = _stream_of(edge)
             streams.setdefault(id(stream), stream)
     if not streams:
@@ -132,19 +140,20 @@ def _compile_checks(checks: Checks, edges: Sequence[Edge]) -> ChecksPlan:
     return compile_checks(checks, topics, sinks)
 
 
+def _compile_quality(name: str, tree: Node, quality: Quality, edges: Sequence[Edge]) -> RollingPlan:
+    check_known(name, "quality", tree, quality.stream)
+    sinks, topics = _destinations(quality, edges, QUALITY, warnings=False)
+    key = f"{quality.name}~{quality.over!r}"
+    return RollingPlan(quality.name, key, quality.counted, quality.extent, topics, sinks)
+
+
 def _side_topic(
     name: str, kind: str, tree: Node, stream: Stream, edges: Sequence[Edge]
 ) -> str | None:
     """Where this side of all streams of a source goes; said once, on any of them."""
     sides = [edge for edge in edges if edge.side == kind]
-    known = {id(node.stage) for node in tree}
     for edge in sides:
-        on = _stream_of(edge)
-        if any(id(stage) not in known for stage in path_of(on)):
-            raise TopologyError(
-                f"topology {name!r}: the {kind} side of {on} is that of a stream which goes "
-                "nowhere; take it of one that does, or add .to(...), a window or .drop() for it"
-            )
+        check_known(name, f"{kind} side", tree, _stream_of(edge))
     return _exit_topic(name, Exit(stream, kind), sides)
 
 
@@ -212,7 +221,9 @@ def _check_revisions(results: Results, sinks: Sequence[SinkPlan]) -> None:
             )
 
 
-def _check_durations(plan: TaskPlan, results: Sequence[Results], checks: Sequence[Checks]) -> None:
+def _check_durations(
+    plan: TaskPlan, results: Sequence[Results], checks: Sequence[Checks | Quality]
+) -> None:
     """Event times plus or less what a topology adds to them have to be times too."""
     source = plan.source
     given = [("out_of_orderness", micros(source.out_of_orderness))]
@@ -235,7 +246,9 @@ def _check_durations(plan: TaskPlan, results: Sequence[Results], checks: Sequenc
             lengths["every"] = windowed.early.interval
         given += [(f"{what} in {result}", micros(length)) for what, length in lengths.items()]
     for check in checks:
-        lengths = {"grace": check.grace, **({} if check.counted else durations_of(check.extent))}
+        lengths = {} if check.counted else durations_of(check.extent)
+        if isinstance(check, Checks):
+            lengths["grace"] = check.grace
         given += [(f"{what} in {check}", micros(length)) for what, length in lengths.items()]
     for what, length in given:
         if abs(length) > micros(LONGEST):
@@ -324,7 +337,11 @@ def _check_folders(results: Results, sinks: Sequence[SinkPlan]) -> None:
 
 
 def _destinations(
-    origin: Stream | Results | Checks, edges: Sequence[Edge], schema: pa.Schema, *, warnings: bool
+    origin: Stream | Results | Checks | Quality,
+    edges: Sequence[Edge],
+    schema: pa.Schema,
+    *,
+    warnings: bool,
 ) -> tuple[tuple[SinkPlan, ...], tuple[str, ...]]:
     mine = [edge.destination for edge in edges if edge.origin is origin]
     columns = pa.schema([*schema, WARNINGS]) if warnings else schema
@@ -336,7 +353,8 @@ def _destinations(
 def _check_dropped(name: str, stream: Stream, edges: Sequence[Edge]) -> None:
     """Records that are dropped by name go nowhere else, nor does what comes of them."""
     depth = len(stream.stages)
-    after = [e for e in edges if e.side is None and _stream_of(e).stages[:depth] == stream.stages]
+    after = [e for e in edges if e.side is None and not isinstance(e.origin, Quality)]
+    after = [e for e in after if _stream_of(e).stages[:depth] == stream.stages]
     dropped = [e for e in after if e.origin is stream and isinstance(e.destination, Drop)]
     if dropped and len(after) > 1:
         raise TopologyError(
@@ -357,7 +375,7 @@ def _exit_topic(name: str, side: Exit, edges: Sequence[Edge]) -> str | None:
 
 def _stream_of(edge: Edge) -> Stream:
     origin = edge.origin.of if isinstance(edge.origin, Exit) else edge.origin
-    if isinstance(origin, Checks):
+    if isinstance(origin, Checks | Quality):
         return origin.stream
     return origin if isinstance(origin, Stream) else origin.windowed.stream
 

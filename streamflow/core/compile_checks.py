@@ -12,14 +12,8 @@ from streamflow.aggregates import Aggregate, Collect, Count, Max, fields_of, nam
 from streamflow.aggregates.part import Part
 from streamflow.checking import Checks
 from streamflow.checks import Check, Freshness, Measure, NullRate, Share, Unique, Volume
-from streamflow.core.plan import (
-    ChecksPlan,
-    PartColumn,
-    SinkPlan,
-    WindowPlan,
-    describe_function,
-    digest,
-)
+from streamflow.core.describe import describe_function, digest
+from streamflow.core.plan import ChecksPlan, PartColumn, SinkPlan, WindowPlan
 from streamflow.errors import TopologyError
 from streamflow.rules import Condition
 from streamflow.stages import filter_stage
@@ -164,4 +158,5 @@ def _kept(check: Check) -> str:
 
 def _described(check: Check) -> str:
     more = f" {check.against} {check.within}" if isinstance(check, Volume) else ""
-    return f"{_kept(check)} {check.label} {check.severity} {check.bounds}{more}"
+    stop = f" {check.stop.signature}" if check.stop else ""
+    return f"{_kept(check)} {check.label} {check.severity} {check.bounds}{more}{stop}"

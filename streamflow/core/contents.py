@@ -40,6 +40,8 @@ def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
             yield topic, ("records", outlet.model), f"the records of {name!r}"
     if plan.rejected_topic is not None:
         yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
+    if plan.routed is not None and plan.routed.topic is not None:
+        yield plan.routed.topic, "dead letters", f"the routed records of {name!r}"
     if plan.quality_topic is not None:
         yield plan.quality_topic, "quality records", f"the quality records of {name!r}"
     for side, topic in sorted(set(plan.sides.values())):
@@ -54,6 +56,9 @@ def _results(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
             yield topic, ("results", window.name), f"the results of {window.name!r}"
         if window.late_topic is not None:
             yield window.late_topic, ("late", model), f"the late records of {window.name!r}"
+    for rolling in plan.rolling:
+        for topic in rolling.topics:
+            yield topic, "quality of extents", f"the quality of {rolling.name!r}"
     for checks in plan.checks:
         for topic in checks.topics:
             yield topic, "check results", f"the results of {checks.name!r}"

@@ -48,7 +48,8 @@ class Flow:
     rows in + forked + expanded = rows at outlets + rejects + dropped.
 
     `rules`, `dropped`, `state`, `stop` and `failure` are as in `Chained`; `aside` has by topic the
-    records that stages have dropped to a side, with their event times.
+    records that stages have dropped to a side, with their event times; `broken` by rule, the places
+    of the rows that broke it in each gate.
     """
 
     state: TaskState
@@ -60,6 +61,7 @@ class Flow:
     expanded: int = 0
     stop: int | None = None
     failure: Failure | None = None
+    broken: dict[str, list[pa.Array]] = field(default_factory=dict[str, list[pa.Array]])
     aside: dict[str, list[tuple[Raw, int]]] = field(
         default_factory=dict[str, list[tuple[Raw, int]]]
     )
@@ -73,6 +75,8 @@ class Flow:
         self.expanded += after.expanded
         if after.stop is not None:
             self.stop = after.stop if self.stop is None else min(self.stop, after.stop)
+        for name, places in after.broken.items():
+            self.broken.setdefault(name, []).append(places)
         self.failure = first_failure(self.failure, after.failure)
 
 

@@ -36,6 +36,7 @@ class Gated:
     `:resumed`, and how many rows it has `:routed`. `dropped` rows were left out by rules that drop,
     so rows in = rows + new rejects + dropped.
 
+    `broken` has the places of the rows that `rules` counts, but for those of thresholds.
     `breakers` are what is remembered of the thresholds. `stop` is the offset after the row that
     tripped one that blocks: what comes from there on has to be left to another time. `failure` is
     the first record on which a rule fails that must not; all else is then for nothing.
@@ -49,6 +50,7 @@ class Gated:
     breakers: Mapping[str, Breaker]
     stop: int | None
     failure: Failure | None = None
+    broken: Mapping[str, pa.Array] = field(default_factory=dict[str, pa.Array])
 
 
 def gate(plan: Gate, batch: MicroBatch, decoded: Decoded, breakers: Mapping[str, Breaker]) -> Gated:
@@ -100,6 +102,7 @@ class _Passage:
     counts: Counter[str] = field(default_factory=Counter[str])
     stop: int | None = None
     failure: Failure | None = None
+    broken: dict[str, pa.Array] = field(default_factory=dict[str, pa.Array])
 
     def judge(self, rule: Rule, condition: Condition, bad: pa.Array, why: dict[int, str]) -> None:
         """Find what becomes of the rows that break a rule; `why` has those on which it fails."""
@@ -203,19 +206,20 @@ class _Passage:
             breakers,
             self.stop,
             self.failure,
+            self.broken,
         )
 
     def _settle(self, verdict: _Verdict) -> None:
         """Do with the rows that break a rule what it says, but for those that are routed away."""
         rule, bad = verdict.rule, self._staying(verdict.bad)
-        self._count(rule.name, bad.true_count)
+        self._found(rule.name, bad)
         if rule.outcome == "tag":
             self.tags.append((rule.name, bad))
             return
         if verdict.fixed is not None:
             fixed = self._staying(verdict.fixed)
             self.tags.append((f"{rule.name}:fixed", fixed))
-            self._count(f"{rule.name}:fixed", fixed.true_count)
+            self._found(f"{rule.name}:fixed", fixed)
         assert verdict.leaving is not None
         leaving = self._staying(verdict.leaving)
         if rule.outcome == "drop":
@@ -225,6 +229,11 @@ class _Passage:
 
     def _staying(self, mask: pa.Array) -> pa.Array:
         return mask if self.stays is None else pc.and_(mask, self.stays)
+
+    def _found(self, name: str, rows: pa.Array) -> None:
+        self._count(name, rows.true_count)
+        if rows.true_count:
+            self.broken[name] = self.places.filter(rows)
 
     def _count(self, name: str, rows: int) -> None:
         if rows:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from streamflow.core.step import Breaker, Decision, Extents, StateView, TaskState
+from streamflow.core.step import Breaker, Decision, Extents, StateView, Tally, TaskState
 from streamflow.errors import StateDamaged, StateRefused
 
 META = b"meta"
@@ -146,6 +146,7 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
             "marks": dict(state.marks),
             "breakers": {name: _of_breaker(one) for name, one in state.breakers.items()},
             "extents": {key: asdict(one) for key, one in state.extents.items()},
+            "tallies": {key: asdict(one) for key, one in state.tallies.items()},
             "totals": dict(state.totals),
             "rules": dict(state.rules),
             "decisions": [*ended, *resumed],
@@ -179,6 +180,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             marks=meta.get("marks", {}),
             breakers={name: _breaker(one) for name, one in meta.get("breakers", {}).items()},
             extents={key: _extents(one) for key, one in meta.get("extents", {}).items()},
+            tallies={key: Tally(**one) for key, one in meta.get("tallies", {}).items()},
             ended=ended[-1] if ended else None,
             totals=meta["totals"],
             rules=meta["rules"],

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from streamflow.aggregates import Aggregate, Part
-from streamflow.changes import CHANGE, Changed
-from streamflow.checks import Check
+from streamflow.changes import CHANGE
+from streamflow.checks import Brake, Check
+from streamflow.core.describe import describe_function, describe_stage, digest
 from streamflow.destinations import Parquet
-from streamflow.enrich import Enrich
 from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
-from streamflow.expand import Expand, MapRows
-from streamflow.rules import Condition, Rule
+from streamflow.rules import Condition
 from streamflow.schema import schema_id
-from streamflow.stages import Arm, Branch, Dedup, Filter, Gate, Map, Stage, Watch
+from streamflow.stages import Branch, Gate, Stage, Watch
 from streamflow.triggers import Early
 from streamflow.windows import Window, micros
 
@@ -127,6 +125,31 @@ class ChecksPlan:
         """Everything whose partials are kept."""
         return [self.whole, *self.by_key.values()]
 
+    @cached_property
+    def brakes(self) -> list[Brake]:
+        """Those that stop their partition."""
+        stops = [(check.label, check.stop) for check in self.checks]
+        return [Brake(f"{self.name}: {label}", stop) for label, stop in stops if stop]
+
+
+@dataclass(frozen=True, eq=False)
+class RollingPlan:
+    """Quality of a task's records over extents, which are windows as those of a `ChecksPlan`."""
+
+    name: str
+    key: str
+    counted: bool
+    window: Window
+    topics: tuple[str, ...]
+    sinks: tuple[SinkPlan, ...]
+
+
+@dataclass(frozen=True)
+class RoutedPlan:
+    """The exit of records that thresholds route away; None is dropped."""
+
+    topic: str | None
+
 
 @dataclass(frozen=True, eq=False)
 class Outlet:
@@ -191,6 +214,7 @@ class Node:
 class TaskPlan:
     """One source's part of a topology; a task runs it on one partition.
 
+    `routed` is where records go that thresholds route away, None for where the rejected ones go.
     `sides` has the side and the topic of what a stage drops, by the stage's name, for those stages
     whose side leads somewhere.
     """
@@ -201,6 +225,8 @@ class TaskPlan:
     rejected_topic: str | None
     quality_topic: str | None
     sides: Mapping[str, tuple[str, str]]
+    rolling: tuple[RollingPlan, ...] = ()
+    routed: RoutedPlan | None = None
 
     @cached_property
     def stages(self) -> tuple[Stage | Branch, ...]:
@@ -257,23 +283,26 @@ class TaskPlan:
     @property
     def all_sinks(self) -> list[SinkPlan]:
         """Every table that this task writes rows for."""
-        return [sink for outlet in self.outlets for sink in outlet.all_sinks]
+        sinks = [sink for outlet in self.outlets for sink in outlet.all_sinks]
+        return [*sinks, *(sink for rolling in self.rolling for sink in rolling.sinks)]
 
     @cached_property
-    def watches(self) -> list[Watch]:
-        """The thresholds of all gates."""
+    def watches(self) -> list[Watch | Brake]:
+        """The thresholds of all gates, and what checks do."""
         gates = [stage for stage in self.stages if isinstance(stage, Gate)]
-        return [watch for gate in gates for watch in gate.watches]
+        watches = [watch for gate in gates for watch in gate.watches]
+        return [*watches, *(brake for checks in self.checks for brake in checks.brakes)]
 
     @property
     def output_topics(self) -> list[str]:
         """Every topic that this task writes for others to read."""
         late = [window.late_topic for window in self.windows]
-        made = (*self.windows, *self.checks)
+        made = (*self.windows, *self.checks, *self.rolling)
         results = [topic for one in made for topic in one.topics]
         topics = [topic for outlet in self.outlets for topic in outlet.topics]
         dropped = dict.fromkeys(topic for _, topic in self.sides.values())
-        sides = (self.rejected_topic, self.quality_topic, *dropped)
+        routed = None if self.routed is None else self.routed.topic
+        sides = (self.rejected_topic, routed, self.quality_topic, *dropped)
         return [t for t in (*topics, *sides, *late, *results) if t is not None]
 
     @cached_property
@@ -287,22 +316,6 @@ def version_of(tasks: Sequence[TaskPlan]) -> str:
     return digest([_describe_task(plan) for plan in tasks])[:12]
 
 
-def digest(parts: Sequence[str]) -> str:
-    """A hash of these texts."""
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def describe_function(function: str | Callable[..., Any]) -> str:
-    """What tells a function, or SQL, from another."""
-    if isinstance(function, str):
-        return function
-    if not hasattr(function, "__code__") and hasattr(type(function).__call__, "__code__"):
-        function = type(function).__call__  # of an object; its repr is another one each time
-    code = getattr(function, "__code__", None)
-    body = f"{code.co_code.hex()}{code.co_consts}" if code is not None else repr(function)
-    return f"{getattr(function, '__qualname__', function)}:{body}"
-
-
 def _describe_window(window: WindowPlan) -> str:
     aggregates = [f"{name}={aggregate!r}" for name, aggregate in window.aggregates]
     bounds = f"{window.window!r} grace {window.grace}"
@@ -310,44 +323,9 @@ def _describe_window(window: WindowPlan) -> str:
     return f"{window.name} by {window.by} {bounds}: {', '.join(aggregates)}"
 
 
-def _describe_rule(rule: Rule) -> tuple[str, ...]:
-    fix = () if rule.fix is None else (rule.fix[0], describe_function(rule.fix[1]))
-    default = () if rule.default is None else (repr(rule.default),)
-    condition = describe_function(rule.condition)
-    on_error = () if rule.on_error == "broken" else (rule.on_error,)
-    return (rule.name, rule.severity, condition, rule.outcome, *fix, *default, *on_error)
-
-
-def _describe_stage(stage: Stage | Branch) -> str:  # noqa: PLR0911 - one for each kind
-    match stage:
-        case Gate():
-            watches = [f"{one.name}: {one.threshold.signature}" for one in stage.watches]
-            return f"gate {[_describe_rule(rule) for rule, _ in stage.rules]} {watches}"
-        case Filter():
-            return f"filter {describe_function(stage.condition)} {stage.on_error}"
-        case Dedup():
-            return f"{stage.name} within {stage.within}"
-        case Changed():
-            return f"{stage.name} of {stage.fields} forgetting after {stage.forget_after}"
-        case Map():
-            columns = [f"{name}={describe_function(e)}" for name, e in stage.columns.items()]
-            return f"map {stage.schema} {columns} {sorted(stage.forgiving)} {stage.on_error}"
-        case MapRows() | Expand():
-            made = stage.function if isinstance(stage, MapRows) else stage.given
-            return f"{stage.name} {stage.schema} {describe_function(made)} {stage.on_error}"
-        case Enrich():
-            looked_up = f"{sorted(stage.columns)} by {stage.keys} {stage.on_error}"
-            return f"{stage.name} {stage.schema} {describe_function(stage.function)} {looked_up}"
-        case Branch():
-            conditions = [describe_function(condition) for condition in stage.conditions]
-            return f"branch {conditions} {stage.on_error}"
-        case Arm():
-            return f"arm {stage.number}"
-
-
 def _describe_node(node: Node) -> str:
     """A stage, what leaves after it, and, in brackets, all that follows."""
-    lines = ["source" if node.stage is None else _describe_stage(node.stage)]
+    lines = ["source" if node.stage is None else describe_stage(node.stage)]
     if node.outlet is not None:
         lines += [_describe_window(window) for window in node.outlet.windows]
         lines += [f"{w.name} {w.early} {w.late_is_dead_letter}" for w in node.outlet.windows]
@@ -369,6 +347,8 @@ def _describe_task(plan: TaskPlan) -> str:
             f"idle after {plan.source.idle_after}",
             f"tombstones {plan.source.tombstones}",
             _describe_node(plan.tree),
+            *(one.key for one in plan.rolling),
+            *([] if plan.routed is None else [f"routed to {plan.routed.topic}"]),
             *plan.output_topics,
         ]
     )

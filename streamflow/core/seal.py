@@ -21,8 +21,8 @@ from streamflow.changes import Changed
 from streamflow.core import changed, dedup
 from streamflow.core.aggregate import AMENDS, REVISIONS, START, merge
 from streamflow.core.amend import amend
-from streamflow.core.check_results import check_records
 from streamflow.core.checks import forget
+from streamflow.core.extent_records import extent_records
 from streamflow.core.headers import (
     Origin,
     dead_letter,
@@ -44,7 +44,7 @@ from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan, WindowPlan
 from streamflow.core.quality import quality_records
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
-from streamflow.core.step import INFINITY, StateView, Step, TaskState
+from streamflow.core.step import INFINITY, Reject, StateView, Step, TaskState
 from streamflow.core.window import places_of
 from streamflow.stages import Dedup
 
@@ -88,7 +88,8 @@ def seal(
         totals.update(step.counts)
         rules.update(step.rules)
     stored, forgotten = forget(plan.checks, last, view)
-    stored = replace(stored, open={}, taken=frozenset(), kept={})
+    tallies = {p.key: last.tallies[p.key] for p in plan.rolling if p.key in last.tallies}
+    stored = replace(stored, open={}, taken=frozenset(), kept={}, tallies=tallies)
     state = replace(stored, commit=commit, totals=dict(totals), rules=dict(rules))
     changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
     changes |= forgotten
@@ -159,8 +160,12 @@ def _topics(
             made = [Record(r.key, r.value, at(time), forwarded(r, commit)) for r, time in rows]
             for topic in outlet.topics:
                 yield names.topic(topic), made
+    rejects, routed = _parted(plan, [reject for step in steps for reject in step.rejects])
+    if plan.routed is not None and plan.routed.topic is not None:
+        letters = [(r.raw, dead_letter(r, plan.topology, commit)) for r in routed]
+        away = [Record(raw.key, raw.value, now_ms, headers) for raw, headers in letters]
+        yield names.topic(plan.routed.topic), away
     if plan.rejected_topic is not None:
-        rejects = [reject for step in steps for reject in step.rejects]
         letters = [(r.raw, dead_letter(r, plan.topology, commit)) for r in rejects] + [
             (late.raw, late_dead_letter(late, plan.topology, commit))
             for window in plan.windows
@@ -187,6 +192,17 @@ def _topics(
             )
 
 
+def _parted(plan: TaskPlan, rejects: list[Reject]) -> tuple[list[Reject], list[Reject]]:
+    """Those for the rejected side, and those that thresholds have routed away, where these have an
+    exit of their own; each by offset, so that where commits and batches were cut does not show.
+    """
+    if plan.routed is None:
+        return rejects, []
+    away = [reject for reject in rejects if reject.reason == "gate-tripped"]
+    away.sort(key=lambda reject: reject.raw.offset)
+    return [reject for reject in rejects if reject.reason != "gate-tripped"], away
+
+
 def _made(
     plan: TaskPlan,
     names: Names,
@@ -195,17 +211,17 @@ def _made(
     commit: int,
     now_ms: int,
 ) -> Iterator[tuple[str, list[Record]]]:
-    """Results of windows and of checks."""
+    """Results of windows, of checks, and quality over extents."""
     for window in plan.windows:
         if window.topics:
             batches = [b for step in steps for b in step.results.get(window.name, ())]
             records = [r for b in batches for r in _result_records(window, b, tp, commit, now_ms)]
             for topic in window.topics:
                 yield names.topic(topic), records
-    for checks in plan.checks:
-        batches = [b for step in steps for b in step.results.get(checks.name, ())]
-        records = [r for b in batches for r in check_records(b, tp, commit, now_ms)]
-        for topic in checks.topics:
+    for one in (*plan.checks, *plan.rolling):
+        batches = [b for step in steps for b in step.results.get(one.name, ())]
+        records = [r for b in batches for r in extent_records(b, tp, commit, now_ms)]
+        for topic in one.topics:
             yield names.topic(topic), records
 
 
@@ -259,7 +275,7 @@ def _sinks(
         rows = [batch for step in steps for batch in step.rows.get(outlet.number, ())]
         for sink in outlet.sinks:
             yield _sink(plan, names, tp, steps, state, version, sink, rows)
-    for made in (*plan.windows, *plan.checks):
+    for made in (*plan.windows, *plan.checks, *plan.rolling):
         results = [b for step in steps for b in step.results.get(made.name, ())]
         for sink in made.sinks:
             yield _sink(plan, names, tp, steps, state, version, sink, results)

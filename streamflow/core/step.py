@@ -121,6 +121,32 @@ class Extents:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What a task remembers of its quality over extents, of which one is open.
+
+    Attributes:
+        rows: How many records have come, where extents are of records.
+        clock: Where they are of time, the largest event time so far.
+        start: Where the open one starts; None when there is none, or no time yet.
+        records: How many records are in it.
+        counts: How many of them were rejected, refused for a reason, or have broken a rule.
+        examples: The offsets of the first of these.
+        first: Where its records lie: the first offset, and `next`, the offset after them.
+        latest: The largest timestamp of its records in Kafka, in microseconds.
+    """
+
+    rows: int = 0
+    clock: int | None = None
+    start: int | None = None
+    records: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    first: int = 0
+    next: int = 0
+    latest: int = 0
+
+
+@dataclass(frozen=True)
 class Breaker:
     """What a task remembers of a threshold. Times in microseconds.
 
@@ -188,6 +214,7 @@ class TaskState:
             mapping for each step.
         breakers: What is remembered of each threshold, by its name.
         extents: What is remembered of checks, by the key of their plan.
+        tallies: What is remembered of the quality over extents, by the key of its plan.
     """
 
     commit: int = 0
@@ -204,6 +231,7 @@ class TaskState:
     kept: Mapping[str, tuple[Mapping[bytes, bytes], ...]] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     extents: Mapping[str, Extents] = field(default_factory=dict)
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:
         """The watermark after everything so far, of a window operator or the smallest of all; None
@@ -248,6 +276,7 @@ class Step:
     counts: Counter[str] = field(default_factory=Counter[str])
     rules: Counter[str] = field(default_factory=Counter[str])
     failure: Failure | None = None
+    stopped: Mapping[str, int] = field(default_factory=dict)
 
 
 class StateView(Protocol):

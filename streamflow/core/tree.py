@@ -59,6 +59,16 @@ def path_of(stream: Stream) -> list[Stage | Branch]:
     return path
 
 
+def check_known(name: str, what: str, tree: Node, stream: Stream) -> None:
+    """Raises `TopologyError` for something of a stream which goes nowhere."""
+    known = {id(node.stage) for node in tree}
+    if any(id(stage) not in known for stage in path_of(stream)):
+        raise TopologyError(
+            f"topology {name!r}: the {what} of {stream} is that of a stream which goes nowhere; "
+            "take it of one that does, or add .to(...), a window or .drop() for it"
+        )
+
+
 def _check_branches(where: str, tree: Node) -> None:
     for node in tree:
         if isinstance(node.stage, Branch):

@@ -48,6 +48,18 @@ def judged(
     return before, replace(state, marks=marks)
 
 
+def after_each(name: str, lag: int, moving: pa.RecordBatch, state: TaskState) -> pa.Array:
+    """The watermark of a window operator after each of these rows, which move it; `state` is that
+    before them.
+    """
+    mark = state.marks.get(mark_of(name))
+    start = {} if mark is None else {"start": mark}
+    marks = pc.subtract(pc.cumulative_max(event_times(moving), **start), lag)
+    if state.idle is None:
+        return marks
+    return pc.max_element_wise(marks, pa.scalar(state.idle, pa.int64()))
+
+
 def event_times(rows: pa.RecordBatch) -> pa.Array:
     """The event time of each row in microseconds."""
     return pc.cast(rows.column(EVENT_TIME.name), pa.int64())

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.checks import Brake
 from streamflow.clock import Clock
 from streamflow.core.advance import advance, decide, resume
 from streamflow.core.breaker import blocked
@@ -218,7 +219,7 @@ class Task:
         self._take(decide(self.plan, self.state, self._ports.store, self.tp, decision))
 
     @property
-    def stopped_by(self) -> dict[Watch, Breaker]:
+    def stopped_by(self) -> dict[Watch | Brake, Breaker]:
         """The thresholds of gates for which nothing beyond the position is processed."""
         return blocked(self.plan.watches, self.state.breakers)
 
@@ -316,12 +317,11 @@ class Task:
             if watch.threshold.action == "halt":
                 raise StateRefused(self._stopped(watch, breaker, "halted the task"))
 
-    def _stopped(self, watch: Watch, breaker: Breaker, how: str) -> str:
+    def _stopped(self, watch: Watch | Brake, breaker: Breaker, how: str) -> str:
         return (
-            f"{self.tp}@{breaker.tripped}: the gate {watch.name!r} has {how}: its rules were "
-            f"broken by {watch.threshold.limit}. All up to there is committed, nothing after it "
-            "is processed; look at the records, mend their origin or the rule, and start the "
-            "worker with --resume"
+            f"{self.tp}@{breaker.tripped}: {watch.words(how)}. All up to there is committed, "
+            "nothing after it is processed; look at the records, mend their origin or the rule, "
+            "and start the worker with --resume"
         )
 
     def _raise_failure(self) -> None:

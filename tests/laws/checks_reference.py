@@ -46,7 +46,7 @@ class Walk:
     empty: int = 0
     offset: int = 0
 
-    def say(self, start: Any, stop: Any, rows: Sequence[Row]) -> None:
+    def say(self, start: Any, stop: Any, rows: Sequence[Row], ended_by: int | None) -> None:
         if rows:
             self.empty, self.offset = 0, max(row.offset for row in rows) + 1
         else:
@@ -68,6 +68,7 @@ class Walk:
                     "extent": (start, stop),
                     "examples": examples,
                     "offsets": (first, self.offset),
+                    "ended by": ended_by,
                 }
             )
         self.counts.append(len(rows))
@@ -110,7 +111,7 @@ def over_rows(rows: Sequence[Row], size: int) -> Walk:
     """Extents of `size` rows; one that is not full is not over."""
     walk = Walk(counted=True)
     for start in range(0, len(rows) - size + 1, size):
-        walk.say(start, start + size, rows[start : start + size])
+        walk.say(start, start + size, rows[start : start + size], rows[start + size - 1].offset)
     return walk
 
 
@@ -123,7 +124,7 @@ def over_time(
     watermark: datetime | None = None
     following: datetime | None = None
 
-    def judge(until: datetime) -> None:
+    def judge(until: datetime, ended_by: int | None) -> None:
         nonlocal following
         while following is not None and following + size + grace <= until:
             if following not in held and walk.empty >= MOST_EMPTY:
@@ -131,7 +132,7 @@ def over_time(
                 if not later:
                     return
                 following = min(later)
-            walk.say(following, following + size, held.pop(following, []))
+            walk.say(following, following + size, held.pop(following, []), ended_by)
             following += size
 
     for row in rows:
@@ -144,8 +145,8 @@ def over_time(
         if following is None:
             over = [start for start in held if start + size + grace <= watermark]
             following = min(over, default=None)
-        judge(watermark)
+        judge(watermark, row.offset)
     if held:
         following = following or min(held)
-        judge(max(held) + size + grace)
+        judge(max(held) + size + grace, None)
     return walk, late

@@ -71,6 +71,25 @@ topology = Topology(
     counted.to(parquet("counted")),
 )
 
+strict = readings.check(
+    NullRate("n", at_most=ALLOWED.nulls, severity="warning", name="nulls"),
+    RowCount(at_least=ALLOWED.rows[0], at_most=ALLOWED.rows[1], name="rows", action="pause"),
+    over=Tumbling(SIZE),
+    grace=GRACE,
+)
+stricter = readings.check(
+    NullRate("n", at_most=ALLOWED.nulls, severity="warning", name="nulls", action="pause"),
+    over=MANY,
+    name="counted",
+)
+stopping = Topology(
+    "readings",
+    readings.to(topic("passed")),
+    readings.rejected.to(topic("dlq")),
+    strict.to(topic("timed")),
+    stricter.to(topic("counted")),
+)
+
 moves = st.lists(
     st.tuples(
         st.sampled_from([-40, -7, 0, 3, 5, 15, 31, 200]),
@@ -129,6 +148,12 @@ def said(results: Sequence[dict[str, Any]], extent: str, walk: Walk) -> list[dic
     return made
 
 
+def told_by(walk: Walk, *checks: str) -> list[dict[str, Any]]:
+    """What it says of these checks, or of all."""
+    chosen = [one for one in walk.said if not checks or one["check"] in checks]
+    return [{name: one[name] for name in one if name != "ended by"} for one in chosen]
+
+
 @examples(200)
 @given(
     moves,
@@ -150,8 +175,8 @@ def test_checks_find_what_plain_python_finds(
     kept = [row for row in rows if row.kind != "z"]
     by_time, late = over_time(kept, SIZE, GRACE, LAG, NOON)
     by_count = over_rows(kept, MANY)
-    assert said(driver.read("timed"), "checks", by_time) == by_time.said
-    assert said(driver.read("counted"), "counted", by_count) == by_count.said
+    assert said(driver.read("timed"), "checks", by_time) == told_by(by_time)
+    assert said(driver.read("counted"), "counted", by_count) == told_by(by_count)
     assert driver.rules["readings.checks: late"] == late
     for name in ("timed", "counted"):
         told = [
@@ -166,3 +191,42 @@ def test_checks_find_what_plain_python_finds(
         if name.startswith("readings.checks") and not name.endswith("late")
     }
     assert sum(verdicts.values()) == len(by_time.said)
+
+
+@examples(200)
+@given(moves, cuts, st.integers(1, 12), st.sampled_from([None, *CRASH_POINTS]), st.booleans())
+def test_a_partition_stops_after_the_record_that_ended_a_bad_extent(
+    stream: list[tuple[int, int | None, str, int]],
+    batches: list[int],
+    commit_records: int,
+    point: str | None,
+    keep_disk: bool,
+) -> None:
+    rows = rows_of(stream)
+    kept = [row for row in rows if row.kind != "z"]
+    by_time, _ = over_time(kept, SIZE, GRACE, LAG, NOON)
+    by_count = over_rows(kept, MANY)
+    bad = [o for o in by_time.said if o["check"] == "rows" and o["verdict"] == "fail"]
+    bad += [o for o in by_count.said if o["check"] == "nulls" and o["verdict"] == "warn"]
+    stops = sorted({one["ended by"] + 1 for one in bad if one["ended by"] is not None})
+    driver = TopologyDriver(
+        stopping, NOW, batches=batches, commit_records=commit_records, keep_disk=keep_disk
+    )
+    with driver.crash(at=point or "never"):
+        driver.send("readings", *map(record, rows))
+    driver.process()
+    for stop in stops:
+        driver.restart()
+        driver.process()
+        (task,) = driver._tasks.values()
+        assert task.stopped_by
+        assert task.state.position == stop
+        assert len(driver.read("passed")) == sum(row.offset < stop for row in kept)
+        driver.resume()
+    (task,) = driver._tasks.values()
+    assert task.state.position == len(rows)
+    assert not task.stopped_by
+    driver.end_of_input()
+    assert said(driver.read("counted"), "counted", by_count) == told_by(by_count, "nulls")
+    assert said(driver.read("timed"), "checks", by_time) == told_by(by_time, "nulls", "rows")
+    assert len(driver.read("passed")) == len(kept)

@@ -145,7 +145,8 @@ def _zero(rows: pa.RecordBatch) -> pa.Array:
     return pa.repeat(pa.scalar(0, pa.int64()), rows.num_rows)
 
 
-def topology_of(one: Threshold, other: Threshold, whole: Threshold) -> Topology:
+def topology_of(one: Threshold, other: Threshold, whole: Threshold, apart: bool) -> Topology:
+    """With what is routed away in a topic of its own, where anything can be."""
     gated = readings.gate(
         Rule("known", "value IS NOT NULL", severity="warning", threshold=one),
         Rule("small", "value < 7", threshold=other),
@@ -153,11 +154,13 @@ def topology_of(one: Threshold, other: Threshold, whole: Threshold) -> Topology:
         Rule("whole", "value <> 5", action="drop"),
         threshold=whole,
     )
+    routes = apart and "route" in [threshold.action for threshold in (one, other, whole)]
     return Topology(
         "readings",
         gated.to(topic("passed")),
         gated.to(parquet("readings")),
         gated.rejected.to(topic("dlq")),
+        *([gated.routed.to(topic("routed"))] if routes else []),
     )
 
 
@@ -202,6 +205,15 @@ def expected(
     return {name: value for name, value in found.items() if name != "routed"}
 
 
+def left_to(driver: TopologyDriver, name: str) -> list[tuple[int, str, str]]:
+    """What left to a topic, which is in the order of offsets."""
+    if name not in driver.broker.topics:
+        return []
+    found = [(r["offset"], r["reason"], r["rule"]) for r in driver.read(name)]
+    assert found == sorted(found)
+    return found
+
+
 def outcome(driver: TopologyDriver) -> dict[str, Any]:
     tables = [row for table in driver.tables("readings") for row in table.to_pylist()]
     (task,) = driver._tasks.values()
@@ -212,7 +224,7 @@ def outcome(driver: TopologyDriver) -> dict[str, Any]:
     }
     return {
         "passed": sorted((r["n"], r["value"], r["_warnings"]) for r in tables),
-        "rejected": [(r["offset"], r["reason"], r["rule"]) for r in driver.read("dlq")],
+        "rejected": sorted(left_to(driver, "dlq") + left_to(driver, "routed")),
         "dropped": driver.totals["dropped"],
         **ends,
         "phase": {
@@ -237,6 +249,7 @@ either = st.sampled_from(["warn", "route"]).flatmap(thresholds)
     commit_records=st.integers(1, 20),
     point=st.sampled_from([None, *CRASH_POINTS]),
     keep_disk=st.booleans(),
+    apart=st.booleans(),
 )
 @example(
     stream=[(7, 1)] * 3 + [(1, 1)] * 9,
@@ -249,6 +262,7 @@ either = st.sampled_from(["warn", "route"]).flatmap(thresholds)
     commit_records=2,
     point="apply",
     keep_disk=False,
+    apart=True,
 )
 def test_what_thresholds_do_to_a_stream_is_what_plain_python_says_whatever_crashes(
     stream: list[tuple[int | None, int]],
@@ -257,9 +271,10 @@ def test_what_thresholds_do_to_a_stream_is_what_plain_python_says_whatever_crash
     commit_records: int,
     point: str | None,
     keep_disk: bool,
+    apart: bool,
 ) -> None:
     driver = TopologyDriver(
-        topology_of(*declared),
+        topology_of(*declared, apart),
         NOW,
         batches=batches,
         commit_records=commit_records,
@@ -273,6 +288,9 @@ def test_what_thresholds_do_to_a_stream_is_what_plain_python_says_whatever_crash
     driver.process()
     driver.end_of_input()
     assert outcome(driver) == expected(stream, *declared)
+    if "routed" in driver.broker.topics:
+        assert {reason for _, reason, _ in left_to(driver, "routed")} <= {"gate-tripped"}
+        assert "gate-tripped" not in {reason for _, reason, _ in left_to(driver, "dlq")}
     totals = driver.totals
     assert totals["in"] == totals["passed"] + totals["rejected"] + totals["dropped"] == len(stream)
 

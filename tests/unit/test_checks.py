@@ -38,6 +38,7 @@ from streamflow import (
 )
 from streamflow.batch import Record, TopicPartition
 from streamflow.core.checks import MOST_EMPTY
+from streamflow.errors import StateRefused
 from streamflow.testing import TopologyDriver
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -386,10 +387,96 @@ def test_their_tables_and_topics_hold_nothing_else() -> None:
     made = sales.check(NullRate("note"), over=3)
     with pytest.raises(TopologyError, match="are partitioned by severity, verdict"):
         made.to(parquet("checks", partition_by="check"))
-    with pytest.raises(TopologyError, match="checks have none"):
+    with pytest.raises(TopologyError, match="here are none"):
         made.to(parquet("checks", revisions="final"))
     with pytest.raises(TopologyError, match=r"would hold .* and the results of 'sales.checks'"):
         Topology("s", sales.to(topic("x")), made.to(topic("x")), sales.rejected.drop())
     long = sales.check(NullRate("note"), over=Tumbling(timedelta(days=50_000)))
     with pytest.raises(TopologyError, match=r"size in 'sales.checks' of 'sales' is longer than"):
         Topology("s", long.to(topic("x")), sales.rejected.drop())
+
+
+TP = TopicPartition("sales", 0)
+ROWS = "sales.checks: row count"
+
+
+def test_a_check_pauses_its_partition_for_a_time_of_the_clock() -> None:
+    driver = started(RowCount(at_most=2, action="pause", resume_after=HOUR))
+    driver.send("sales", *map(sale, (0, 1, 2, 60, 61, 120, 180)))
+    assert [one["rows"] for one in driver.read("checks")] == [3]
+    assert driver.phase(ROWS, TP) == "open"
+    assert driver.rules[f"{ROWS}:tripped"] == 1
+    driver.advance(HOUR - SECOND)
+    assert len(driver.read("checks")) == 1
+    driver.advance(SECOND)
+    assert [one["rows"] for one in driver.read("checks")][:3] == [3, 2, 1]
+    assert driver.phase(ROWS, TP) == "closed"
+    assert driver.rules[f"{ROWS}:resumed"] == 1
+
+
+def test_a_check_halts_the_worker_until_it_is_resumed() -> None:
+    driver = started(RowCount(at_most=2, action="halt"))
+    words = "sales.0.@3: the check 'sales.checks: row count' has halted the task"
+    with pytest.raises(StateRefused, match=words):
+        driver.send("sales", *map(sale, (0, 1, 2, 60, 61, 62, 120)))
+    with pytest.raises(StateRefused, match=words):
+        driver.restart()
+    with pytest.raises(StateRefused, match="@6: the check"):
+        driver.resume()
+    assert driver.rules[f"{ROWS}: fail"] == 2
+
+
+def test_a_clock_can_end_the_extent_that_stops_a_partition() -> None:
+    driver = started(RowCount(at_least=1, action="pause"))
+    driver.send("sales", sale(0), sale(61))
+    for _ in range(10):
+        driver.advance(MINUTE)
+    assert verdicts(driver)[-1] == ("fail", 0.0)
+    assert driver.phase(ROWS, TP) == "open"
+    driver.send("sales", sale(3600))
+    assert driver.totals["in"] == 2
+    driver.resume()
+    assert driver.totals["in"] == 3
+
+
+def test_other_bounds_let_a_stopped_partition_go_on() -> None:
+    driver = started(RowCount(at_most=0, action="pause"))
+    driver.send("sales", sale(0), sale(60), sale(61))
+    assert driver.totals["in"] == 2
+    made = sales.check(RowCount(at_most=9, action="pause"), over=TIMED)
+    tables = made.to(topic("checks")), made.to(parquet("checks")), sales.rejected.drop()
+    driver.deploy(Topology("sales", *tables))
+    driver.process()
+    assert driver.totals["in"] == 3
+
+
+def test_a_row_that_fails_after_a_stop_is_not_come_to() -> None:
+    def no_nines(rows: pa.RecordBatch) -> pa.Array:
+        if 9 in rows["cents"].to_pylist():
+            raise ValueError("a nine")
+        return pc.greater(rows["cents"], 0)
+
+    counted = sales.check(NullRate("note", action="pause"), over=2)
+    kept = sales.filter(no_nines, on_error="halt")
+    edges = [counted.to(topic("checks")), kept.to(topic("kept")), sales.rejected.drop()]
+    driver = TopologyDriver(Topology("sales", *edges), NOON)
+    rows = [sale(0), sale(1, note=None), sale(2), sale(3, cents=9)]
+    driver.send("sales", *rows)
+    assert driver.phase("sales.checks: null rate of note", TP) == "open"
+    assert len(driver.read("kept")) == 2
+    with pytest.raises(StateRefused, match="a nine"):
+        driver.resume()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"action": "route"}, "can route none of them"),
+        ({"action": "halt", "resume_after": HOUR}, "resume_after is for a pause"),
+        ({"action": "pause", "resume_after": 5}, "no timedelta"),
+        ({"action": "pause", "resume_after": -HOUR}, "no time above zero"),
+    ],
+)
+def test_what_a_check_cannot_do_is_refused(options: Any, words: str) -> None:
+    with pytest.raises(TopologyError, match=words):
+        RowCount(at_least=1, **options)

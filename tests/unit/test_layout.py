@@ -11,6 +11,7 @@ CORE = sorted((ROOT / "core").glob("*.py"))
 
 #: The order in which data meets the files of the core; a file imports only earlier ones.
 READING_ORDER = [
+    "describe",
     "plan",
     "tables",
     "tree",
@@ -42,10 +43,11 @@ READING_ORDER = [
     "close",
     "amend",
     "checks",
+    "rolling",
     "advance",
     "names",
     "headers",
-    "check_results",
+    "extent_records",
     "rows",
     "quality",
     "seal",

@@ -276,3 +276,34 @@ def test_a_run_over_files_does_not_wait(tmp_path: Path, resume_after: timedelta 
     run = LocalRun(topology(pausing(resume_after)), tmp_path / "run")
     with pytest.raises(StateRefused, match="the gate 'gate' has paused the partition"):
         run.run({"readings": records})
+
+
+def test_what_is_routed_away_can_have_an_exit_of_its_own() -> None:
+    threshold = Threshold(max_count=0, last=1, action="route", resume_after=2)
+    gated = readings.gate(KNOWN, Rule("small", "value < 9"), threshold=threshold)
+    edges = [gated.to(topic("passed")), gated.rejected.to(topic("dlq"))]
+    rows = [reading(9), reading(1, 1), reading(2, 2), reading(3, 3)]
+
+    driver = TopologyDriver(Topology("t", *edges, gated.routed.to(topic("aside"))), NOW)
+    driver.send("readings", *rows)
+    assert [row["value"] for row in driver.read("aside")] == [1, 2]
+    assert {row["reason"] for row in driver.read("aside")} == {"gate-tripped"}
+    assert [row["reason"] for row in driver.read("dlq")] == ["rule"]
+    assert (driver.totals["rejected"], driver.rules["gate:routed"]) == (3, 2)
+
+    driver = TopologyDriver(Topology("t", *edges, gated.routed.drop()), NOW)
+    driver.send("readings", *rows)
+    assert [row["reason"] for row in driver.read("dlq")] == ["rule"]
+    assert (driver.totals["rejected"], driver.rules["gate:routed"]) == (3, 2)
+
+
+def test_only_a_threshold_that_routes_has_such_an_exit() -> None:
+    with pytest.raises(TopologyError, match="has no threshold with action"):
+        _ = readings.gate(KNOWN, threshold=ANY).routed
+    threshold = Threshold(max_count=0, last=1, action="route", resume_after=2)
+    gated = readings.gate(KNOWN, threshold=threshold)
+    edges = [gated.drop(), gated.rejected.drop(), gated.routed.to(topic("a"))]
+    with pytest.raises(TopologyError, match="the routed side of 'readings' goes two ways"):
+        Topology("t", *edges, gated.routed.to(topic("b")))
+    with pytest.raises(TopologyError, match="which are different kinds of records"):
+        Topology("t", *edges, gated.quality.to(topic("a")))

@@ -1,4 +1,4 @@
-"""What checks have found, as records of a topic."""
+"""What is said of extents, by checks and of quality, as records of a topic."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from streamflow.core.headers import Origin, traceparent
 from streamflow.core.json_values import json_rows, to_json
 
 
-def check_records(
+def extent_records(
     results: pa.RecordBatch, tp: TopicPartition, commit: int, now_ms: int
 ) -> Iterator[Record]:
-    """Results as JSON, keyed by check, partition and extent so that compaction keeps the last."""
+    """As JSON, keyed by what says it, partition and extent so that compaction keeps the last."""
     names = [name for name in results.schema.names if not name.startswith("_")]
     values = json_rows(results.select(names))
     ranges = results.select(["_offset_first", "_offset_next", "__latest"]).columns
@@ -25,7 +25,8 @@ def check_records(
         where = {"topic": tp.topic, "partition": tp.partition}
         offsets = {"offset_first": first, "offset_next": stop}
         start = value["window_start"] if value["row_first"] is None else value["row_first"]
-        key = [value["checks"], value["check"], tp.topic, tp.partition, start]
+        says = [value[name] for name in ("quality", "checks", "check") if name in value]
+        key = [*says, tp.topic, tp.partition, start]
         headers = (trace, Origin(tp, first, stop, commit).header())
         time = min(latest // 1000, now_ms)
         yield Record(to_json(key), to_json(value | where | offsets), time, headers)
