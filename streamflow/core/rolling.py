@@ -138,7 +138,7 @@ class _Over:
         latest = max(batch.timestamps[records.start : records.stop]) * 1000
         self.known = replace(
             known,
-            start=known.start if start is None else start,
+            start=start,
             records=known.records + len(records),
             counts=dict(counts),
             examples=examples,

@@ -194,12 +194,11 @@ def _topics(
 
 def _parted(plan: TaskPlan, rejects: list[Reject]) -> tuple[list[Reject], list[Reject]]:
     """Those for the rejected side, and those that thresholds have routed away, where these have an
-    exit of their own; each by offset, so that where commits and batches were cut does not show.
+    exit of their own. They come by offset.
     """
     if plan.routed is None:
         return rejects, []
     away = [reject for reject in rejects if reject.reason == "gate-tripped"]
-    away.sort(key=lambda reject: reject.raw.offset)
     return [reject for reject in rejects if reject.reason != "gate-tripped"], away
 
 

@@ -195,6 +195,9 @@ def test_checks_find_what_plain_python_finds(
 
 @examples(200)
 @given(moves, cuts, st.integers(1, 12), st.sampled_from([None, *CRASH_POINTS]), st.booleans())
+@example(  # the third row brings the watermark exactly to where a window without rows ends
+    [(0, 1, "a", 0), (0, 1, "a", 0), (155, 1, "a", 0), (3, 1, "a", 0)], [1], 1, None, True
+)
 def test_a_partition_stops_after_the_record_that_ended_a_bad_extent(
     stream: list[tuple[int, int | None, str, int]],
     batches: list[int],
