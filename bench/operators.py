@@ -121,8 +121,7 @@ def main() -> None:
     given = parser.parse_args()
     batches = batches_of(given.records)
     took = {
-        name: min(micros_of(path, batches) for _ in range(given.runs))
-        for name, path in PATHS.items()
+        name: min(_micros(path, batches) for _ in range(given.runs)) for name, path in PATHS.items()
     }
     records = sum(map(len, batches))
     Console(stderr=True).print(_table(took, records))
@@ -156,7 +155,7 @@ class Nowhere:
         raise AssertionError(f"there is nothing in {start}..{stop}")
 
 
-def micros_of(path: Callable[[], Sequence[Any]], batches: Sequence[MicroBatch]) -> float:
+def _micros(path: Callable[[], Sequence[Any]], batches: Sequence[MicroBatch]) -> float:
     """CPU time per record of one task, its commits and its RocksDB included."""
     edges = path()
     origin = edges[0].origin
