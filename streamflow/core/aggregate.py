@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.aggregates.part import canonical
 from streamflow.aggregates.reductions import Reduction
 from streamflow.batch import TopicPartition
 from streamflow.core.plan import PartColumn, WindowPlan
@@ -37,7 +38,7 @@ def partial(plan: WindowPlan, on_time: Assigned, times: pa.Array) -> pa.Table:
         columns[AMENDS] = pc.greater(on_time.amends, 0)
         columns[REVISIONS] = pa.repeat(pa.scalar(0, pa.int64()), len(starts))
     for name in plan.by:
-        columns[name] = rows.column(name)
+        columns[name] = canonical(rows.column(name))
     for part in plan.parts:
         columns[part.column] = _prepared(part, rows, starts)
     offsets = rows.column("_offset")
@@ -105,12 +106,17 @@ def _in_sessions(plan: WindowPlan, table: pa.Table) -> pa.Table:
     apart = pc.greater(here[START], before[END])
     for name in plan.by:
         one, other = here[name], before[name]
-        both_null = pc.and_(pc.is_null(one), pc.is_null(other))
-        same = pc.or_(pc.fill_null(pc.equal(one, other), False), both_null)
-        apart = pc.or_(apart, pc.invert(same))
+        apart = pc.or_(apart, pc.invert(_same(one, other)))
     first = pa.chunked_array([pa.array([True][:n], pa.bool_()), *apart.chunks], pa.bool_())
     numbers = pc.cumulative_sum(pc.cast(first, pa.int64()))
     return ordered.append_column(_SESSION, numbers)
+
+
+def _same(one: Any, other: Any) -> Any:
+    """Are these values of one group? Null is one with null, and NaN with NaN."""
+    same = pc.fill_null(pc.equal(one, other), False)
+    nulls = [pc.is_null(column, nan_is_null=True) for column in (one, other)]
+    return pc.or_(same, pc.and_(pc.and_(*nulls), pc.equal(*map(pc.is_valid, (one, other)))))
 
 
 def finish(

@@ -17,6 +17,7 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.aggregates.part import canonical
 from streamflow.core.keys import entries_of, keys_in, list_range
 from streamflow.core.step import StateView, TaskState
 
@@ -129,6 +130,7 @@ def _part(column: pa.Array) -> pa.Array:
     Null is `n`, which neither is.
     """
     kind = column.type
+    column = canonical(column)
     if pa.types.is_timestamp(kind):
         column = pc.cast(column, pa.int64())
     if pa.types.is_nested(kind):

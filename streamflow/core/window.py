@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -195,26 +196,22 @@ def places_of(window: Window, starts: pa.Array) -> pa.Array:
 
 
 def _calendar(window: Calendar, times: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Bounds by the local date of each time.
+    """Bounds by the zone's midnights. A local date is at most a day from the date in UTC, so the
+    window is the one that holds the day before that, or one of the two that follow.
 
-    Arrow's own rounding to a day of a zone raises where clocks change at midnight.
+    Arrow's own time zones raise where clocks change at midnight, and from 2038 on they do not
+    change at all.
     """
-    zoned = pc.cast(pc.cast(times, pa.timestamp("us")), pa.timestamp("us", tz="UTC"))
-    local = pc.local_timestamp(pc.cast(zoned, pa.timestamp("us", tz=window.zone)))
-    days = pc.cast(pc.floor_temporal(local, unit=window.unit), pa.date32()).dictionary_encode()
-    firsts: list[date] = days.dictionary.to_pylist()
-    bounds = [_bounds(window.unit, window.zone, first) for first in firsts]
-    starts = pa.array([b[0] for b in bounds], pa.int64()).take(days.indices)
-    ends = pa.array([b[1] for b in bounds], pa.int64()).take(days.indices)
-    # Clocks that go back over midnight repeat the end of a day when the next one has begun.
-    over = pc.greater_equal(times, ends)
-    if not over.true_count:
-        return starts, ends
-    after = pa.array([_bounds(window.unit, window.zone, _next(window.unit, f))[1] for f in firsts])
-    return (
-        pc.if_else(over, ends, starts),
-        pc.if_else(over, after.take(days.indices), ends),
-    )
+    before = pc.cast(pc.subtract(times, micros(timedelta(days=1))), pa.timestamp("us"))
+    days = pc.cast(pc.floor_temporal(before, unit=window.unit), pa.date32()).dictionary_encode()
+    bounds = [_bounds(window.unit, window.zone, first) for first in days.dictionary.to_pylist()]
+    columns = [pa.array([four[i] for four in bounds], pa.int64()) for i in range(4)]
+    edges = [column.take(days.indices) for column in columns]
+    starts, ends = edges[:2]
+    for start, end in pairwise(edges[1:]):
+        begun = pc.greater_equal(times, start)
+        starts, ends = pc.if_else(begun, start, starts), pc.if_else(begun, end, ends)
+    return starts, ends
 
 
 def calendar_start(unit: CalendarUnit, zone: str, time: int) -> int:
@@ -223,9 +220,12 @@ def calendar_start(unit: CalendarUnit, zone: str, time: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _bounds(unit: CalendarUnit, zone: str, first: date) -> tuple[int, int]:
-    """Start of the window whose first day this is, and of the next one."""
-    return _midnight(zone, first), _midnight(zone, _next(unit, first))
+def _bounds(unit: CalendarUnit, zone: str, first: date) -> tuple[int, ...]:
+    """Start of the window whose first day this is, and of the three that follow."""
+    firsts = [first]
+    for _ in range(3):
+        firsts.append(_next(unit, firsts[-1]))
+    return tuple(_midnight(zone, day) for day in firsts)
 
 
 def _midnight(zone: str, day: date) -> int:

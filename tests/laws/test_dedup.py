@@ -25,7 +25,7 @@ LAG, WITHIN = 5 * SECOND, 60 * SECOND
 
 class Click(BaseModel, frozen=True):
     user: str
-    page: int | None
+    page: float | None
     good: bool
     at: AwareDatetime
 
@@ -39,11 +39,11 @@ topology = Topology(
     once.duplicates.to(topic("twice")),
 )
 
-Row = tuple[str, int | None, bool, int]
+Row = tuple[str, float | None, bool, int]
 rows = st.lists(
     st.tuples(
         st.sampled_from("ab"),
-        st.sampled_from([None, 1, 12]),
+        st.sampled_from([None, 1, 12, 0.0, -0.0]),
         st.sampled_from([True, True, True, False]),
         st.one_of(st.integers(-30, 30), st.sampled_from([0, 1, 59, 60, 65, 200, -170])),
     ),
@@ -82,7 +82,7 @@ def run(
 
 def reference(stream: Sequence[Row]) -> tuple[list[int], list[int], list[int]]:
     """Offsets that pass, that are rejected after it, and of duplicates."""
-    until: dict[tuple[str, int | None], datetime] = {}
+    until: dict[tuple[str, float | None], datetime] = {}
     latest: datetime | None = None
     passed: list[int] = []
     rejected: list[int] = []

@@ -54,11 +54,13 @@ WINDOWS: dict[str, tuple[Window, timedelta]] = {
     "month": (Calendar("month"), 100 * HOUR),
     "day where midnight is skipped": (Calendar("day", "America/Sao_Paulo"), 5 * HOUR),
     "day whose last minutes come twice": (Calendar("day", "America/St_Johns"), HOUR / 2),
+    "day in a winter to come": (Calendar("day", "Australia/Sydney"), HOUR / 2),
 }
 STARTS = {  # near a change of the clocks
     "day in Berlin": datetime(2024, 10, 25, tzinfo=UTC),
     "day where midnight is skipped": datetime(2018, 11, 2, tzinfo=UTC),
     "day whose last minutes come twice": datetime(2010, 11, 7, tzinfo=UTC),
+    "day in a winter to come": datetime(2050, 6, 10, 12, tzinfo=UTC),
     "month": datetime(1969, 12, 20, tzinfo=UTC),
 }
 
@@ -67,6 +69,22 @@ class Reading(BaseModel, frozen=True):
     sensor: str
     value: int
     at: AwareDatetime
+
+
+class Level(BaseModel, frozen=True):
+    sensor: str
+    level: float | None
+    value: int
+    at: AwareDatetime
+
+
+class PerLevel(BaseModel, frozen=True):
+    sensor: str
+    level: float | None
+    window_start: AwareDatetime
+    rows: int
+    total: int
+    values: int
 
 
 class Summary(BaseModel, frozen=True):
@@ -146,6 +164,10 @@ def run(
 
 
 def results(driver: TopologyDriver) -> list[Result]:
+    return as_results(driver.read("summaries"))
+
+
+def as_results(rows: Sequence[dict[str, Any]]) -> list[Result]:
     return sorted(
         Result(
             row["sensor"],
@@ -155,7 +177,7 @@ def results(driver: TopologyDriver) -> list[Result]:
             row["total"],
             row["values"],
         )
-        for row in driver.read("summaries")
+        for row in rows
     )
 
 
@@ -214,6 +236,51 @@ def test_cuts_commits_and_crashes_are_unobservable(
         map(str, whole.files("summaries"))
     )
     assert crashed.totals == whole.totals
+
+
+LEVELS = [0.0, -0.0, "NaN", None, 1.5]
+BY_LEVEL = ["tumbling", "hopping", "session", "sliding"]
+
+
+@cache
+def by_level(kind: str) -> Topology:
+    levels = source(topic("levels"), Level, key="sensor", event_time="at", out_of_orderness=LAG)
+    summary = levels.window(WINDOWS[kind][0], by=("sensor", "level"), grace=GRACE).aggregate(
+        PerLevel, rows=Count(), total=Sum("value"), values=Distinct("value")
+    )
+    return Topology(
+        "levels", levels.rejected.drop(), summary.to(topic("summaries")), summary.late.drop()
+    )
+
+
+@pytest.mark.parametrize("kind", BY_LEVEL)
+@examples(30, cases=len(BY_LEVEL))
+@given(steps, st.lists(st.sampled_from(LEVELS), min_size=40, max_size=40), cuts, st.integers(1, 20))
+def test_zeros_of_both_signs_are_one_group_and_so_is_every_nan(
+    kind: str,
+    moves: list[tuple[int, str, int, int]],
+    levels: list[float | str | None],
+    batches: list[int],
+    commit_records: int,
+) -> None:
+    rows = events(kind, moves)
+    sent = [{**row, "level": level} for row, level in zip(rows, levels, strict=False)]
+    driver = TopologyDriver(by_level(kind), NOW, batches=batches, commit_records=commit_records)
+    driver.send("levels", *sent)
+    driver.end_of_input()
+    partition = [
+        Event(i, f"{row['sensor']} {_number(level)}", row["value"], row["at"])
+        for i, (row, level) in enumerate(zip(rows, levels, strict=False))
+    ]
+    found = [
+        {**row, "sensor": f"{row['sensor']} {_number(row['level'])}"}
+        for row in driver.read("summaries")
+    ]
+    assert as_results(found) == reference(WINDOWS[kind][0], partition, LAG, GRACE).results
+
+
+def _number(level: float | str | None) -> str:
+    return str(level if level is None or isinstance(level, str) else level + 0.0)
 
 
 def test_a_long_session_joins_the_short_ones_within_it_and_after_them() -> None:

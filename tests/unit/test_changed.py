@@ -62,6 +62,12 @@ def says(driver: TopologyDriver) -> list[str]:
     return [(one["streamflow.change"] or b"").decode() for one in headers]
 
 
+def test_zeros_of_both_signs_are_one_content() -> None:
+    row = {"name": "a", "price": 1, "weight": 0.0, "at": START}
+    driver = drive(strict.changed("name"), row, {**row, "weight": -0.0}, {**row, "weight": 0.5})
+    assert says(driver) == ["new", "changed"]
+
+
 def test_a_record_is_new_then_unchanged_then_changed() -> None:
     driver = drive(items.changed("name"), item(1), item(1), item(2), item(2, tags=["y"]))
     assert says(driver) == ["new", "changed", "changed"]
