@@ -181,7 +181,7 @@ class LocalRun:
         stack.callback(states.close)
         stack.callback(self._beside.close)
         for plan in self._topology.tasks:
-            for topic in dict.fromkeys(plan.output_topics):
+            for topic in plan.output_topics:
                 self._broker.create(topic, self._partitions)
                 path = self._work / "topics" / f"{topic}.ndjson"
                 self._outputs[topic] = stack.enter_context(path.open("wb"))

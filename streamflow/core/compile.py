@@ -29,7 +29,7 @@ from streamflow.core.plan import (
 )
 from streamflow.core.sides import check_deletions, is_side, side_topics
 from streamflow.core.tables import table_columns
-from streamflow.core.tree import check_known, grow
+from streamflow.core.tree import check_known, check_shared_topics, grow
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit
 from streamflow.errors import TopologyError
@@ -78,6 +78,7 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     made = [*windows, *_checks(mine), *rolling]
     _no_twins(name, "results", [one.name for one in made])
     tree = grow(f"topology {name!r}", outlets)
+    check_shared_topics(f"topology {name!r}", outlets)
     rejected = _side_topic(name, "rejected", tree, outlets[0][0], mine)
     said = any(edge.side == "quality" for edge in mine)  # nothing is lost where it is not
     quality = _side_topic(name, "quality", tree, outlets[0][0], mine) if said else None

@@ -35,9 +35,10 @@ def check_topics(name: str, plans: Sequence[TaskPlan]) -> None:
 def _written(plan: TaskPlan) -> Iterator[tuple[str, object, str]]:
     """Each topic of a plan with what it gets: the kind, and words for it."""
     name, model = plan.source.topic, plan.source.contract.model
-    for outlet in plan.outlets:
-        for topic in outlet.topics:
-            yield topic, ("records", outlet.model), f"the records of {name!r}"
+    ways = [(topic, outlet.model) for outlet in plan.outlets for topic in outlet.topics]
+    for topic, rows in dict.fromkeys(ways):
+        also = "" if rows is model else f" as {rows.__name__}"
+        yield topic, ("records", rows), f"the records of {name!r}{also}"
     if plan.rejected_topic is not None:
         yield plan.rejected_topic, "dead letters", f"the dead letters of {name!r}"
     if plan.routed is not None and plan.routed.topic is not None:

@@ -295,7 +295,7 @@ class TaskPlan:
 
     @property
     def output_topics(self) -> list[str]:
-        """Every topic that this task writes for others to read."""
+        """Every topic that this task writes for others to read, each once."""
         late = [window.late_topic for window in self.windows]
         made = (*self.windows, *self.checks, *self.rolling)
         results = [topic for one in made for topic in one.topics]
@@ -303,7 +303,7 @@ class TaskPlan:
         dropped = dict.fromkeys(topic for _, topic in self.sides.values())
         routed = None if self.routed is None else self.routed.topic
         sides = (self.rejected_topic, routed, self.quality_topic, *dropped)
-        return [t for t in (*topics, *sides, *late, *results) if t is not None]
+        return [t for t in dict.fromkeys((*topics, *sides, *late, *results)) if t is not None]
 
     @cached_property
     def state_id(self) -> str:

@@ -41,7 +41,7 @@ from streamflow.core.keys import (
     window_range,
 )
 from streamflow.core.names import Names
-from streamflow.core.plan import SinkPlan, TaskPlan, WindowPlan
+from streamflow.core.plan import Outlet, SinkPlan, TaskPlan, WindowPlan
 from streamflow.core.quality import quality_records
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.step import INFINITY, Reject, StateView, Step, TaskState
@@ -151,15 +151,19 @@ def _topics(
     commit: int,
     now_ms: int,
 ) -> Iterator[tuple[str, list[Record]]]:
+    """What goes to topics. Records that come to one from several ways, windows or stages are in the
+    order of their offsets, so that where commits and batches were cut does not show.
+    """
+
     def at(micros: int) -> int:
         return min(micros // 1000, now_ms)
 
-    for outlet in plan.outlets:
-        if outlet.topics:
-            rows = [row for step in steps for row in step.forwarded.get(outlet.number, ())]
-            made = [Record(r.key, r.value, at(time), forwarded(r, commit)) for r, time in rows]
-            for topic in outlet.topics:
-                yield names.topic(topic), made
+    for topic, ways in _ways(plan).items():
+        rows = [row for way in ways for step in steps for row in step.forwarded.get(way.number, ())]
+        if len(ways) > 1:
+            rows.sort(key=lambda row: row[0].offset)
+        made = [Record(r.key, r.value, at(time), forwarded(r, commit)) for r, time in rows]
+        yield names.topic(topic), made
     rejects, routed = _parted(plan, [reject for step in steps for reject in step.rejects])
     if plan.routed is not None and plan.routed.topic is not None:
         letters = [(r.raw, dead_letter(r, plan.topology, commit)) for r in routed]
@@ -173,23 +177,20 @@ def _topics(
             for step in steps
             for late in step.late.get(window.name, ())
         ]
-        # By offset, so that where commits and batches were cut does not show.
         letters.sort(key=lambda letter: letter[0].offset)
         yield (
             names.topic(plan.rejected_topic),
             [Record(raw.key, raw.value, now_ms, headers) for raw, headers in letters],
         )
+    for topic in dict.fromkeys(w.late_topic for w in plan.windows if w.late_topic is not None):
+        windows = [window.name for window in plan.windows if window.late_topic == topic]
+        late = [row for name in windows for step in steps for row in step.late.get(name, ())]
+        late.sort(key=lambda row: row.raw.offset)
+        records = [
+            Record(r.raw.key, r.raw.value, at(r.event_time), late_record(r, commit)) for r in late
+        ]
+        yield names.topic(topic), records
     yield from _made(plan, names, tp, steps, commit, now_ms)
-    for window in plan.windows:
-        if window.late_topic is not None:
-            late = [row for step in steps for row in step.late.get(window.name, ())]
-            yield (
-                names.topic(window.late_topic),
-                [
-                    Record(r.raw.key, r.raw.value, at(r.event_time), late_record(r, commit))
-                    for r in late
-                ],
-            )
 
 
 def _parted(plan: TaskPlan, rejects: list[Reject]) -> tuple[list[Reject], list[Reject]]:
@@ -222,6 +223,15 @@ def _made(
         records = [r for b in batches for r in extent_records(b, tp, commit, now_ms)]
         for topic in one.topics:
             yield names.topic(topic), records
+
+
+def _ways(plan: TaskPlan) -> dict[str, list[Outlet]]:
+    """The outlets whose rows go to each topic."""
+    found: dict[str, list[Outlet]] = {}
+    for outlet in plan.outlets:
+        for topic in outlet.topics:
+            found.setdefault(topic, []).append(outlet)
+    return found
 
 
 def _sides(

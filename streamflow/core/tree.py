@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from streamflow.changes import Changed
@@ -67,6 +68,28 @@ def check_known(name: str, what: str, tree: Node, stream: Stream) -> None:
             f"topology {name!r}: the {what} of {stream} is that of a stream which goes nowhere; "
             "take it of one that does, or add .to(...), a window or .drop() for it"
         )
+
+
+def check_shared_topics(where: str, outlets: Sequence[tuple[Stream, Outlet]]) -> None:
+    """Several streams may lead to one topic where a branch has parted them.
+
+    Raises:
+        TopologyError: a record could come to the topic twice.
+    """
+    ways = [(topic, stream) for stream, outlet in outlets for topic in outlet.topics]
+    for (topic, one), (same, other) in combinations(ways, 2):
+        if topic == same and not _part(one, other):
+            raise TopologyError(
+                f"{where}: the records of {one} go to {topic!r} twice; leave one .to(...) out, or "
+                "send streams there that a branch(...) has parted, so that each comes once"
+            )
+
+
+def _part(one: Stream, other: Stream) -> bool:
+    """Are they in different arms of a branch, so that no row comes into both?"""
+    arms = {id(stage.branch): stage.number for stage in one.stages if isinstance(stage, Arm)}
+    theirs = [stage for stage in other.stages if isinstance(stage, Arm)]
+    return any(arms.get(id(arm.branch), arm.number) != arm.number for arm in theirs)
 
 
 def _check_branches(where: str, tree: Node) -> None:

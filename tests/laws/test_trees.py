@@ -6,10 +6,26 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamflow import Topology
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from tests.examples import examples
 
-from .trees import NOW, Reference, Row, Spec, built, cuts, found, made, numbered, rows, trees
+from .trees import (
+    NOW,
+    Reference,
+    Row,
+    Spec,
+    built,
+    cuts,
+    found,
+    joined,
+    joined_reference,
+    made,
+    numbered,
+    offsets_and_numbers,
+    rows,
+    trees,
+)
 
 
 def run(
@@ -20,8 +36,19 @@ def run(
     crash_at: str | None = None,
     keep_disk: bool = True,
 ) -> TopologyDriver:
+    return run_of(built(tree), stream, batches, commit_records, crash_at, keep_disk)
+
+
+def run_of(
+    topology: Topology,
+    stream: Sequence[Row],
+    batches: Sequence[int],
+    commit_records: int,
+    crash_at: str | None,
+    keep_disk: bool,
+) -> TopologyDriver:
     driver = TopologyDriver(
-        built(tree), NOW, batches=batches, commit_records=commit_records, keep_disk=keep_disk
+        topology, NOW, batches=batches, commit_records=commit_records, keep_disk=keep_disk
     )
     sent = made(stream)
     driver.send("items", *sent[: len(sent) // 2])
@@ -70,3 +97,12 @@ def test_every_row_is_in_one_exit_of_each_way_and_every_drop_has_a_name(
     names.append("expand Item")
     names += [f"r{spec.number}" for spec in numbered(tree) if spec.kind == "drop"]
     assert totals["dropped"] == sum(task.state.rules.get(name, 0) for name in names)
+
+
+@examples(80)
+@given(rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
+def test_a_topic_that_several_arms_lead_to_has_its_records_in_order(
+    stream: list[Row], batches: list[int], commit_records: int, point: str, keep_disk: bool
+) -> None:
+    driver = run_of(joined(), stream, batches, commit_records, point, keep_disk)
+    assert offsets_and_numbers(driver, "all") == joined_reference(stream)

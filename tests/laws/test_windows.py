@@ -283,6 +283,50 @@ def _number(level: float | str | None) -> str:
     return str(level if level is None or isinstance(level, str) else level + 0.0)
 
 
+class Rare(Summary, frozen=True):
+    pass
+
+
+TWO: dict[str, Window] = {
+    "readings.summary": Tumbling(20 * SECOND),
+    "readings.rare": Session(30 * SECOND),
+}
+
+
+@cache
+def two_windows() -> Topology:
+    readings = source(
+        topic("readings"), Reading, key="sensor", event_time="at", out_of_orderness=LAG
+    )
+    edges = [readings.rejected.drop()]
+    for window, model in zip(TWO.values(), (Summary, Rare), strict=True):
+        made = readings.window(window, by="sensor").aggregate(
+            model, rows=Count(), total=Sum("value"), values=Distinct("value")
+        )
+        edges += [made.to(topic(f"out-{made.name}")), made.late.to(topic("late"))]
+    return Topology("two", *edges)
+
+
+@examples(80)
+@given(steps, cuts, st.integers(1, 20))
+def test_a_topic_of_late_records_of_two_windows_is_in_the_order_of_the_records(
+    moves: list[tuple[int, str, int, int]], batches: list[int], commit_records: int
+) -> None:
+    rows = events("hopping", moves)
+    driver = TopologyDriver(two_windows(), NOW, batches=batches, commit_records=commit_records)
+    driver.send("readings", *rows)
+    partition = [Event(i, row["sensor"], row["value"], row["at"]) for i, row in enumerate(rows)]
+    nothing = timedelta(0)
+    expected = [
+        (offset, place)
+        for place, window in enumerate(TWO.values())
+        for offset, _ in reference(window, partition, LAG, nothing).late
+    ]
+    headers = [dict(record.headers) for record in driver.records("late")]
+    places = [list(TWO).index((h["streamflow.late.window"] or b"").decode()) for h in headers]
+    assert list(zip([o for o, _ in late(driver)], places, strict=True)) == sorted(expected)
+
+
 def test_a_long_session_joins_the_short_ones_within_it_and_after_them() -> None:
     at = datetime(2024, 5, 1, tzinfo=UTC)
     seconds = [0, 20, 40, 60, 80, 100, 55, 95]

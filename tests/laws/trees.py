@@ -129,6 +129,32 @@ def built(tree: Spec) -> Topology:
     return Topology("t", *edges, items.rejected.to(topic("dlq")))
 
 
+def joined() -> Topology:
+    """Arms of a branch that lead into one topic again, on ways of different lengths."""
+    items = source(topic("items"), Item, key="k", event_time="at", out_of_orderness=LAG)
+    two, high, rest = items.branch("m = 2", large)
+    arms = two.expand(Item, several), high.map(Item, n="n + 10"), rest
+    edges = [arm.to(topic("all")) for arm in arms]
+    return Topology("joined", *edges, items.rejected.drop())
+
+
+def joined_reference(stream: Sequence[Row]) -> list[tuple[int, int]]:
+    """The offset and `n` of each row that comes to the topic, in order."""
+    found: list[tuple[int, int]] = []
+    for offset, (_, n, m, _) in enumerate(stream):
+        if m == 2:
+            found += [(offset, n), (offset, n + 1)] if n != 6 else []
+        elif m != 0:
+            found.append((offset, n + 10 if m is not None and 2 * n // m > 6 else n))
+    return found
+
+
+def offsets_and_numbers(driver: TopologyDriver, name: str) -> list[tuple[int, int]]:
+    """Of each record of a topic."""
+    rows = zip(driver.records(name), driver.read(name), strict=True)
+    return [(_offset(record), row["n"]) for record, row in rows]
+
+
 def _build(spec: Spec, came: Stream, edges: list[Edge]) -> None:
     if spec.kind == "branch":
         for arm, stream in zip(spec.after, came.branch("m = 2", large), strict=True):
@@ -143,7 +169,7 @@ def _build(spec: Spec, came: Stream, edges: list[Edge]) -> None:
         model = type(f"Per{i}", (Per,), {})
         made = stream.window(Tumbling(MINUTE), by="k")
         results = made.aggregate(model, items=Count(), total=Sum("n"))
-        edges += [results.to(topic(f"w{i}")), results.late.to(topic(f"l{i}"))]
+        edges += [results.to(topic(f"w{i}")), results.late.to(topic("late"))]
     for child in spec.after:
         _build(child, stream, edges)
 
@@ -184,7 +210,7 @@ class Reference:
         self.tree, self.specs = tree, numbered(tree)
         self.topics: dict[int, list[tuple[str, int, int | None]]] = {}
         self.tables: dict[int, list[tuple[int, int, Any]]] = {}
-        self.late: dict[int, list[int]] = {}
+        self.late: list[tuple[int, int]] = []
         self.windows: dict[int, dict[tuple[str, datetime], list[int]]] = {}
         self.rejected: list[tuple[int, str]] = []
         self.totals: Counter[str] = Counter()
@@ -204,7 +230,7 @@ class Reference:
         return {
             "topics": self.topics,
             "tables": {i: sorted(found, key=str) for i, found in self.tables.items()},
-            "late": self.late,
+            "late": sorted(self.late),
             "windows": {
                 i: sorted((k, at, len(n), sum(n)) for (k, at), n in groups.items())
                 for i, groups in self.windows.items()
@@ -295,7 +321,7 @@ class Reference:
             start, mark = at - (at - START) % MINUTE, self._marks.get(i)
             if mark is not None and mark - LAG >= start + MINUTE:
                 self.totals["late"] += 1
-                self.late.setdefault(i, []).append(offset)
+                self.late.append((offset, i))
                 return
             self.totals["accumulated"] += 1
             groups = self.windows.setdefault(i, {})
@@ -320,12 +346,12 @@ def found(tree: Spec, driver: TopologyDriver) -> dict[str, Any]:
         i: sorted((r["k"], r["window_start"], r["items"], r["total"]) for r in driver.read(f"w{i}"))
         for i in windows
     }
-    late = {i: [_offset(record) for record in driver.records(f"l{i}")] for i in windows}
+    late = [(_offset(record), _window(record)) for record in driver.records("late")]
     letters = [(row["offset"], row["rule"] or row["reason"]) for row in driver.read("dlq")]
     return {
         "topics": {i: found for i, found in topics.items() if found},
         "tables": {i: found for i, found in tables.items() if found},
-        "late": {i: found for i, found in late.items() if found},
+        "late": late,
         "windows": {i: found for i, found in results.items() if found},
         "rejected": sorted(letters),
         "totals": {k: v for k, v in driver.totals.items() if v},
@@ -335,6 +361,10 @@ def found(tree: Spec, driver: TopologyDriver) -> dict[str, Any]:
 def _rows(driver: TopologyDriver, table: str) -> list[Any]:
     rows = [row for part in driver.tables(table) for row in part.to_pylist()]
     return sorted(((r["_offset"], r["n"], r.get("_warnings")) for r in rows), key=str)
+
+
+def _window(record: Any) -> int:
+    return int(dict(record.headers)["streamflow.late.window"].removeprefix(b"items.per"))
 
 
 def _offset(record: Any) -> int:

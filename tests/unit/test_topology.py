@@ -291,6 +291,21 @@ def test_two_sources_share_a_topic_where_its_reader_can_tell() -> None:
         two(Refund, "good")
 
 
+def test_arms_of_a_branch_share_a_topic_but_streams_with_the_same_records_do_not() -> None:
+    orders = stream()
+    large, rest = orders.branch("cents > 100")
+    dlq = orders.rejected.drop()
+    Topology("t", large.filter("cents < 1000").to(topic("x")), rest.to(topic("x")), dlq)
+    with pytest.raises(TopologyError, match=r"'orders' go to 'x' twice;.* branch\(\.\.\.\) has"):
+        Topology("t", large.to(topic("x")), orders.to(topic("x")), rest.drop(), dlq)
+    ways = [large.filter(f"cents < {limit}").to(topic("x")) for limit in (500, 1000)]
+    with pytest.raises(TopologyError, match="go to 'x' twice"):
+        Topology("t", *ways, rest.drop(), dlq)
+    priced = rest.map(Refund, reason=lambda rows: rows["country"])
+    with pytest.raises(TopologyError, match="records of 'orders' and the records of 'orders' as R"):
+        Topology("t", large.to(topic("x")), priced.to(topic("x")), dlq)
+
+
 class PerDay(Hourly):
     pass
 
