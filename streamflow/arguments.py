@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+
+from pydantic import BaseModel
 
 from streamflow.errors import TopologyError
 
 
 def is_duration(where: str, name: str, value: object) -> None:
-    """Raises `TopologyError` unless the value is a `timedelta`, or None."""
-    if value is not None and not isinstance(value, timedelta):
+    """Raises `TopologyError` unless the value is a `timedelta`."""
+    if not isinstance(value, timedelta):
         raise TopologyError(
             f"{where}: {name} is {value!r}, which is no timedelta; say timedelta(hours=1)"
+        )
+
+
+def matches(pattern: re.Pattern[str], value: object) -> bool:
+    """Is it a text, all of which the pattern describes?"""
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def in_words(duration: timedelta) -> str:
+    """A duration as a person writes it: -1:00:00, where Python says -1 day, 23:00:00."""
+    return f"-{-duration}" if duration < timedelta(0) else str(duration)
+
+
+def is_text(where: str, name: str, value: object) -> None:
+    """Raises `TopologyError` unless the value is a text that says something, on one line."""
+    if not isinstance(value, str) or not value.isprintable() or not value.strip():
+        raise TopologyError(f"{where}: {name} is {value!r}, which is no text of one line")
+
+
+def is_model(where: str, value: object) -> None:
+    """Raises `TopologyError` unless the value is a pydantic model."""
+    if not (isinstance(value, type) and issubclass(value, BaseModel)):
+        raise TopologyError(
+            f"{where}: {value!r} is no pydantic model; give it a class that is derived from "
+            "BaseModel"
         )
 
 

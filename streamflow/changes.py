@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from streamflow.arguments import is_duration
+from streamflow.arguments import in_words, is_duration
 from streamflow.errors import TopologyError
 from streamflow.windows import micros
 
@@ -100,9 +100,10 @@ def _stage(
     """The stage by fields that are there."""
     if not keys:
         raise TopologyError(f"{where}: name the fields that say what a record is about")
-    is_duration(where, "forget_after", forget_after)
-    if forget_after is not None and forget_after <= timedelta(0):
-        raise TopologyError(f"{where}: forget_after={forget_after} is not above zero")
+    if forget_after is not None:
+        is_duration(where, "forget_after", forget_after)
+        if forget_after <= timedelta(0):
+            raise TopologyError(f"{where}: forget_after={in_words(forget_after)} is not above zero")
     for name in keys:
         if pa.types.is_nested(schema.field(name).type):
             kind = schema.field(name).type

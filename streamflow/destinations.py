@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -10,10 +11,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.arguments import in_words, is_duration, is_whole, matches
 from streamflow.errors import TopologyError
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 Revisions = Literal["final", "append"]
+_PRIVATE = ".streamflow"
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 
@@ -24,8 +27,13 @@ class Topic:
     name: str
 
     def __post_init__(self) -> None:
-        if not _TOPIC.fullmatch(self.name):
+        if not matches(_TOPIC, self.name):
             raise TopologyError(f"topic({self.name!r}): a name has letters, digits and . _ - only")
+        if self.name in (".", ".."):
+            raise TopologyError(f"topic({self.name!r}): Kafka has no topic of that name")
+
+    def __str__(self) -> str:
+        return f"topic({self.name!r})"
 
 
 @dataclass(frozen=True)
@@ -79,19 +87,39 @@ class Parquet:
     revisions: Revisions | None = None
 
     def __post_init__(self) -> None:
-        if not _FOLDER.fullmatch(self.path):
+        if not matches(_FOLDER, self.path):
             raise TopologyError(f"parquet({self.path!r}): a table is a plain relative folder")
+        if any(part.endswith(_PRIVATE) for part in self.path.split("/")):
+            raise TopologyError(f"{self}: folders *{_PRIVATE} hold what belongs to a table")
+        is_whole(f"{self}", "target_bytes", self.target_bytes)
         if self.target_bytes <= 0:
-            raise TopologyError(f"parquet({self.path!r}): target_bytes must be above zero")
+            raise TopologyError(f"{self}: target_bytes must be above zero")
+        if self.roll_interval is not None:
+            is_duration(f"{self}", "roll_interval", self.roll_interval)
+            if self.roll_interval <= timedelta(0):
+                given = in_words(self.roll_interval)
+                raise TopologyError(f"{self}: roll_interval={given} is not above zero")
+        _check_parts(f"{self}", self.partition_by)
         if self.revisions not in (None, "final", "append"):
             raise TopologyError(
                 f'parquet({self.path!r}): revisions={self.revisions!r}; it is "final" or "append"'
             )
 
+    def __str__(self) -> str:
+        return f"parquet({self.path!r})"
+
     @property
     def name(self) -> str:
         """The sink's name, used for its rows topic."""
         return self.path.replace("/", "-")
+
+
+def _check_parts(where: str, parts: Iterable[object]) -> None:
+    for part in parts:
+        if not isinstance(part, PartitionBy):
+            raise TopologyError(
+                f"{where}: partition_by has {part!r}; it takes fields, day(...) and month(...)"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,13 +135,14 @@ def topic(name: str) -> Topic:
 def parquet(
     path: str,
     *,
-    partition_by: str | PartitionBy | tuple[str | PartitionBy, ...] = (),
+    partition_by: str | PartitionBy | Sequence[str | PartitionBy] = (),
     target_bytes: int = 128 * 1024 * 1024,
     roll_interval: timedelta | None = timedelta(minutes=5),
     revisions: Revisions | None = None,
 ) -> Parquet:
     """A table of Parquet files; see `Parquet`."""
-    given = partition_by if isinstance(partition_by, tuple) else (partition_by,)
+    one = isinstance(partition_by, str) or not isinstance(partition_by, Sequence)
+    given: Any = (partition_by,) if one else partition_by
     parts = tuple(PartitionBy(p, p) if isinstance(p, str) else p for p in given)
     return Parquet(path, parts, target_bytes, roll_interval, revisions)
 

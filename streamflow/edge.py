@@ -59,5 +59,6 @@ def edge_to(
     """The edge; raises `TopologyError` for a destination of another kind."""
     if not isinstance(destination, kinds):
         options = " or ".join(f"{kind.__name__.lower()}(...)" for kind in kinds)
-        raise TopologyError(f"{origin}.to({destination!r}): give it a {options}")
+        given = str(destination) if isinstance(destination, Destination) else repr(destination)
+        raise TopologyError(f"{origin}.to({given}): give it a {options}")
     return Edge(origin, destination)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from streamflow.arguments import is_duration
+from streamflow.arguments import in_words, is_duration, is_text
 from streamflow.batch import Headers
 from streamflow.epochs import PER_SECOND, Epoch, Unit, check_unit
 from streamflow.errors import TopologyError
@@ -49,8 +49,7 @@ class Header:
     unit: Unit = "ms"
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise TopologyError("header(''): name the header that has the event time")
+        is_text("header(...)", "the name of the header that has the event time", self.name)
         check_unit(f"header({self.name!r}, unit={self.unit!r})", self.unit)
 
 
@@ -201,14 +200,16 @@ def check_durations(
 ) -> None:
     """Raises `TopologyError` for a duration of a source that makes no sense."""
     is_duration(where, "out_of_orderness", out_of_orderness)
-    is_duration(where, "max_future", max_future)
-    is_duration(where, "idle_after", idle_after)
     if out_of_orderness < timedelta(0):
         raise TopologyError(f"{where}: out_of_orderness is below zero")
-    if max_future is not None and max_future < timedelta(0):
-        raise TopologyError(f"{where}: max_future is below zero")
-    if idle_after is not None and idle_after <= timedelta(0):
-        raise TopologyError(
-            f"{where}: idle_after={idle_after} is not above zero; leave it out "
-            "where silence is to close nothing"
-        )
+    if max_future is not None:
+        is_duration(where, "max_future", max_future)
+        if max_future < timedelta(0):
+            raise TopologyError(f"{where}: max_future is below zero")
+    if idle_after is not None:
+        is_duration(where, "idle_after", idle_after)
+        if idle_after <= timedelta(0):
+            raise TopologyError(
+                f"{where}: idle_after={in_words(idle_after)} is not above zero; leave it out "
+                "where silence is to close nothing"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -12,13 +12,13 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from streamflow.aggregates import Aggregate, AggregateFunction, UserDefined, fields_of, name_of
-from streamflow.arguments import is_duration
+from streamflow.arguments import in_words, is_duration
 from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
 from streamflow.schema import TIMESTAMP, arrow_schema
 from streamflow.triggers import Early, LatePolicy, check_triggers
-from streamflow.windows import Window
+from streamflow.windows import Window, is_window
 
 if TYPE_CHECKING:
     from streamflow.stream import Stream
@@ -89,29 +89,41 @@ class Results:
 def windowed(
     stream: Stream,
     window: Window,
-    by: str | tuple[str, ...],
+    by: str | Sequence[str],
     grace: timedelta,
     early: Early | None,
     late: LatePolicy,
 ) -> Windowed:
     """Raises `TopologyError` when rows cannot be grouped so, or the window cannot close so."""
-    where, groups = f"window on {stream}", (by,) if isinstance(by, str) else by
+    where, groups = f"window on {stream}", _groups(stream, by)
+    is_window(where, window)
+    is_duration(where, "grace", grace)
+    if grace < timedelta(0):
+        raise TopologyError(f"{where}: grace {in_words(grace)} is below zero")
+    check_triggers(where, window, grace, early, late)
+    return Windowed(stream, window, groups, grace, early, late)
+
+
+def _groups(stream: Stream, by: Any) -> tuple[str, ...]:
+    """The fields to group by. Raises `TopologyError` where results would be partial or wrong."""
+    where = f"window on {stream}"
+    groups = (by,) if isinstance(by, str) else tuple(by) if isinstance(by, tuple | list) else None
+    if not groups:
+        raise TopologyError(f"{where}: by={by!r}; name the fields to group by")
     for name in groups:
         stream.need("window", name)
         kind = stream.schema.field(name).type
         if pa.types.is_nested(kind):
             raise TopologyError(f"{where}: cannot group by {name!r}, which is {kind}")
-    key = stream.key
-    if key is None or key not in groups:
+    twice = [name for name in groups if groups.count(name) > 1]
+    if twice:
+        raise TopologyError(f"{where}: by has {twice[0]!r} twice; leave one out")
+    if stream.key is None or stream.key not in groups:
         raise TopologyError(
             f"{where}: grouping by {list(groups)} does not contain the topic's key "
             f"{stream.source.key!r}, so results would be partial per partition; group by it too"
         )
-    is_duration(where, "grace", grace)
-    if grace < timedelta(0):
-        raise TopologyError(f"{where}: grace {grace} is below zero")
-    check_triggers(where, window, grace, early, late)
-    return Windowed(stream, window, groups, grace, early, late)
+    return groups
 
 
 def _aggregate(name: str, given: Any) -> Aggregate:

@@ -17,10 +17,11 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.arguments import is_text
 from streamflow.errors import TopologyError
 from streamflow.on_error import BROKEN, OnRuleError, is_on_error
 from streamflow.sql import compile_condition
-from streamflow.thresholds import Threshold
+from streamflow.thresholds import Threshold, is_threshold
 
 Severity = Literal["info", "warning", "error", "critical"]
 Action = Literal["dead_letter", "tag", "drop"]
@@ -60,6 +61,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         where = f"rule {self.name!r}"
+        is_text(where, "its name", self.name)
         if self.severity not in SEVERITIES:
             raise TopologyError(
                 f"{where}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}"
@@ -72,6 +74,7 @@ class Rule:
         if len(given) > 1:
             raise TopologyError(f"{where}: has {' and '.join(given)}; leave one")
         self._check_pair(where)
+        is_threshold(where, self.threshold)
         if self.threshold is not None and self.threshold.name is not None:
             raise TopologyError(f"{where}: its threshold has the rule's name; leave the other out")
 

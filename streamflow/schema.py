@@ -23,6 +23,7 @@ from annotated_types import Ge, Le
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from streamflow.arguments import is_model
 from streamflow.errors import TopologyError
 from streamflow.plain import plain_reader
 
@@ -96,8 +97,8 @@ class Contract:
     """
 
     def __init__(self, model: type[BaseModel]) -> None:
-        self.model = model
         self.schema = arrow_schema(model)
+        self.model = model
         self._validate = _validator(model)
         self._plain = None if _has_validators(model) else plain_reader(model, self.schema)
 
@@ -181,8 +182,9 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
     """The model's fields as Arrow fields; a field's description travels as its metadata.
 
     Raises:
-        TopologyError: a field has a type that no column can hold exactly.
+        TopologyError: it is no model, or a field has a type that no column can hold exactly.
     """
+    is_model("rows", model)
     fields: list[pa.Field] = []
     for name, info in model.model_fields.items():
         if name.startswith("_"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+import pyarrow as pa
 from pydantic import BaseModel
 
 from streamflow.destinations import Topic
@@ -68,11 +69,16 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
             the deletion of its key, which `changed` then tells. It has null in all other fields
             and Kafka's timestamp where it has no event time.
     """
+    _is_topic(topic)
     contract = Contract(model)
     if key is not None and key not in contract.schema.names:
         raise TopologyError(
             f"source({topic.name!r}): {model.__name__} has no field {key!r} to be keyed by; "
             f"it has {sorted(contract.schema.names)}"
+        )
+    if key is not None and pa.types.is_nested(contract.schema.field(key).type):
+        raise TopologyError(
+            f"source({topic.name!r}): {model.__name__}.{key} is a list, which is no record's key"
         )
     if event_time is None:
         raise TopologyError(
@@ -84,3 +90,8 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
     check_tombstones(f"source({topic.name!r})", tombstones, key, contract)
     times = (event_time, missing_event_time, out_of_orderness, max_future, idle_after)
     return Stream(Source(topic.name, contract, key, *times, tombstones))
+
+
+def _is_topic(given: object) -> None:
+    if not isinstance(given, Topic):
+        raise TopologyError(f"source({given}): what is read is a topic; say topic(...)")

@@ -91,6 +91,13 @@ def compile_condition(text: str, schema: pa.Schema, where: str) -> Callable[[pa.
         TopologyError: with a caret under the place that cannot be read, or has no meaning here.
     """
     try:
+        return _compiled(text, schema, where)
+    except RecursionError as error:
+        raise TopologyError(f"{where}: the condition is nested too deeply") from error
+
+
+def _compiled(text: str, schema: pa.Schema, where: str) -> Callable[[pa.RecordBatch], Any]:
+    try:
         trees = [tree for tree in RuleDialect().parse(text) if tree is not None]
     except (ParseError, TokenError) as error:
         place = _caret(text, _offset_of(text, error))

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from streamflow.arguments import is_duration
+from streamflow.arguments import in_words, is_duration, is_text
 from streamflow.changes import Changed
 from streamflow.enrich import Enrich
 from streamflow.errors import TopologyError
@@ -26,7 +26,7 @@ from streamflow.on_error import OnError, is_on_error
 from streamflow.rules import Condition, Rule, tried
 from streamflow.schema import EVENT_TIME, LINEAGE, arrow_schema
 from streamflow.sql import compile_condition
-from streamflow.thresholds import Threshold
+from streamflow.thresholds import Threshold, is_threshold
 from streamflow.windows import micros
 
 Expression = str | Callable[[pa.RecordBatch], Any]
@@ -166,6 +166,7 @@ def gate_stage(
     """Raises `TopologyError` when a rule does not compile, or there is none to hold a threshold
     against.
     """
+    is_threshold(where, threshold)
     if threshold is not None and not rules:
         raise TopologyError(f"{where}: a threshold needs a rule to be held against")
     watches = [Watch(rule.name, rule.name, rule.threshold) for rule in rules if rule.threshold]
@@ -265,7 +266,11 @@ def dedup_stage(
     """
     is_duration(where, "within", within)
     if not keys or within <= timedelta(0):
-        raise TopologyError(f"{where}: name its keys, and a time above zero")
+        raise TopologyError(
+            f"{where}: name its keys, and a time above zero; within is {in_words(within)}"
+        )
+    if name is not None:
+        is_text(where, "name", name)
     for key in keys:
         kind = schema.field(key).type
         if pa.types.is_nested(kind):

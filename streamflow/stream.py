@@ -5,7 +5,7 @@ Each stage gives a `Stream` again; `window` gives a `Windowed`, whose only metho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -317,7 +317,7 @@ class Stream:
         self,
         window: Window,
         *,
-        by: str | tuple[str, ...],
+        by: str | Sequence[str],
         grace: timedelta = timedelta(0),
         early: Early | None = None,
         late: LatePolicy = "side_output",
@@ -376,9 +376,9 @@ class Stream:
         """
         return Edge(self, Drop())
 
-    def need(self, step: str, name: str) -> None:
+    def need(self, step: str, name: object) -> None:
         """Raises `TopologyError` unless its rows have this column."""
-        if name not in self.schema.names:
+        if not isinstance(name, str) or name not in self.schema.names:
             has = sorted(self._fields.names)
             raise TopologyError(
                 f"{step}: {self.model.__name__} has no field {name!r}; it has {has}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from streamflow.arguments import is_duration, is_number, is_whole
+from streamflow.arguments import in_words, is_duration, is_number, is_text, is_whole
 from streamflow.errors import TopologyError
 
 ThresholdAction = Literal["warn", "route", "pause", "halt"]
@@ -65,8 +65,11 @@ class Threshold:
         for name in ("max_count", "last", "at_least", "probe"):
             is_whole("threshold", name, getattr(self, name))
         is_number("threshold", "max_fraction", self.max_fraction)
-        is_duration("threshold", "within", self.within)
-        if not isinstance(self.resume_after, int):
+        if self.within is not None:
+            is_duration("threshold", "within", self.within)
+        if self.name is not None:
+            is_text("threshold", "name", self.name)
+        if self.resume_after is not None and not isinstance(self.resume_after, int):
             is_duration("threshold", "resume_after", self.resume_after)
         self._one_of("max_count", "max_fraction")
         self._one_of("last", "within")
@@ -140,7 +143,7 @@ class Threshold:
         if self.last is not None and not 1 <= self.last <= MOST_ROWS:
             raise TopologyError(f"threshold: last {self.last} is not from 1 to {MOST_ROWS:,} rows")
         if self.within is not None and self.within <= timedelta(0):
-            raise TopologyError(f"threshold: within {self.within} is no time above zero")
+            raise TopologyError(f"threshold: within {in_words(self.within)} is no time above zero")
         if self.at_least is None:
             if self.max_fraction is not None and self.within is not None:
                 raise TopologyError(
@@ -173,6 +176,16 @@ class Threshold:
             )
         if isinstance(after, timedelta):
             if after <= timedelta(0):
-                raise TopologyError(f"threshold: resume_after {after} is no time above zero")
+                raise TopologyError(
+                    f"threshold: resume_after {in_words(after)} is no time above zero"
+                )
         elif after < 1:
             raise TopologyError(f"threshold: resume_after {after} is no number of rows above zero")
+
+
+def is_threshold(where: str, given: object) -> None:
+    """Raises `TopologyError` unless it is a threshold, or None."""
+    if given is not None and not isinstance(given, Threshold):
+        raise TopologyError(
+            f"{where}: threshold is {given!r}; say Threshold(max_count=3, last=100)"
+        )

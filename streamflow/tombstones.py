@@ -25,6 +25,8 @@ def check_tombstones(
     """Raises `TopologyError` when a deletion could not be a row: all it has is its key."""
     if tombstones == "dead_letter":
         return
+    if tombstones != "delete":
+        raise TopologyError(f'{where}: tombstones={tombstones!r}; it is "dead_letter" or "delete"')
     if key is None:
         raise TopologyError(
             f'{where}: tombstones="delete" needs key=...: the record\'s key is all that a record '

@@ -8,9 +8,11 @@ where a record can go; an exit that leads nowhere is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from streamflow.arguments import matches
 from streamflow.edge import Edge
 from streamflow.errors import TopologyError
 
@@ -38,14 +40,21 @@ class Topology:
 
     def __init__(self, name: str, *edges: Edge) -> None:
         from streamflow.core.compile import compile_tasks  # values below, plans above
+        from streamflow.core.names import Names, check_outputs
         from streamflow.core.plan import version_of
+        from streamflow.engine.table_spec import table_spec
 
-        if not _NAME.fullmatch(name):
-            raise TopologyError(f"Topology({name!r}): a name has letters, digits and . _ - only")
+        if not matches(_NAME, name):
+            given = repr(name) if _is_text(name) else f"a {type(name).__name__}"
+            raise TopologyError(f"Topology({given}): a name has letters, digits and . _ - only")
+        _check_edges(name, edges)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "tasks", compile_tasks(name, edges))
         object.__setattr__(self, "version", version_of(self.tasks))
+        check_outputs(Names(name), self.tasks)
+        for sink in [sink for task in self.tasks for sink in task.all_sinks]:
+            table_spec(self, sink)
 
     def faust_app(self, **settings: Any) -> faust.App:
         """The Faust app that hosts this topology; opens nothing until a worker starts it."""
@@ -53,3 +62,16 @@ class Topology:
         from streamflow.service import topology_app
 
         return topology_app(self, Settings.load(**settings))
+
+
+def _is_text(given: object) -> bool:
+    return isinstance(given, str)
+
+
+def _check_edges(name: str, edges: Iterable[object]) -> None:
+    for edge in edges:
+        if not isinstance(edge, Edge):
+            raise TopologyError(
+                f"topology {name!r}: a {type(edge).__name__} is no way out; give it what "
+                ".to(...) and .drop() give, each as an argument of its own"
+            )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from streamflow.arguments import is_duration
+from streamflow.arguments import in_words, is_duration
 from streamflow.errors import TopologyError
 from streamflow.windows import Session, Sliding, Window
 
@@ -65,7 +65,7 @@ def _check_early(where: str, window: Window, grace: timedelta, early: Early | No
         case Every(interval):
             is_duration(where, "every(...)", interval)
             if interval <= timedelta(0):
-                raise TopologyError(f"{where}: every({interval}) must be above zero")
+                raise TopologyError(f"{where}: every({in_words(interval)}) must be above zero")
         case _:
             raise TopologyError(f'{where}: early={early!r}; it is "at_end" or every(timedelta)')
 
@@ -83,7 +83,7 @@ def _check_late(where: str, window: Window, late: LatePolicy) -> None:
                 )
             is_duration(where, "update(keep=...)", keep)
             if keep <= timedelta(0):
-                raise TopologyError(f"{where}: update(keep={keep}) must be above zero")
+                raise TopologyError(f"{where}: update(keep={in_words(keep)}) must be above zero")
         case _:
             raise TopologyError(
                 f'{where}: late={late!r}; it is "side_output", "dead_letter" or '

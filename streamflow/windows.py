@@ -12,10 +12,12 @@ from datetime import timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from streamflow.arguments import is_duration
+from streamflow.arguments import in_words, is_duration
 from streamflow.errors import TopologyError
 
 MICROSECOND = timedelta(microseconds=1)
+#: A row can be in this many windows; each is an entry of its own.
+MOST_WINDOWS = 10_000
 CalendarUnit = Literal["day", "week", "month"]
 
 
@@ -50,7 +52,13 @@ class Hopping:
         is_duration("Hopping", "offset", self.offset)
         if self.every > self.size:
             raise TopologyError(
-                f"{self}: rows between two windows would be in none; every may be at most size"
+                f"Hopping: every {self.every} is longer than size {self.size}, so rows between two "
+                "windows would be in none; every may be at most size"
+            )
+        if self.size // self.every > MOST_WINDOWS:
+            raise TopologyError(
+                f"Hopping: a row would be in {self.size // self.every:,} windows, more than "
+                f"{MOST_WINDOWS:,}; make every longer, or take Sliding"
             )
 
 
@@ -69,7 +77,7 @@ class Calendar:
             raise TopologyError(f"{self}: the unit is day, week or month")
         try:
             ZoneInfo(self.zone)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, TypeError) as error:
             raise TopologyError(
                 f"{self}: no time zone {self.zone!r}; names are like 'Europe/Berlin', and need the"
                 " system's time-zone database (package tzdata)"
@@ -103,10 +111,21 @@ class Sliding:
         _above_zero(self, "size", self.size)
 
 
+def is_window(where: str, given: object) -> None:
+    """Raises `TopologyError` unless it is a window."""
+    if not isinstance(given, Window):
+        raise TopologyError(
+            f"{where}: {given!r} is no window, such as Tumbling(timedelta(hours=1))"
+        )
+
+
 Window = Tumbling | Hopping | Calendar | Session | Sliding
 
 
 def _above_zero(window: object, name: str, duration: timedelta) -> None:
     is_duration(type(window).__name__, name, duration)
     if duration <= timedelta(0):
-        raise TopologyError(f"{window}: the {name} must be above zero")
+        kind = type(window).__name__
+        raise TopologyError(
+            f"{kind}: {name} is {in_words(duration)}; the {name} must be above zero"
+        )

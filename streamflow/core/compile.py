@@ -28,7 +28,7 @@ from streamflow.core.plan import (
     WindowPlan,
 )
 from streamflow.core.sides import check_deletions, is_side, side_topics
-from streamflow.core.tables import table_columns
+from streamflow.core.tables import check_apart, table_columns
 from streamflow.core.tree import check_known, check_shared_topics, grow
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit
@@ -59,8 +59,9 @@ def compile_tasks(name: str, edges: Sequence[Edge]) -> tuple[TaskPlan, ...]:
     topics = [source.topic for source in sources.values()]
     _no_twins(name, "source topics", topics)
     plans = tuple(_compile_task(name, source, edges) for source in sources.values())
-    sinks = [sink.name for plan in plans for sink in plan.all_sinks]
-    _no_twins(name, "tables", sinks)
+    sinks = [sink for plan in plans for sink in plan.all_sinks]
+    _no_twins(name, "tables", [sink.name for sink in sinks])
+    check_apart(f"topology {name!r}", [sink.table for sink in sinks])
     for plan in plans:
         for topic in plan.output_topics:
             if topic in topics:

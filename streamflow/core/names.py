@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamflow.batch import TopicPartition
+from streamflow.core.plan import TaskPlan
+from streamflow.errors import TopologyError
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,17 @@ class Names:
     def producer(self, tp: TopicPartition) -> str:
         """The transactional id of the task on this source partition."""
         return f"{self.app}-{tp.topic}-{tp.partition}"
+
+
+def check_outputs(names: Names, plans: Sequence[TaskPlan]) -> None:
+    """Raises `TopologyError` where an output topic is one that the engine keeps for itself."""
+    own = {names.rows(sink.name) for plan in plans for sink in plan.all_sinks}
+    for source in (plan.source.topic for plan in plans):
+        own |= {names.changelog(source), names.watermarks(source).topic}
+    for plan in plans:
+        for topic in (plan.source.topic, *plan.output_topics):
+            if names.topic(topic) in own:
+                raise TopologyError(
+                    f"topology {plan.topology!r}: {topic!r} is the name of a topic of its own "
+                    "state or rows; give it another one"
+                )

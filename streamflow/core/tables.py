@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +19,10 @@ def table_columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
         TopologyError: the table cannot be partitioned so.
     """
     made: list[Any] = []
+    names = [part.name for part in table.partition_by]
     for part in table.partition_by:
+        if names.count(part.name) > 1:
+            raise TopologyError(f"{table}: two of its partitions are named {part.name!r}")
         _check_partition(table, part, schema)
         if part.name != part.column:
             made.append(pa.field(part.name, pa.string()))
@@ -25,7 +30,7 @@ def table_columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
 
 
 def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> None:
-    where = f"parquet({table.path!r})"
+    where = str(table)
     if part.column not in schema.names:
         raise TopologyError(f"{where}: no column {part.column!r}; it has {sorted(schema.names)}")
     if part.name != part.column and part.name in schema.names:
@@ -35,3 +40,15 @@ def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> No
         )
     if part.unit is not None and not pa.types.is_timestamp(schema.field(part.column).type):
         raise TopologyError(f"{where}: {part.column!r} is no timestamp to take a {part.name} of")
+
+
+def check_apart(where: str, tables: Sequence[Parquet]) -> None:
+    """Raises `TopologyError` where the folder of a table lies in that of another: whoever reads all
+    files of the outer one would read both.
+    """
+    for inner, outer in permutations(tables, 2):
+        if inner.path.startswith(f"{outer.path}/"):
+            raise TopologyError(
+                f"{where}: {inner} lies in {outer}, whose readers would take its rows for theirs; "
+                "give it a folder beside it"
+            )

@@ -306,24 +306,27 @@ def test_of_its_own_partitions_a_worker_hears_nothing(workers: tuple[Worker, Wor
 
 @pytest.mark.slow
 def test_while_nothing_can_be_shared_nothing_is_known(clock: SimulatedClock) -> None:
-    async def go() -> None:
+    async def go() -> list[dict[int, Mark]]:
         broker = MemoryBroker()
         broker.create("watermarks", 1)
         one, other = Worker(broker, clock, 0), Worker(broker, clock, 1)
         other.board.marks[1] = Mark(5, False)
         await other.sharing.turn()
         await one.sharing.turn()
+        known = [dict(one.board.marks)]
         kept = broker.topics.pop("watermarks")
         running = asyncio.create_task(one.sharing.run())
         async with asyncio.timeout(10):
             while one.board.marks:  # noqa: ASYNC110
                 await asyncio.sleep(0)
+            known.append(dict(one.board.marks))
             broker.topics["watermarks"] = kept
             while one.board.marks != {1: Mark(5, False)}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await cancelled(running)
+        return [*known, dict(one.board.marks)]
 
-    asyncio.run(go())
+    assert asyncio.run(go()) == [{1: Mark(5, False)}, {}, {1: Mark(5, False)}]
 
 
 @pytest.mark.parametrize("idle_after", [timedelta(0), -SECOND])

@@ -71,7 +71,7 @@ def phase(driver: TopologyDriver) -> str:
         ({"max_count": 1, "last": 5, "resume_after": 0}, "resume_after 0 is no number of rows"),
         (
             {"max_count": 1, "last": 5, "resume_after": -MINUTE},
-            "resume_after -1 day, 23:59:00 is no time above zero",
+            "resume_after -0:01:00 is no time above zero",
         ),
         (
             {"max_count": 1, "last": 5, "action": "pause", "resume_after": 5},
