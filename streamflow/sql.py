@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import reduce
 from typing import Any
@@ -81,6 +82,18 @@ _MATCHING: dict[type[Any], Callable[[Any, str], Any]] = {
     exp.ILike: lambda values, pattern: pc.match_like(values, pattern, ignore_case=True),
     exp.RegexpLike: pc.match_substring_regex,
 }
+#: Kernels before which a number that is written out is not rounded to a float.
+_COMPARING = {
+    pc.equal,
+    pc.not_equal,
+    pc.greater,
+    pc.greater_equal,
+    pc.less,
+    pc.less_equal,
+    _between,
+}
+#: Of a decimal in 256 bits.
+_MOST_DIGITS = 76
 _UNKNOWN = pa.scalar(None, pa.bool_())
 
 
@@ -134,10 +147,24 @@ class _Part:
 
     of: Column
     sample: Any
+    #: What is written, of a number with a fraction: a float is only near it.
+    digits: Decimal | None = None
 
     @property
     def constant(self) -> bool:
         return isinstance(self.sample, pa.Scalar)
+
+    @property
+    def exact(self) -> _Part:
+        """The same, but a number with a fraction as a decimal of just its digits."""
+        if self.digits is None:
+            return self
+        _, digits, exponent = self.digits.as_tuple()
+        places, whole = max(-int(exponent), 0), len(digits) + max(int(exponent), 0)
+        if max(places, whole) > _MOST_DIGITS:
+            return self
+        scalar = pa.scalar(self.digits, pa.decimal256(max(places, whole), places))
+        return _Part(lambda _: scalar, scalar)
 
 
 @dataclass(frozen=True)
@@ -158,7 +185,8 @@ class _Compiler:
             return self._column(node)
         if kind in (exp.Literal, exp.Boolean, exp.Null) or _is_negative_number(node):
             scalar = self._constant(node)
-            return _Part(lambda _: scalar, scalar)
+            fraction = pa.types.is_floating(scalar.type)
+            return _Part(lambda _: scalar, scalar, Decimal(node.sql()) if fraction else None)
         if kind in _BINARY:
             self._only(node, "this", "expression")
             return self._apply(node, _BINARY[kind], self.part(node.left), self.part(node.right))
@@ -185,6 +213,9 @@ class _Compiler:
 
     def _apply(self, node: Any, kernel: Callable[..., Any], *parts: _Part) -> _Part:
         """The kernel over parts, tried on what they give for zero rows."""
+        decimal = any(pa.types.is_decimal(part.sample.type) for part in parts)
+        if decimal and kernel in _COMPARING:
+            parts = tuple(part.exact for part in parts)
         try:
             sample = kernel(*[part.sample for part in parts])
         except (pa.ArrowException, OverflowError) as error:
@@ -259,9 +290,10 @@ class _Compiler:
 
 def _as_set(kind: pa.DataType, options: list[_Part]) -> pa.Array | None:
     """Constant options as values of one type; None where not all are, or equality is not identity:
-    0.0 equals -0.0.
+    0.0 equals -0.0, and a float is no decimal.
     """
-    if pa.types.is_floating(kind) or not all(option.constant for option in options):
+    rounded = pa.types.is_floating(kind) or any(option.digits is not None for option in options)
+    if rounded or not all(option.constant for option in options):
         return None
     try:
         return pa.array([option.sample.cast(kind).as_py() for option in options], kind)

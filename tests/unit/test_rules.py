@@ -119,6 +119,7 @@ def test_what_a_condition_says_of_one_row(
     assert one(condition, **row) is holds
 
 
+PRICES = ["0.1", "-2", "12345678901.123456788", "12345678901.123456789"]
 truths = st.one_of(st.none(), st.booleans())
 numbers = st.one_of(st.none(), st.integers(-3, 3))
 texts = st.one_of(st.none(), st.sampled_from(["", "a", "b", "A", "ab", " a ", "a\nb"]))
@@ -128,6 +129,7 @@ table = st.lists(
             "cents": numbers,
             "fee": numbers,
             "weight": st.one_of(st.none(), st.sampled_from([-1.5, -0.0, 0.0, 0.5, 2.0])),
+            "price": st.one_of(st.none(), st.sampled_from(list(map(Decimal, PRICES)))),
             "name": texts,
             "other": texts,
             "paid": truths,
@@ -165,6 +167,7 @@ atoms = st.one_of(
     st.sampled_from(["paid", "TRUE", "FALSE", "NULL", "paid = TRUE"]),
     of_kind(NUMBERS),
     of_kind(TEXTS),
+    of_kind(["price", "price", *PRICES, "1", "1e2"]),
     st.builds("cents {}IN ({})".format, negation, numeric_set),
     st.builds("name {}IN ({})".format, negation, textual_set),
     st.builds(
@@ -199,12 +202,33 @@ def test_a_condition_is_true_false_and_unknown_where_it_is_in_duckdb(
     condition = f"({condition}) AND (paid OR NOT paid OR paid IS NULL)"  # never a constant
     schema = pa.schema([field.with_nullable(True) for field in SCHEMA])
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
-    names = ["cents", "fee", "weight", "name", "other", "paid"]
+    names = ["cents", "fee", "weight", "price", "name", "other", "paid"]
     with duckdb.connect() as database:
         database.register("records", pa.Table.from_batches([batch.select(names)]))
         found = database.sql(f"SELECT {in_duckdb(condition)} FROM records").fetchall()
     made = Rule("r", condition).compiled(schema)(batch)
     assert made.to_pylist() == [row[0] for row in found]
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("price = 12345678901.123456789", [False, True, False]),
+        ("price < 12345678901.123456789", [True, False, True]),
+        ("price BETWEEN 1e2 AND 12345678901.1234567885", [True, False, False]),
+        ("price IN (12345678901.123456789, 1.5)", [False, True, False]),
+        # Rounded to nine places it would be the last one.
+        ("price IN (0.1234567894)", [False, False, False]),
+        ("-0.5 < price", [True, True, True]),
+        ("price < 1e90", [True, True, True]),
+    ],
+)
+def test_a_decimal_is_compared_with_what_is_written_not_with_a_float(
+    condition: str, holds: list[bool]
+) -> None:
+    values = map(Decimal, ["12345678901.123456788", "12345678901.123456789", "0.123456789"])
+    rows = pa.RecordBatch.from_pydict({"price": pa.array(values, pa.decimal128(38, 9))})
+    assert Rule("r", condition).compiled(rows.schema)(rows).to_pylist() == holds
 
 
 def absolute(rows: pa.RecordBatch) -> pa.Array:
