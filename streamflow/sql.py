@@ -213,8 +213,8 @@ class _Compiler:
 
     def _apply(self, node: Any, kernel: Callable[..., Any], *parts: _Part) -> _Part:
         """The kernel over parts, tried on what they give for zero rows."""
-        decimal = any(pa.types.is_decimal(part.sample.type) for part in parts)
-        if decimal and kernel in _COMPARING:
+        others = [part.sample.type for part in parts if part.digits is None]
+        if kernel in _COMPARING and all(map(_is_exact, others)):
             parts = tuple(part.exact for part in parts)
         try:
             sample = kernel(*[part.sample for part in parts])
@@ -299,6 +299,12 @@ def _as_set(kind: pa.DataType, options: list[_Part]) -> pa.Array | None:
         return pa.array([option.sample.cast(kind).as_py() for option in options], kind)
     except pa.ArrowException:
         return None
+
+
+def _is_exact(kind: pa.DataType) -> bool:
+    """Is it of integers, decimals or NULL?"""
+    tests = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def _is_negative_number(node: Any) -> bool:
