@@ -21,7 +21,7 @@ from streamflow.stages import Gate
 #: Offsets of dead letters that a record names for each rule.
 EXAMPLES = 3
 TURNS = ("tripped", "resumed", "routed")
-EXITS = ("in", "forked", "passed", "rejected", "dropped")
+EXITS = ("in", "forked", "expanded", "passed", "rejected", "dropped")
 
 
 def quality_records(

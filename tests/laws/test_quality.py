@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,7 +77,8 @@ def summed(driver: TopologyDriver) -> dict[str, Any]:
         assert one["offset_first"] == position
         assert one["commit"] > commit
         position, commit = one["offset_next"], one["commit"]
-        assert one["in"] + one["forked"] == one["passed"] + one["rejected"] + one["dropped"]
+        came = one["in"] + one["forked"] + one["expanded"]
+        assert came == one["passed"] + one["rejected"] + one["dropped"]
         assert one["score"] == score(one["issues"], one["in"])
         counts.update({name: one[name] for name in ("in", "passed", "rejected", "dropped")})
         counts.update({"issues": one["issues"]} | one["refused"])
@@ -119,6 +121,7 @@ def test_a_record_says_what_a_commit_took_in() -> None:
         "offset_next": 9,
         "in": 9,
         "forked": 0,
+        "expanded": 0,
         "passed": 1,
         "rejected": 7,
         "dropped": 1,
@@ -157,6 +160,20 @@ def test_ways_of_a_fork_are_counted_as_they_are_in_the_totals() -> None:
     (record,) = driver.read("quality")
     exits = {name: record[name] for name in ("in", "forked", "passed", "rejected")}
     assert exits == {"in": 3, "forked": 3, "passed": 5, "rejected": 1}
+
+
+def test_rows_that_an_expansion_made_are_in_the_balance() -> None:
+    def thrice(rows: pa.RecordBatch) -> tuple[pa.Array, pa.RecordBatch]:
+        parents = pa.array([row for row in range(rows.num_rows) for _ in range(3)], pa.int64())
+        return parents, rows.select(["n"]).take(parents)
+
+    stream = source(topic("items"), Item, event_time="at").expand(Item, thrice)
+    edges = stream.gate(Rule("small", "n < 5")).to(topic("small")), stream.rejected.drop()
+    driver = TopologyDriver(Topology("items", *edges, stream.quality.to(topic("quality"))), NOW)
+    driver.send("items", *records([1, 6, 2]))
+    (record,) = driver.read("quality")
+    exits = {name: record[name] for name in ("in", "expanded", "passed", "rejected")}
+    assert exits == {"in": 3, "expanded": 6, "passed": 6, "rejected": 3}
 
 
 def test_nothing_is_said_of_a_commit_that_took_nothing_in() -> None:
