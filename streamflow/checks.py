@@ -312,7 +312,8 @@ class Freshness(Check):
         return "freshness"
 
     def _check(self) -> None:
-        is_duration(self.label, "at_most", self.at_most)
+        if self.at_most is not None:
+            is_duration(self.label, "at_most", self.at_most)
         _check_bounds(self)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, create_model
 
-from streamflow.arguments import is_duration, is_whole
+from streamflow.arguments import in_words, is_duration, is_whole
 from streamflow.errors import TopologyError
 from streamflow.on_error import DEAD_LETTER, OnError, is_on_error
 from streamflow.schema import arrow_schema
@@ -58,7 +58,7 @@ class Cache:
         is_duration("Cache", "ttl", self.ttl)
         is_whole("Cache", "max_keys", self.max_keys)
         ttl: Any = self.ttl
-        if ttl is None or ttl <= timedelta(0) or self.max_keys < 1:
+        if ttl <= timedelta(0) or self.max_keys < 1:
             raise TopologyError("Cache: ttl is a time above zero, and max_keys at least 1")
 
 
@@ -171,8 +171,8 @@ def _check_lookup(lookup: Any, limits: Limits, cache: Any, where: str) -> None:
     is_whole(where, "concurrency", limits.concurrency)
     is_whole(where, "batch", limits.batch)
     timeout: Any = limits.timeout
-    if timeout is None or timeout <= timedelta(0):
-        raise TopologyError(f"{where}: timeout is a time above zero, not {timeout}")
+    if timeout <= timedelta(0):
+        raise TopologyError(f"{where}: timeout is a time above zero, not {in_words(timeout)}")
     if limits.concurrency < 1 or limits.batch < 1:
         raise TopologyError(f"{where}: concurrency and batch are at least 1")
     if cache is not None and not isinstance(cache, Cache):

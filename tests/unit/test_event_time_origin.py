@@ -191,7 +191,7 @@ def test_the_version_tells_what_decides_the_event_time() -> None:
 
 
 def test_what_cannot_be_an_event_time_is_refused() -> None:
-    with pytest.raises(TopologyError, match="name the header"):
+    with pytest.raises(TopologyError, match="the name of the header that has the event time is ''"):
         header("")
     with pytest.raises(TopologyError, match="missing_event_time='drop' is neither 'dead_letter'"):
         version_of("at", missing_event_time="drop")
