@@ -11,6 +11,12 @@ from streamflow.errors import TopologyError
 
 
 def is_duration(where: str, name: str, value: object) -> None:
+    """Raises `TopologyError` unless the value is a `timedelta`, or None."""
+    if value is not None:
+        is_some_duration(where, name, value)
+
+
+def is_some_duration(where: str, name: str, value: object) -> None:
     """Raises `TopologyError` unless the value is a `timedelta`."""
     if not isinstance(value, timedelta):
         raise TopologyError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamflow.arguments import in_words, is_duration
+from streamflow.arguments import in_words, is_some_duration
 from streamflow.checks import Check, RowCount, Volume
 from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, edge_to
@@ -135,7 +135,7 @@ def check_over(where: str, over: Any) -> None:
 
 def _check_extent(where: str, checks: Sequence[Check], over: Any, grace: Any) -> None:
     check_over(where, over)
-    is_duration(where, "grace", grace)
+    is_some_duration(where, "grace", grace)
     if grace < timedelta(0):
         raise TopologyError(f"{where}: grace {in_words(grace)} is below zero")
     if not isinstance(over, int):

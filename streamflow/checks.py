@@ -312,8 +312,7 @@ class Freshness(Check):
         return "freshness"
 
     def _check(self) -> None:
-        if self.at_most is not None:
-            is_duration(self.label, "at_most", self.at_most)
+        is_duration(self.label, "at_most", self.at_most)
         _check_bounds(self)
 
 

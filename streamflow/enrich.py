@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, create_model
 
-from streamflow.arguments import in_words, is_duration, is_whole
+from streamflow.arguments import in_words, is_some_duration, is_whole
 from streamflow.errors import TopologyError
 from streamflow.on_error import DEAD_LETTER, OnError, is_on_error
 from streamflow.schema import arrow_schema
@@ -55,7 +55,7 @@ class Cache:
     max_keys: int = 100_000
 
     def __post_init__(self) -> None:
-        is_duration("Cache", "ttl", self.ttl)
+        is_some_duration("Cache", "ttl", self.ttl)
         is_whole("Cache", "max_keys", self.max_keys)
         ttl: Any = self.ttl
         if ttl <= timedelta(0) or self.max_keys < 1:
@@ -167,7 +167,7 @@ def _check_lookup(lookup: Any, limits: Limits, cache: Any, where: str) -> None:
     called = getattr(function, "__call__", None)  # noqa: B004 - of an object with an async one
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(called):
         raise TopologyError(f"{where}: {function!r} is no async function: write async def")
-    is_duration(where, "timeout", limits.timeout)
+    is_some_duration(where, "timeout", limits.timeout)
     is_whole(where, "concurrency", limits.concurrency)
     is_whole(where, "batch", limits.batch)
     timeout: Any = limits.timeout

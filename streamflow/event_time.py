@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from streamflow.arguments import in_words, is_duration, is_text
+from streamflow.arguments import in_words, is_duration, is_some_duration, is_text
 from streamflow.batch import Headers
 from streamflow.epochs import PER_SECOND, Epoch, Unit, check_unit
 from streamflow.errors import TopologyError
@@ -199,7 +199,7 @@ def check_durations(
     idle_after: timedelta | None,
 ) -> None:
     """Raises `TopologyError` for a duration of a source that makes no sense."""
-    is_duration(where, "out_of_orderness", out_of_orderness)
+    is_some_duration(where, "out_of_orderness", out_of_orderness)
     if out_of_orderness < timedelta(0):
         raise TopologyError(f"{where}: out_of_orderness is below zero")
     if max_future is not None:

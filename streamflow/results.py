@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from streamflow.aggregates import Aggregate, AggregateFunction, UserDefined, fields_of, name_of
-from streamflow.arguments import in_words, is_duration
+from streamflow.arguments import in_words, is_some_duration
 from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import TopologyError
@@ -97,7 +97,7 @@ def windowed(
     """Raises `TopologyError` when rows cannot be grouped so, or the window cannot close so."""
     where, groups = f"window on {stream}", _groups(stream, by)
     is_window(where, window)
-    is_duration(where, "grace", grace)
+    is_some_duration(where, "grace", grace)
     if grace < timedelta(0):
         raise TopologyError(f"{where}: grace {in_words(grace)} is below zero")
     check_triggers(where, window, grace, early, late)

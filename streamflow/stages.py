@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from streamflow.arguments import in_words, is_duration, is_text
+from streamflow.arguments import in_words, is_some_duration, is_text
 from streamflow.changes import Changed
 from streamflow.enrich import Enrich
 from streamflow.errors import TopologyError
@@ -264,7 +264,7 @@ def dedup_stage(
     """Raises `TopologyError` when keys cannot be compared, there is no time, or the name is one of
     those that are known.
     """
-    is_duration(where, "within", within)
+    is_some_duration(where, "within", within)
     if not keys or within <= timedelta(0):
         raise TopologyError(
             f"{where}: name its keys, and a time above zero; within is {in_words(within)}"

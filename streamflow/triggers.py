@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from streamflow.arguments import in_words, is_duration
+from streamflow.arguments import in_words, is_some_duration
 from streamflow.errors import TopologyError
 from streamflow.windows import Session, Sliding, Window
 
@@ -63,7 +63,7 @@ def _check_early(where: str, window: Window, grace: timedelta, early: Early | No
                     "result; give it a grace, or leave early out"
                 )
         case Every(interval):
-            is_duration(where, "every(...)", interval)
+            is_some_duration(where, "every(...)", interval)
             if interval <= timedelta(0):
                 raise TopologyError(f"{where}: every({in_words(interval)}) must be above zero")
         case _:
@@ -81,7 +81,7 @@ def _check_late(where: str, window: Window, late: LatePolicy) -> None:
                     'join or change many results that are out already; take "side_output" or '
                     '"dead_letter"'
                 )
-            is_duration(where, "update(keep=...)", keep)
+            is_some_duration(where, "update(keep=...)", keep)
             if keep <= timedelta(0):
                 raise TopologyError(f"{where}: update(keep={in_words(keep)}) must be above zero")
         case _:

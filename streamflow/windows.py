@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from streamflow.arguments import in_words, is_duration
+from streamflow.arguments import in_words, is_some_duration
 from streamflow.errors import TopologyError
 
 MICROSECOND = timedelta(microseconds=1)
@@ -35,7 +35,7 @@ class Tumbling:
 
     def __post_init__(self) -> None:
         _above_zero(self, "size", self.size)
-        is_duration("Tumbling", "offset", self.offset)
+        is_some_duration("Tumbling", "offset", self.offset)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Hopping:
     def __post_init__(self) -> None:
         _above_zero(self, "size", self.size)
         _above_zero(self, "every", self.every)
-        is_duration("Hopping", "offset", self.offset)
+        is_some_duration("Hopping", "offset", self.offset)
         if self.every > self.size:
             raise TopologyError(
                 f"Hopping: every {self.every} is longer than size {self.size}, so rows between two "
@@ -123,7 +123,7 @@ Window = Tumbling | Hopping | Calendar | Session | Sliding
 
 
 def _above_zero(window: object, name: str, duration: timedelta) -> None:
-    is_duration(type(window).__name__, name, duration)
+    is_some_duration(type(window).__name__, name, duration)
     if duration <= timedelta(0):
         kind = type(window).__name__
         raise TopologyError(
