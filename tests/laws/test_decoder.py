@@ -136,11 +136,14 @@ def check_equal(model: type[BaseModel], batch: list[bytes]) -> None:
 
 
 def _in_utc(row: dict[str, Any] | None) -> dict[str, Any]:
-    """The same points in time, in one zone."""
-    return {
-        name: value.astimezone(UTC_ZONE) if isinstance(value, datetime) else value
-        for name, value in (row or {}).items()
-    }
+    """The same points in time, in one zone, and the same decimals, in their shortest form."""
+    return {name: _plainly(value) for name, value in (row or {}).items()}
+
+
+def _plainly(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return value.normalize()
+    return value.astimezone(UTC_ZONE) if isinstance(value, datetime) else value
 
 
 @examples(300)
