@@ -16,8 +16,8 @@ import faust
 from streamflow.batch import TopicPartition
 from streamflow.engine.host import Host
 from streamflow.engine.idle_watch import Fetch
+from streamflow.engine.inbox import Arrival
 from streamflow.engine.settings import Settings
-from streamflow.engine.task_lane import Arrival
 from streamflow.engine.transport import BatchTopic, BatchTransport
 from streamflow.engine.web import add_pages
 from streamflow.errors import SettingsError

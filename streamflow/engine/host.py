@@ -19,6 +19,7 @@ from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
 from streamflow.engine.faults import Faults
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
+from streamflow.engine.inbox import Arrival
 from streamflow.engine.pauses import Consumption, Pauses
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
@@ -26,7 +27,7 @@ from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
-from streamflow.engine.task_lane import BACKOFF_SECONDS, Arrival, TaskLane, cancelled
+from streamflow.engine.task_lane import BACKOFF_SECONDS, TaskLane, cancelled
 from streamflow.engine.world import World
 from streamflow.errors import SettingsError, SinkRefused, StateRefused, StreamflowError
 from streamflow.topology import Topology

@@ -19,8 +19,8 @@ from typing import Literal, Protocol
 from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import Fetch
 
-#: A gate has tripped.
-Reason = Literal["gate"]
+#: A gate has tripped; or the lane waits for something, and what it holds is enough.
+Reason = Literal["gate", "pressure"]
 
 
 class Consumption(Protocol):

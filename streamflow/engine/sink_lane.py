@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.inbox import Arrival
 from streamflow.engine.sink import SinkPartition
-from streamflow.engine.task_lane import Arrival, cancelled
+from streamflow.engine.task_lane import cancelled
 from streamflow.errors import SinkUnavailable, StreamflowError
 
 log = logging.getLogger(__name__)

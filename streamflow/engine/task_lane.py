@@ -1,6 +1,6 @@
 """A lane: the coroutine that runs one task, and takes it up again when it was lost.
 
-Batches come from Faust's agent through a bounded queue; the lane computes, commits when that is due
+Batches come from Faust's agent through an inbox; the lane computes, commits when that is due
 and opens the task again after any error, as after a crash. Batches of the old fetch may still
 arrive after that: what starts beyond the position is left out, since the seek brings it again.
 """
@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import IdleWatch
+from streamflow.engine.inbox import Arrival, Inbox
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.task import Task
 from streamflow.errors import StateRefused, StreamflowError
 
 log = logging.getLogger(__name__)
 
-#: Batches that wait for a task; with the fetch size the bound on its memory.
-QUEUE_BATCHES = 2
 #: A task that was lost is taken up again after this many seconds, twice as many each time.
 BACKOFF_SECONDS = (0.1, 10.0)
 
@@ -35,14 +33,6 @@ async def cancelled(runner: asyncio.Task[None]) -> None:
     while not runner.done():
         runner.cancel()
         await asyncio.wait({runner}, timeout=0.1)
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A micro-batch and what to call when a commit covers it."""
-
-    batch: MicroBatch
-    ack: Callable[[], None]
 
 
 class TaskLane:
@@ -80,10 +70,9 @@ class TaskLane:
         self._interval = interval
         self._bounded = bounded
         self._end: int | None = None
-        self._queue: asyncio.Queue[Arrival] = asyncio.Queue(QUEUE_BATCHES)
+        self._inbox = Inbox(tp, pauses)
         self._runner: asyncio.Task[None] | None = None
         self._draining = asyncio.Event()
-        self._closed = False
         self._lost = False
 
     @property
@@ -142,9 +131,8 @@ class TaskLane:
         self._runner = asyncio.create_task(self._run(), name=f"lane {self.tp}")
 
     async def put(self, arrival: Arrival) -> None:
-        """Hand a batch over; waits while the queue is full. A closed lane forgets it."""
-        if not self._closed:
-            await self._queue.put(arrival)
+        """Hand a batch over; see `Inbox.put`. A closed lane forgets it."""
+        await self._inbox.put(arrival)
 
     async def close(self, within: float) -> None:
         """Commit what is in hand within these seconds, or forget it; then give everything up."""
@@ -156,8 +144,7 @@ class TaskLane:
                     "%s: not committed within %.1f s; it will be done again", self.tp, within
                 )
                 await cancelled(self._runner)
-        self._closed = True
-        self._forget_queue()  # wakes whoever waits to put one more
+        await self._inbox.close()
         if self.task is not None:
             await self.task.close()
 
@@ -175,6 +162,7 @@ class TaskLane:
             except Exception as error:  # whatever it was: the task is taken up as after a crash
                 log.warning("%s: task lost, taking it up again: %s", self.tp, error)
             self._lost = True
+            self._inbox.forget()
             commit = self.task.state.commit if self.task is not None else reached
             if commit > reached:  # what it was has passed; this is something else
                 wait, reached = BACKOFF_SECONDS[0], commit
@@ -184,16 +172,13 @@ class TaskLane:
     async def _reopen(self) -> None:
         if self.task is not None:
             await self.task.close()
-        self._forget_queue()
         if self.watch is not None:
             self.watch.record()
         position = await self.open()
+        self._inbox.expect()
         await self._seek(self.tp, position)
+        await self._inbox.relieve()
         self._lost = False
-
-    def _forget_queue(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
 
     async def _work(self) -> None:
         task = self.task
@@ -215,10 +200,7 @@ class TaskLane:
         """The next batch, or None when it is time to look at the clock."""
         if self._draining.is_set():
             return None
-        try:
-            return await asyncio.wait_for(self._queue.get(), self._interval)
-        except TimeoutError:
-            return None
+        return await self._inbox.get(self._interval)
 
     async def _take(self, task: Task, arrival: Arrival) -> None:
         batch = arrival.batch
@@ -231,7 +213,8 @@ class TaskLane:
             return  # of a fetch from before the last seek, or beyond the end of a bounded run
         if self.watch is not None and len(batch):
             self.watch.record()  # before answers are waited for: the partition is not silent
-        await task.receive(batch, arrival.ack)
+        with self._inbox.held_up():
+            await task.receive(batch, arrival.ack)
 
     def _give_idle(self, task: Task) -> None:
         """Give an idle partition a watermark; what it makes final is in the same commit."""

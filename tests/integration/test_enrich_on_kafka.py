@@ -16,6 +16,7 @@ import pytest
 from streamflow.batch import Record
 from streamflow.broker import Broker
 from streamflow.edges.partitioner import default_partition
+from streamflow.engine.inbox import QUEUE_BATCHES
 from tests.integration.worker import WorkerUnderTest
 
 PARTITIONS = 2
@@ -115,7 +116,9 @@ def test_a_partition_that_waits_holds_nobody_up_and_a_kill_then_loses_nothing(
     worker = under_test.start("--commit-interval", "0.05")
     under_test.wait_until(worker, lambda: prices.waiting > 0)
     deadline, sent = time.monotonic() + SESSION_SECONDS + 2, 0
-    while sent < 3 or time.monotonic() < deadline:
+    while sent < 2 * QUEUE_BATCHES or time.monotonic() < deadline:
+        send(under_test, SLOW, len(skus), "tea")  # it gets more than it holds
+        skus.append("tea")
         send(under_test, WELL, sent, "tea")
         sent += 1
         expected = sent

@@ -13,12 +13,14 @@ from streamflow.batch import Record, TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.core.names import Names
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
+from streamflow.engine.inbox import PATIENCE_SECONDS, QUEUE_BATCHES, Arrival
 from streamflow.engine.lookups import Lookups
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
-from streamflow.engine.task_lane import Arrival, TaskLane
+from streamflow.engine.task_lane import TaskLane
 from streamflow.errors import StreamflowError
 from streamflow.on_error import OnError
+from tests.unit.test_lanes import Consumer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST, SECOND = (TopicPartition("sales", partition) for partition in range(2))
@@ -60,14 +62,27 @@ class Service:
             self.under_way -= 1
 
 
-class Consumer:
-    async def seek(self, positions: Mapping[TopicPartition, int]) -> None: ...
+class Broker(Consumer):
+    """A consumer that brings what was sought, but not of a partition that is paused."""
 
-    async def pause(self, tps: Iterable[TopicPartition]) -> None: ...
+    def __init__(self, log: list[str], worker: "Worker") -> None:
+        super().__init__(log)
+        self._worker = worker
+        self._sought: dict[TopicPartition, int] = {}
 
-    async def resume(self, tps: Iterable[TopicPartition]) -> None: ...
+    async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        await super().seek(positions)
+        self._sought |= positions
+        await self._bring(tp for tp in positions if not self._worker.pauses.reasons(tp))
 
-    def fetched(self, tp: TopicPartition) -> None: ...
+    async def resume(self, tps: Iterable[TopicPartition]) -> None:
+        await super().resume(tps)
+        await self._bring(tps)
+
+    async def _bring(self, tps: Iterable[TopicPartition]) -> None:
+        for tp in tps:
+            if tp in self._sought:
+                await self._worker.feed(tp, self._sought.pop(tp))
 
 
 class Worker:
@@ -88,6 +103,9 @@ class Worker:
         self.broker.create("out", 1)
         self._stores = {tp: MemoryStore() for tp in (FIRST, SECOND)}
         self._lookups = Lookups(SystemClock())
+        self.log: list[str] = []
+        self.consumer = Broker(self.log, self)
+        self.pauses = Pauses(self.consumer)
         self.lanes = {tp: self.lane(tp) for tp in (FIRST, SECOND)}
 
     def lane(self, tp: TopicPartition) -> TaskLane:
@@ -95,11 +113,17 @@ class Worker:
             return 0, self.broker.partition(tp).next_offset
 
         async def seek(tp: TopicPartition, position: int) -> None:
-            await self.feed(tp, position)
+            await self.consumer.seek({tp: position})
 
-        pauses = Pauses(Consumer())
         return TaskLane(
-            tp, lambda: self._task(tp), bounds, seek, pauses, refused, interval=0.01, bounded=False
+            tp,
+            lambda: self._task(tp),
+            bounds,
+            seek,
+            self.pauses,
+            refused,
+            interval=0.01,
+            bounded=False,
         )
 
     def _task(self, tp: TopicPartition) -> Task:
@@ -230,5 +254,100 @@ def test_a_lookup_that_fails_for_some_time_is_tried_again_and_nothing_is_lost() 
         await until(lambda: len(worker.out(FIRST)) == 3)
         assert worker.out(FIRST) == [("tea", 3), ("flaky", 5), ("milk", 4)]
         await worker.close()
+
+    go(test)
+
+
+def test_whoever_brings_batches_of_all_partitions_is_not_held_up_by_one_that_waits() -> None:
+    async def test() -> None:
+        service = Service()
+        worker = Worker(service)
+        await worker.start()
+        await worker.send(FIRST, "held")
+        await until(lambda: service.under_way == 1)
+        for _ in range(QUEUE_BATCHES):
+            await worker.send(FIRST, "tea")
+        assert worker.log == []
+        for _ in range(2):  # the second was on its way
+            await worker.send(FIRST, "milk")
+            assert worker.log == ["pause sales[0]"]
+        await worker.send(SECOND, "tea")
+        await until(lambda: len(worker.out(SECOND)) == 1)
+        service.held.set()
+        await until(lambda: len(worker.out(FIRST)) == QUEUE_BATCHES + 3)
+        wanted = [("held", 4), *[("tea", 3)] * QUEUE_BATCHES, *[("milk", 4)] * 2]
+        assert worker.out(FIRST) == wanted
+        assert worker.log == ["pause sales[0]", "resume sales[0]"]
+        await worker.close()
+
+    go(test)
+
+
+def test_a_lane_that_was_closed_while_it_waited_leaves_no_pause_behind() -> None:
+    async def test() -> None:
+        service = Service()
+        worker = Worker(service)
+        await worker.start()
+        await worker.send(FIRST, "held")
+        await until(lambda: service.under_way == 1)
+        for _ in range(QUEUE_BATCHES + 1):
+            await worker.send(FIRST, "tea")
+        await worker.lanes[FIRST].close(0.01)
+        await worker.send(FIRST, "tea")
+        assert worker.pauses.reasons(FIRST) == frozenset()
+        assert worker.log == ["pause sales[0]", "resume sales[0]"]
+        await worker.close()
+
+    go(test)
+
+
+def test_what_comes_while_a_task_is_lost_is_brought_again_by_its_seek() -> None:
+    async def test() -> None:
+        worker = Worker(Service(failures=1))
+        await worker.start()
+        lane = worker.lanes[FIRST]
+        await worker.send(FIRST, "flaky")
+        await until(lambda: not lane.is_open)
+        await worker.send(FIRST, "tea")
+        await worker.send(FIRST, "milk")
+        assert worker.log == ["pause sales[0]"]
+        await until(lambda: len(worker.out(FIRST)) == 3)
+        assert worker.out(FIRST) == [("flaky", 5), ("tea", 3), ("milk", 4)]
+        assert worker.log == ["pause sales[0]", "seek sales[0] 0", "resume sales[0]"]
+        await worker.close()
+
+    go(test)
+
+
+def test_a_lane_that_only_computes_lets_whoever_brings_batches_wait() -> None:
+    async def test() -> None:
+        worker = Worker(Service())
+        lane = worker.lanes[FIRST]
+        await lane.open()
+        for _ in range(QUEUE_BATCHES):
+            await worker.send(FIRST, "tea")
+        bringing = asyncio.create_task(worker.send(FIRST, "milk"))
+        await asyncio.wait({bringing}, timeout=2 * PATIENCE_SECONDS)
+        assert not bringing.done()
+        lane.start()
+        await bringing
+        await until(lambda: len(worker.out(FIRST)) == QUEUE_BATCHES + 1)
+        assert worker.log == []
+        await worker.close()
+
+    go(test)
+
+
+def test_a_lane_that_is_closed_lets_go_of_whoever_brings_batches() -> None:
+    async def test() -> None:
+        worker = Worker(Service())
+        for _ in range(QUEUE_BATCHES):
+            await worker.send(FIRST, "tea")
+        bringing = asyncio.create_task(worker.send(FIRST, "milk"))
+        await asyncio.sleep(0)
+        assert not bringing.done()
+        await worker.lanes[FIRST].close(0)
+        await bringing
+        assert worker.log == []
 
     go(test)

@@ -9,9 +9,10 @@ import pytest
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.step import Breaker
+from streamflow.engine.inbox import Arrival
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.sink_lane import SinkLane
-from streamflow.engine.task_lane import Arrival, TaskLane
+from streamflow.engine.task_lane import TaskLane
 from streamflow.errors import StateRefused, StreamflowError, TaskLost
 from streamflow.stages import Watch
 from streamflow.thresholds import Threshold

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,9 @@ import pytest
 from pydantic import AwareDatetime, BaseModel
 
 from streamflow import Rule, Threshold, Topology, TopologyError, cast, source, topic
+from streamflow.batch import Record
 from streamflow.errors import StateRefused, TaskLost
+from streamflow.local import LocalRun
 from streamflow.stream import Stream
 from streamflow.testing import TopologyDriver
 
@@ -179,6 +182,18 @@ def test_the_earlier_of_two_records_is_named_whichever_stage_it_fails_in() -> No
     with pytest.raises(TaskLost, match=r"@1: map Sale fails"):
         driver.send("sales", sale(1), sale(7, 0), sale(1, 0))
     assert (len(driver.read("first")), len(driver.read("second"))) == (1, 1)
+
+
+def test_a_run_over_files_ends_with_words_since_there_is_nothing_to_take_it_up_from(
+    tmp_path: Path,
+) -> None:
+    shares = sales.map(Each, each=each, on_error="retry")
+    topology = Topology("sales", shares.to(topic("out")), shares.rejected.drop())
+    value = b'{"shop":"a","cents":1,"pieces":0,"at":"2026-01-01T00:00:00Z"}'
+    run = LocalRun(topology, tmp_path / "out", partitions=1)
+    with pytest.raises(TaskLost, match=r"sales\[0\]@0: map Each fails on this record"):
+        run.run({"sales": [Record(b"a", value)]})
+    assert list(tmp_path.iterdir()) == []
 
 
 def explode(rows: pa.RecordBatch) -> tuple[pa.Array, pa.RecordBatch]:
