@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -59,6 +60,20 @@ class MicroBatch:
     def nbytes(self) -> int:
         """Size of keys and values in bytes."""
         return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
+
+    def only(self, chosen: Sequence[bool]) -> MicroBatch:
+        """The same stretch of the partition with only the records that are chosen."""
+        return MicroBatch(
+            self.tp,
+            self.start,
+            self.stop,
+            list(compress(self.offsets, chosen)),
+            list(compress(self.keys, chosen)),
+            list(compress(self.values, chosen)),
+            list(compress(self.timestamps, chosen)),
+            list(compress(self.headers, chosen)),
+            self.fetched,
+        )
 
     def cut(self, start: int, stop: int) -> MicroBatch:
         """The part of this batch whose offsets lie in `[start, stop)`."""

@@ -96,8 +96,10 @@ class StateStore(Protocol):
         """Values in the order of `keys`; None where there is none."""
         ...
 
-    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
-        """All entries with `start <= key < stop`, in key order."""
+    def scan(
+        self, start: bytes, stop: bytes, limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """The entries with `start <= key < stop`, in key order; the first `limit` of them."""
         ...
 
     def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:

@@ -297,7 +297,7 @@ class Stream:
         Rows get a column `_change`: "new", "changed" or "deleted". A record that says what is known
         already is unchanged; one that is older than what is known has lost a conflict. Both are
         dropped and counted, and move the watermark. What is known of each key is in the state, some
-        80 bytes. Put it after the gates, and before windows.
+        100 bytes. Put it after the gates, and before windows.
 
         Args:
             keys: The fields that say what a record is about; they should contain the topic's key.

@@ -28,6 +28,7 @@ from streamflow.core.enrichment import Answers
 from streamflow.core.flow import Arrived, Asking, Flow, flow
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.plan import TaskPlan, WindowPlan
+from streamflow.core.recall import Known, Recalled, recall
 from streamflow.core.rolling import end_by_clock, issues_of, tally
 from streamflow.core.step import Breaker, Decision, Late, Raw, StateView, Step, TaskState, mark_of
 from streamflow.core.watermark import after_all, event_times, judged
@@ -43,33 +44,45 @@ def advance(
     state: TaskState,
     view: StateView,
     batch: MicroBatch,
-    known: dict[Enrich, Answers] | None = None,
+    known: Known | None = None,
+    but: frozenset[bytes] = frozenset(),
+    answered: dict[Enrich, Answers] | None = None,
 ) -> Asking[Step]:
     """Take one micro-batch, which starts at the state's position.
 
     Where a threshold stops the partition, the step ends before the batch does, after the row that
     tripped it; where a record must not be passed by, before that. Whoever drives it answers what it
-    asks, and nothing has happened yet whatever becomes of that. `known` are answers from before.
+    asks, and nothing has happened yet whatever becomes of that. What is `known`, but for some
+    hashes, is not decoded; `answered` are answers from before.
     """
-    decoded = decode(plan, batch)
-    known = {} if known is None else known
-    passed = yield from flow(plan, batch, decoded, state, view, known)
+    recalled = recall(plan, batch, known, but)
+    decoded = decode(plan, recalled.rest)
+    answered = {} if answered is None else answered
+    passed = yield from flow(plan, recalled, decoded, state, view, answered)
+
+    def again(until: int, but: frozenset[bytes]) -> Asking[Step]:
+        part = batch.cut(batch.start, until)
+        return advance(plan, state, view, part, known, but, answered)
+
     stop = batch.stop if passed.stop is None else passed.stop
     failure = passed.failure
     if failure is not None and failure.offset < stop:
-        start, at = batch.start, failure.offset
-        before = Step(state, start, start)
-        if at > start:
-            before = yield from advance(plan, state, view, batch.cut(start, at), known)
-        return before if before.state.position < at else replace(before, failure=failure)
+        before = Step(state, batch.start, batch.start)
+        if failure.offset > batch.start:
+            before = yield from again(failure.offset, but)
+        early = before.state.position < failure.offset
+        return before if early else replace(before, failure=failure)
     if stop < batch.stop:
-        return (yield from advance(plan, state, view, batch.cut(batch.start, stop), known))
-    closed = _taken(plan, state, view, batch, decoded, passed)
+        return (yield from again(stop, but))
+    if overtaken := passed.learned.gone.intersection(recalled.all) - but:
+        # Their keys have changed within the batch, perhaps before these records.
+        return (yield from again(batch.stop, but | overtaken))
+    closed = _taken(plan, state, view, batch, recalled, decoded, passed)
     if not closed.stopped:
         return closed
     stop = min(closed.stopped.values()) + 1
     if stop < batch.stop:
-        return (yield from advance(plan, state, view, batch.cut(batch.start, stop), known))
+        return (yield from again(stop, but))
     return stopped_by_checks(plan, closed, batch.fetched)
 
 
@@ -78,24 +91,24 @@ def _taken(
     state: TaskState,
     view: StateView,
     batch: MicroBatch,
+    recalled: Recalled,
     decoded: Decoded,
     passed: Flow,
 ) -> Step:
     """The step of a micro-batch that nothing before windows and checks has stopped."""
     counts = Counter({"in": len(batch), "rejected": len(passed.rejects), "dropped": passed.dropped})
     counts["passed"] = sum(arrived.rows.num_rows for arrived in passed.arrived)
-    counts.update(
-        {k: n for k, n in (("forked", passed.forked), ("expanded", passed.expanded)) if n}
-    )
+    counts.update(+Counter(forked=passed.forked, expanded=passed.expanded))
     after = replace(passed.state, position=batch.stop)
     reached: dict[str, Reached] = {}
     late: dict[str, tuple[Late, ...]] = {}
     for arrived in passed.arrived:
-        moving = _moving(decoded, {reject.raw.offset for reject in arrived.refused})
+        refused = {reject.raw.offset for reject in arrived.refused}
+        moving = _moving(decoded, recalled, refused)
         for window in arrived.outlet.windows:
             marks, after = judged(window.name, plan.out_of_orderness, arrived.rows, moving, after)
             times = event_times(arrived.rows)
-            on_time = assign(window, batch, arrived.rows, arrived.places, times, marks)
+            on_time = assign(window, recalled.rest, arrived.rows, arrived.places, times, marks)
             late[window.name] = on_time.late
             counts["assigned"] += on_time.pairs
             counts["late"] += on_time.missed
@@ -104,22 +117,23 @@ def _taken(
         for checks in arrived.outlet.checks:
             lag = plan.out_of_orderness
             after, tardy, reached[checks.key] = take(
-                checks, batch, arrived.rows, arrived.places, moving, lag, after
+                checks, recalled.rest, arrived.rows, arrived.places, moving, lag, after
             )
             passed.rules += tardy
     after, said = _rolled(plan, batch, decoded, passed, after)
     step = Step(
-        replace(after, seen=_seen(plan, decoded, passed, after)),
+        replace(after, seen=_seen(plan, decoded, recalled, passed, after)),
         batch.start,
         batch.stop,
         rows={a.outlet.number: (a.rows,) for a in passed.arrived if a.outlet.sinks and len(a.rows)},
-        forwarded={a.outlet.number: _forwarded(batch, a) for a in passed.arrived},
+        forwarded={a.outlet.number: _forwarded(recalled.rest, a) for a in passed.arrived},
         aside={topic: tuple(records) for topic, records in passed.aside.items()},
         rejects=tuple(sorted(passed.rejects, key=lambda reject: reject.raw.offset)),
         late=late,
         results=said,
         counts=counts,
         rules=passed.rules,
+        learned=passed.learned,
     )
     return _close(plan, state, step, view, batch.tp, reached)
 
@@ -206,15 +220,19 @@ def _forwarded(batch: MicroBatch, arrived: Arrived) -> tuple[tuple[Raw, int], ..
     return tuple(zip(raws, event_times(arrived.rows).to_pylist(), strict=True))
 
 
-def _moving(decoded: Decoded, refused: Iterable[int]) -> pa.RecordBatch:
-    """The rows that move a watermark: all that were not rejected, dropped ones too."""
-    offsets = pa.array(sorted(refused), pa.int64())
-    if not len(offsets):
-        return decoded.rows
-    return decoded.rows.filter(pc.invert(pc.is_in(decoded.rows["_offset"], value_set=offsets)))
+def _moving(decoded: Decoded, recalled: Recalled, refused: Iterable[int]) -> pa.RecordBatch:
+    """The rows that move a watermark: all that were not rejected, dropped ones too, and those that
+    are known.
+    """
+    rows, bad = decoded.rows, pa.array(sorted(refused), pa.int64())
+    if len(bad):
+        rows = rows.filter(pc.invert(pc.is_in(rows["_offset"], value_set=bad)))
+    return recalled.among(rows)
 
 
-def _seen(plan: TaskPlan, decoded: Decoded, passed: Flow, state: TaskState) -> int | None:
+def _seen(
+    plan: TaskPlan, decoded: Decoded, recalled: Recalled, passed: Flow, state: TaskState
+) -> int | None:
     """The largest event time that all windows have seen; without windows, that of the records
     which were not rejected on all ways.
     """
@@ -223,7 +241,8 @@ def _seen(plan: TaskPlan, decoded: Decoded, passed: Flow, state: TaskState) -> i
         known = [mark for mark in marks if mark is not None]
         return min(known) if len(known) == len(marks) else None
     refused = [{reject.raw.offset for reject in one.refused} for one in passed.arrived]
-    return after_all(event_times(_moving(decoded, set[int].intersection(*refused))), state.seen)
+    moving = _moving(decoded, recalled, set[int].intersection(*refused))
+    return after_all(event_times(moving), state.seen)
 
 
 def _accumulate(window: WindowPlan, state: TaskState, on_time: Assigned) -> TaskState:

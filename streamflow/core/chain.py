@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
 from streamflow.changes import CHANGE, Changed
-from streamflow.core.changed import detect
+from streamflow.core.changed import Heard, detect
 from streamflow.core.decode import Decoded
 from streamflow.core.dedup import deduplicate
 from streamflow.core.expansion import carried_of, expand, map_rows, unfolded
 from streamflow.core.folder_name import has_name
 from streamflow.core.gate import gate
 from streamflow.core.halving import each_alone
+from streamflow.core.recall import NOTHING_LEARNED, Learned, Recalled
 from streamflow.core.step import Failure, Raw, Reject, StateView, TaskState, first_failure
 from streamflow.expand import Expand, MapRows
 from streamflow.on_error import OnError
@@ -40,6 +41,7 @@ class Chained:
     were made than they were made of. `state` has what stages remember. `stop` is an offset before
     the end of the micro-batch where a threshold has stopped the partition, and `failure` a record
     that stops it, or None; all else is then for nothing.
+    `learned` is what can be recalled from here on.
     """
 
     rows: Rows
@@ -53,11 +55,12 @@ class Chained:
     broken: Mapping[str, pa.Array] = field(default_factory=dict[str, pa.Array])
     aside: tuple[pa.Array, pa.Array] | None = None
     failure: Failure | None = None
+    learned: Learned = NOTHING_LEARNED
 
 
 def pass_on(
     stage: Gate | Filter | Map | MapRows | Expand | Dedup | Changed,
-    batch: MicroBatch,
+    recalled: Recalled,
     came: Chained,
     out_of_orderness: int,
     view: StateView,
@@ -65,8 +68,9 @@ def pass_on(
 ) -> Chained:
     """Take rows through one stage; `came` has no rejects and counts.
 
-    `deleted` says of each record of the micro-batch whether it deletes its key.
+    `deleted` says of each record that was decoded whether it deletes its key.
     """
+    batch = recalled.rest
     match stage:
         case Gate():
             return _gate(stage, batch, came)
@@ -83,7 +87,7 @@ def pass_on(
             came = replace(came, state=after, aside=_aside(came, pc.invert(keep)))
             return _dropped(came, keep, stage.name)
         case Changed():
-            return _changed(stage, batch, came, out_of_orderness, view, deleted)
+            return _changed(stage, recalled, came, out_of_orderness, view, deleted)
 
 
 def part(stage: Branch, batch: MicroBatch, came: Chained) -> tuple[Chained, list[pa.Array]]:
@@ -167,7 +171,7 @@ def _truth(condition: Condition, rows: Rows, on_error: OnError) -> tuple[pa.Arra
 
 def _changed(
     stage: Changed,
-    batch: MicroBatch,
+    recalled: Recalled,
     came: Chained,
     out_of_orderness: int,
     view: StateView,
@@ -180,20 +184,23 @@ def _changed(
                 unknown = pc.and_not(unknown, deleted.take(came.places))
             why = f"{name} is null, so nothing says whether the record is newer"
             bad = dict.fromkeys(pc.indices_nonzero(unknown).to_pylist(), why)
-            came = without(came, batch, stage.name, bad, field=name)
+            came = without(came, recalled.rest, stage.name, bad, field=name)
     gone = None if deleted is None else deleted.take(came.places)
-    found = detect(stage, came.rows, gone, came.state, out_of_orderness, view)
+    heard = Heard(came.rows, gone, recalled.hashes_of(came.rows, came.places), recalled.times)
+    found = detect(stage, heard, came.state, out_of_orderness, view)
     lost, keep = found.lost.true_count, pc.is_valid(found.changes)
+    dropped = keep.false_count + len(recalled)
     counts = Counter(found.changes.drop_null().to_pylist())
-    counts |= Counter(conflict=lost, unchanged=keep.false_count - lost)
+    counts |= Counter(conflict=lost, unchanged=dropped - lost)
     return replace(
         came,
         rows=came.rows.append_column(CHANGE, found.changes).filter(keep),
         places=came.places.filter(keep),
         rules=Counter({f"{stage.name}: {what}": count for what, count in (+counts).items()}),
-        dropped=keep.false_count,
+        dropped=dropped,
         state=found.state,
         aside=_aside(came, found.lost),
+        learned=found.learned,
     )
 
 

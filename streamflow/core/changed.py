@@ -14,6 +14,7 @@ In the state (`memory.py`) each key has its version, and a hash of its content.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +23,17 @@ import pyarrow.compute as pc
 
 from streamflow.changes import CHANGE, Changed, Content
 from streamflow.core.memory import Memory, digest, joined_of, keys_of
+from streamflow.core.recall import NOTHING, NOTHING_LEARNED, Known, Learned
 from streamflow.core.step import INFINITY, StateView, TaskState
 from streamflow.core.watermark import after_all, before_each
 from streamflow.schema import EVENT_TIME, INT64_MIN
 
-#: When it is forgotten, version, sequence and content.
-_ENTRY = struct.Struct(">qqq16s")
+#: When it is forgotten, version, sequence and content; event time and hash of the last record of
+#: that version (`recall.py`).
+_ENTRY = struct.Struct(">qqq16sq16s")
+_RECORD = struct.Struct(">q16s")
+#: Entries that are read at once.
+PIECE = 10_000
 #: Contents that are no hash: of what was deleted, and of any row where `by` is a field.
 DELETED, PRESENT = b"-" * 16, b"+" * 16
 _HELD = pa.schema(
@@ -36,6 +42,8 @@ _HELD = pa.schema(
         ("version", pa.int64()),
         ("sequence", pa.int64()),
         ("content", pa.binary()),
+        ("time", pa.int64()),
+        ("hash", pa.binary()),
         ("until", pa.int64()),
         ("watermark", pa.int64()),
     ]
@@ -51,6 +59,19 @@ class Detected:
     changes: pa.Array
     lost: pa.Array
     state: TaskState
+    learned: Learned
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Rows that come to the stage, which of them say that their key was deleted, if any can, and
+    the hashes of their records; and event times of records that are known and unchanged.
+    """
+
+    rows: pa.RecordBatch
+    deleted: pa.Array | None
+    hashes: pa.Array
+    recalled: pa.Array
 
 
 def memory_of(stage: Changed) -> Memory:
@@ -58,64 +79,56 @@ def memory_of(stage: Changed) -> Memory:
     return Memory(b"c", stage.name, stage.forget_after)
 
 
-def detect(
-    stage: Changed,
-    rows: pa.RecordBatch,
-    deleted: pa.Array | None,
-    state: TaskState,
-    lag: int,
-    view: StateView,
-) -> Detected:
+def detect(stage: Changed, heard: Heard, state: TaskState, lag: int, view: StateView) -> Detected:
     """Judge rows, of which some may say that their key was deleted, and remember them.
 
     A deletion has no version: it deletes what is known, which stays as new as it was.
     """
-    times = pc.cast(rows.column(EVENT_TIME.name), pa.int64())
-    if not len(times):
-        return Detected(pa.array([], CHANGE.type), pa.array([], pa.bool_()), state)
+    times = pc.cast(heard.rows.column(EVENT_TIME.name), pa.int64())
     mark = state.marks.get(stage.name)
-    encoded = pc.dictionary_encode(keys_of(rows, stage.keys))
+    latest = after_all(heard.recalled, after_all(times, mark))
+    if latest is not None:
+        state = replace(state, marks={**state.marks, stage.name: latest})
+    if not len(times):
+        none = pa.array([], CHANGE.type)
+        return Detected(none, pc.is_valid(none), state, NOTHING_LEARNED)
+    encoded = pc.dictionary_encode(keys_of(heard.rows, stage.keys))
     keys: list[bytes] = encoded.dictionary.to_pylist()
     memory = memory_of(stage)
     found = memory.look_up(keys, state, view)
     held = _held(found)
     marks = pc.subtract(before_each(times, mark), lag)
-    came = _came(stage, rows, times, deleted, pc.cast(encoded.indices, pa.int64()), marks)
+    came = _came(stage, heard, times, pc.cast(encoded.indices, pa.int64()), marks)
     both = pa.concat_tables([held, came]).combine_chunks()
     order = pc.sort_indices(both.column("key"))
     judged = _judge(stage, both.take(order))
     place = pc.sort_indices(order)[held.num_rows :]
     entries = dict(zip(keys, _entries(judged), strict=True))
     new = {key: entries[key] for key, old in zip(keys, found, strict=True) if entries[key] != old}
-    latest = after_all(times, mark)
-    assert latest is not None
-    after = replace(
-        state,
-        marks={**state.marks, stage.name: latest},
-        kept={**state.kept, stage.name: (*state.kept.get(stage.name, ()), new)},
+    kept = {**state.kept, stage.name: (*state.kept.get(stage.name, ()), new)}
+    gone = (old for key, old in zip(keys, found, strict=True) if old is not None and key in new)
+    return Detected(
+        judged.change.take(place),
+        judged.lost.take(place),
+        replace(state, kept=kept),
+        Learned(_hashes_in(new.values()), frozenset(_hashes_in(gone))),
     )
-    return Detected(judged.change.take(place), judged.lost.take(place), after)
 
 
 def _held(found: list[bytes | None]) -> pa.Table:
     """What is held of the keys that are known, as rows that came before all others."""
     keys = [key for key, value in enumerate(found) if value is not None]
     data = b"".join(value for value in found if value is not None)
-    values = list(zip(*_ENTRY.iter_unpack(data), strict=True)) or [()] * 4
-    ends, versions, sequences, contents = values
-    columns: list[Any] = [keys, versions, sequences, contents, ends, [None] * len(keys)]
+    values = list(zip(*_ENTRY.iter_unpack(data), strict=True)) or [()] * 6
+    ends, *known = values
+    columns: list[Any] = [keys, *known, ends, [None] * len(keys)]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, _HELD, strict=True)], _HELD)
 
 
 def _came(
-    stage: Changed,
-    rows: pa.RecordBatch,
-    times: pa.Array,
-    deleted: pa.Array | None,
-    keys: pa.Array,
-    marks: pa.Array,
+    stage: Changed, heard: Heard, times: pa.Array, keys: pa.Array, marks: pa.Array
 ) -> pa.Table:
-    n = rows.num_rows
+    rows, hashes, n = heard.rows, heard.hashes, heard.rows.num_rows
     if isinstance(stage.by, str):
         version, contents = pc.cast(rows.column(stage.by), pa.int64()), pa.repeat(PRESENT, n)
     else:
@@ -125,12 +138,13 @@ def _came(
     if stage.sequence is not None:
         sequence = pc.cast(rows.column(stage.sequence), pa.int64())
     contents = pc.cast(contents, pa.binary())
-    if deleted is not None:
-        contents = pc.if_else(deleted, DELETED, contents)
-        version = pc.if_else(deleted, None, version)
+    if heard.deleted is not None:
+        contents = pc.if_else(heard.deleted, DELETED, contents)
+        hashes = pc.if_else(heard.deleted, NOTHING, hashes)
+        version = pc.if_else(heard.deleted, None, version)
     forgets = stage.forget_after is not None
     ends = pc.add(times, stage.forget_after) if forgets else pa.repeat(INFINITY, n)
-    return pa.table([keys, version, sequence, contents, ends, marks], _HELD)
+    return pa.table([keys, version, sequence, contents, times, hashes, ends, marks], _HELD)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,8 @@ class _Judged:
     version: pa.Array
     sequence: pa.Array
     content: pa.Array
+    time: pa.Array
+    hash: pa.Array
     until: pa.Array
 
 
@@ -167,6 +183,7 @@ def _judge(stage: Changed, rows: pa.Table) -> _Judged:
     counts = pc.if_else(start, True, counts)
     places = pa.array(range(len(key)), pa.int64())
     counted = pc.fill_null_forward(pc.if_else(counts, places, None))
+    at = pc.fill_null_forward(pc.if_else(pc.or_kleene(counts, same), places, None))
     previous = pc.if_else(start, None, content.take(_shifted(counted)))
     change = _change(counts, delete, content, previous, isinstance(stage.by, str))
     equal = same if isinstance(stage.by, str) else pc.equal(content, previous)
@@ -178,6 +195,8 @@ def _judge(stage: Changed, rows: pa.Table) -> _Judged:
         versions.take(rank),
         sequences.take(rank),
         content.take(counted),
+        columns["time"].take(at),
+        columns["hash"].take(at),
         ends,
     )
 
@@ -195,9 +214,35 @@ def _change(
 
 def _entries(judged: _Judged) -> list[bytes]:
     """What is held of each key afterwards, in the order of the keys."""
-    names = (judged.until, judged.version, judged.sequence, judged.content)
-    columns = [column.filter(judged.last).to_pylist() for column in names]
+    known = (
+        judged.until,
+        judged.version,
+        judged.sequence,
+        judged.content,
+        judged.time,
+        judged.hash,
+    )
+    columns = [column.filter(judged.last).to_pylist() for column in known]
     return list(map(_ENTRY.pack, *columns))
+
+
+def _hashes_in(entries: Iterable[bytes]) -> dict[bytes, int]:
+    """The hashes of records, and their event times."""
+    found = (_RECORD.unpack_from(entry, _ENTRY.size - _RECORD.size) for entry in entries)
+    return {known: time for time, known in found if known != NOTHING}
+
+
+def learn_stored(known: Known, view: StateView) -> None:
+    """Let all that is stored be known, as far as there is room."""
+    prefix = memory_of(known.stage).prefix
+    start, stop, most = prefix, prefix[:-1] + b"\1", known.most
+    while most > 0:
+        entries = view.scan(start, stop, limit=min(most, PIECE))
+        if not entries:
+            return
+        known.learn(Learned(_hashes_in(value for _, value in entries), frozenset()))
+        most -= len(entries)
+        start = entries[-1][0] + b"\0"
 
 
 def _shifted(column: pa.Array) -> pa.Array:

@@ -15,6 +15,7 @@ from streamflow.core.chain import Chained, check_folders, part, pass_on
 from streamflow.core.decode import Decoded
 from streamflow.core.enrichment import NO_ANSWERS, Answers, Ask, Keyed, enriched
 from streamflow.core.plan import Node, Outlet, TaskPlan
+from streamflow.core.recall import NOTHING_LEARNED, Learned, Recalled
 from streamflow.core.step import Failure, Raw, Reject, StateView, TaskState, first_failure
 from streamflow.enrich import Enrich
 from streamflow.expand import Expand
@@ -47,9 +48,9 @@ class Flow:
     each row but one that is made of a row: `expanded`. So
     rows in + forked + expanded = rows at outlets + rejects + dropped.
 
-    `rules`, `dropped`, `state`, `stop` and `failure` are as in `Chained`; `aside` has by topic the
-    records that stages have dropped to a side, with their event times; `broken` by rule, the places
-    of the rows that broke it in each gate.
+    `rules`, `dropped`, `state`, `stop`, `failure` and `learned` are as in `Chained`; `aside` has by
+    topic the records that stages have dropped to a side, with their event times; `broken` by rule,
+    the places of the rows that broke it in each gate.
     """
 
     state: TaskState
@@ -62,6 +63,7 @@ class Flow:
     stop: int | None = None
     failure: Failure | None = None
     broken: dict[str, list[pa.Array]] = field(default_factory=dict[str, list[pa.Array]])
+    learned: Learned = NOTHING_LEARNED
     aside: dict[str, list[tuple[Raw, int]]] = field(
         default_factory=dict[str, list[tuple[Raw, int]]]
     )
@@ -73,6 +75,8 @@ class Flow:
         self.rules += after.rules
         self.dropped += after.dropped
         self.expanded += after.expanded
+        # Where anything can be recalled, one stage learns.
+        self.learned = after.learned if after.learned is not NOTHING_LEARNED else self.learned
         if after.stop is not None:
             self.stop = after.stop if self.stop is None else min(self.stop, after.stop)
         for name, places in after.broken.items():
@@ -86,7 +90,7 @@ Asking = Generator[Ask, Answers, T]
 
 def flow(
     plan: TaskPlan,
-    batch: MicroBatch,
+    recalled: Recalled,
     decoded: Decoded,
     before: TaskState,
     view: StateView,
@@ -97,7 +101,7 @@ def flow(
     `known` are answers from before, which are not asked for again; it gets those that are.
     """
     rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
-    walk = _Walk(plan, batch, view, decoded.deleted, known, Flow(before, list(decoded.rejects)))
+    walk = _Walk(plan, recalled, view, decoded.deleted, known, Flow(before, list(decoded.rejects)))
     yield from walk.at(plan.tree, rows, decoded.places, _Refused(list(decoded.rejects)))
     walk.flow.arrived.sort(key=lambda arrived: arrived.outlet.number)
     return walk.flow
@@ -118,11 +122,15 @@ class _Refused:
 @dataclass
 class _Walk:
     plan: TaskPlan
-    batch: MicroBatch
+    recalled: Recalled
     view: StateView
     deleted: pa.Array | None
     known: dict[Enrich, Answers]
     flow: Flow
+
+    @property
+    def batch(self) -> MicroBatch:
+        return self.recalled.rest
 
     def at(self, node: Node, rows: Rows, places: pa.Array, refused: _Refused) -> Asking[None]:
         """Do what a node does with the rows that come to it, and all that follows."""
@@ -136,7 +144,7 @@ class _Walk:
             self.flow.take(after)
         elif node.stage is not None and not isinstance(node.stage, Arm):
             lag = self.plan.out_of_orderness
-            after = pass_on(node.stage, self.batch, came, lag, self.view, self.deleted)
+            after = pass_on(node.stage, self.recalled, came, lag, self.view, self.deleted)
             self.flow.take(after)
             self._set_aside(node.stage, after)
         refused = refused.then(after.rejects, isinstance(node.stage, Expand))

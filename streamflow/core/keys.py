@@ -22,7 +22,7 @@ from streamflow.core.step import Breaker, Decision, Extents, StateView, Tally, T
 from streamflow.errors import StateDamaged, StateRefused
 
 META = b"meta"
-FORMAT = 2
+FORMAT = 3
 _FLIP = 2**63
 _OFFSET = struct.Struct(">Q")
 _TAIL = struct.Struct(">QQI")

@@ -335,20 +335,28 @@ def _describe_node(node: Node) -> str:
     return "\n".join([*lines, *(f"({_describe_node(child)})" for child in node.nodes)])
 
 
-def _describe_task(plan: TaskPlan) -> str:
-    named = plan.source.event_time
+def describe_source(source: Source) -> str:
+    """What decides which rows its records make."""
+    named = source.event_time
     kept = isinstance(named, KafkaTimestamp | Header | Epoch)
     event_time = repr(named) if kept else describe_function(named)
     return "\n".join(
         [
-            f"{plan.source.topic} key {plan.source.key} at {event_time}",
-            f"{plan.source.contract.schema} out of order {plan.source.out_of_orderness}",
-            f"at most {plan.source.max_future} ahead, else {plan.source.missing_event_time}",
-            f"idle after {plan.source.idle_after}",
-            f"tombstones {plan.source.tombstones}",
-            _describe_node(plan.tree),
-            *(one.key for one in plan.rolling),
-            *([] if plan.routed is None else [f"routed to {plan.routed.topic}"]),
-            *plan.output_topics,
+            f"{source.topic} key {source.key} at {event_time}",
+            f"{source.contract.schema} out of order {source.out_of_orderness}",
+            f"at most {source.max_future} ahead, else {source.missing_event_time}",
+            f"idle after {source.idle_after}",
+            f"tombstones {source.tombstones}",
         ]
     )
+
+
+def _describe_task(plan: TaskPlan) -> str:
+    said = [
+        describe_source(plan.source),
+        _describe_node(plan.tree),
+        *(one.key for one in plan.rolling),
+        *([] if plan.routed is None else [f"routed to {plan.routed.topic}"]),
+        *plan.output_topics,
+    ]
+    return "\n".join(said)

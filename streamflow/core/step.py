@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 
 from streamflow.batch import Headers, MicroBatch, TopicPartition
+from streamflow.core.recall import NOTHING_LEARNED, Learned
 
 #: Event time is held as microseconds since the epoch; this one is after all others.
 INFINITY = 2**63 - 1
@@ -259,7 +260,8 @@ class Step:
     time (microseconds) beside it. So has `aside`: by topic, what stages have dropped to a side;
     `results` are in the schema of the window's results, followed by a column `__latest`, the
     largest event time in each. `failure` is the record at `stop`, where that has to be done, or the
-    function mended, before anything goes on.
+    function mended, before anything goes on. `learned` is what can be
+    recalled after it.
     """
 
     state: TaskState
@@ -277,6 +279,7 @@ class Step:
     rules: Counter[str] = field(default_factory=Counter[str])
     failure: Failure | None = None
     stopped: Mapping[str, int] = field(default_factory=dict)
+    learned: Learned = NOTHING_LEARNED
 
 
 class StateView(Protocol):
@@ -286,6 +289,8 @@ class StateView(Protocol):
         """Values in the order of `keys`; None where there is none."""
         ...
 
-    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
-        """All entries with `start <= key < stop`, in key order."""
+    def scan(
+        self, start: bytes, stop: bytes, limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """The entries with `start <= key < stop`, in key order; the first `limit` of them."""
         ...

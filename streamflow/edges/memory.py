@@ -221,10 +221,12 @@ class MemoryStore:
         """See `StateStore.get`."""
         return [self._values.get(key) for key in keys]
 
-    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, stop: bytes, limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
         """See `StateStore.scan`."""
         low, high = bisect_left(self._keys, start), bisect_left(self._keys, stop)
-        return [(key, self._values[key]) for key in self._keys[low:high]]
+        return [(key, self._values[key]) for key in self._keys[low:high][:limit]]
 
     def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """See `StateStore.apply`."""

@@ -89,7 +89,9 @@ class RocksStore:
         with self._words():
             return list(self._db.get(list(keys)))
 
-    def scan(self, start: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, stop: bytes, limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
         """See `StateStore.scan`."""
         bound = ReadOptions()
         bound.set_iterate_upper_bound(stop)
@@ -97,7 +99,7 @@ class RocksStore:
         with self._words():
             entries = self._db.iter(bound)
             entries.seek(start)
-            while entries.valid():
+            while len(found) != limit and entries.valid():
                 found.append((entries.key(), entries.value()))
                 entries.next()
             # At a corrupt block an iterator just ends; `items` and the like never say so.

@@ -246,6 +246,7 @@ class Host:
                 self.settings.commit_interval,
                 self.settings.commit_records,
                 self.settings.commit_bytes,
+                self.settings.recall_keys,
             ),
             resume_before=self._started if self.settings.resume else None,
         )

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     commit_bytes: int = Field(
         32 * 1024 * 1024, gt=0, description="A commit has no more bytes of input than this."
     )
+    recall_keys: int = Field(
+        500_000,
+        ge=0,
+        description="Keys per partition whose unchanged records are known without being decoded; "
+        "0.2 kB of memory each.",
+    )
     session_timeout: Duration = Field(
         timedelta(seconds=15),
         ge=timedelta(seconds=6),

@@ -19,9 +19,11 @@ from streamflow.checks import Brake
 from streamflow.clock import Clock
 from streamflow.core.advance import advance, decide, resume
 from streamflow.core.breaker import blocked
+from streamflow.core.changed import learn_stored
 from streamflow.core.keys import META, decode_meta
 from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
+from streamflow.core.recall import Known, known_of
 from streamflow.core.seal import seal
 from streamflow.core.step import Breaker, Decision, Failure, Step, TaskState
 from streamflow.engine.commit import commit
@@ -47,11 +49,14 @@ class TaskPorts:
 
 @dataclass(frozen=True)
 class TaskLimits:
-    """A commit is due at whichever comes first; `bytes` are those of the input records."""
+    """A commit is due at whichever comes first; `bytes` are those of the input records. Of `recall`
+    keys the last record is known by its bytes (`core/recall.py`).
+    """
 
     interval: timedelta = timedelta(seconds=1)
     records: int = 50_000
     bytes: int = 32 * 1024 * 1024
+    recall: int = 500_000
 
 
 class Task:
@@ -88,6 +93,7 @@ class Task:
         self._since = 0.0
         self._committed: int | None = None
         self._failure: Failure | None = None
+        self._known: Known | None = None
 
     @property
     def changelog(self) -> TopicPartition:
@@ -126,6 +132,7 @@ class Task:
         self._failure = None
         self._pending = self._pending_bytes = 0
         await restore(self._ports.store, self._ports.changelog, self._ports.clock)
+        self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]
         if meta is None:
             self.state, self._committed = TaskState(position=first_offset), None
@@ -133,6 +140,8 @@ class Task:
         self.state, state_id, partitions = decode_meta(meta)
         self._committed = self.watermark
         self._check(state_id, partitions, first_offset)
+        if self._known is not None:
+            learn_stored(self._known, self._ports.store)
         self._resume_as_told()
         self._refuse_halted()
         return self.state.position
@@ -288,7 +297,7 @@ class Task:
 
     async def _advanced(self, batch: MicroBatch) -> Step:
         """What comes of a micro-batch, with the answers that its stages ask for."""
-        advancing = advance(self.plan, self.state, self._ports.store, batch)
+        advancing = advance(self.plan, self.state, self._ports.store, batch, self._known)
         answers: Any = None
         while True:
             try:
@@ -302,6 +311,8 @@ class Task:
             self._since = self._ports.clock.monotonic()
         self._steps.append(step)
         self.state = step.state
+        if self._known is not None:
+            self._known.learn(step.learned)
 
     def _resume_as_told(self) -> None:
         """Go on where a gate stopped before whoever started this worker told it to go on."""

@@ -56,6 +56,15 @@ def a_scan_is_half_open_and_in_the_order_of_bytes(open_store: OpenStore) -> None
         assert everything == [(key, key) for key in sorted(keys)]
 
 
+def a_scan_can_end_early(open_store: OpenStore) -> None:
+    with closing(open_store()) as store:
+        store.apply([(b"c", b"3"), (b"a", b"1"), (b"b", b"2")])
+        assert store.scan(b"a", b"c", limit=1) == [(b"a", b"1")]
+        assert store.scan(b"b", b"d", limit=2) == [(b"b", b"2"), (b"c", b"3")]
+        assert store.scan(b"b", b"d", limit=9) == [(b"b", b"2"), (b"c", b"3")]
+        assert store.scan(b"a", b"c", limit=0) == []
+
+
 def a_scan_of_nothing_is_empty(open_store: OpenStore) -> None:
     with closing(open_store()) as store:
         assert store.scan(b"a", b"z") == []
@@ -117,6 +126,7 @@ LAWS: Sequence[Callable[[OpenStore], None]] = (
     none_deletes,
     the_last_change_of_a_key_counts,
     a_scan_is_half_open_and_in_the_order_of_bytes,
+    a_scan_can_end_early,
     a_scan_of_nothing_is_empty,
     all_changes_are_written_or_none,
     clear_forgets_everything_and_the_store_goes_on,

@@ -54,6 +54,7 @@ class TopologyDriver:
         keep_disk: Whether local state survives a crash; without it all comes from the changelog.
         decisions: What a clock decided in an earlier run, `decisions` of its driver: applied again,
             and none is taken anew. An empty mapping has all judged by event time alone.
+        recall_keys: As the setting; results must not depend on it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class TopologyDriver:
         commit_records: int = 1,
         keep_disk: bool = True,
         decisions: Mapping[TopicPartition, Sequence[Decision]] | None = None,
+        recall_keys: int = 500_000,
     ) -> None:
         self.clock = SimulatedClock(now)
         self.broker = MemoryBroker(self._now_ms())
@@ -74,6 +76,7 @@ class TopologyDriver:
         self._batches = cycle(batches)
         self._commit_records = commit_records
         self._keep_disk = keep_disk
+        self._recall_keys = recall_keys
         self._replayed = decisions
         self._crash_at: str | None = None
         self._resume_before: datetime | None = None
@@ -288,7 +291,7 @@ class TopologyDriver:
             ports,
             partitions=len(self.broker.topics[tp.topic]),
             version=self._topology.version,
-            limits=TaskLimits(records=self._commit_records),
+            limits=TaskLimits(records=self._commit_records, recall=self._recall_keys),
             resume_before=self._resume_before,
         )
         run_sync(task.open(self.broker.partition(tp).first_offset))

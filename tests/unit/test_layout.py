@@ -19,6 +19,7 @@ READING_ORDER = [
     "contents",
     "compile_checks",
     "compile",
+    "recall",
     "step",
     "folder_name",
     "halving",
