@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from streamflow.destinations import day, month, parquet, topic
     from streamflow.enrich import Cache, per_key
+    from streamflow.envelopes import debezium
     from streamflow.epochs import epoch
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
@@ -89,6 +90,7 @@ __all__ = [
     "cast",
     "content",
     "day",
+    "debezium",
     "epoch",
     "every",
     "header",
@@ -122,6 +124,7 @@ _HOMES = {
     ),
     "changes": ("content",),
     "checks": ("Freshness", "Measure", "NullRate", "RowCount", "Share", "Unique", "Volume"),
+    "envelopes": ("debezium",),
     "destinations": ("day", "month", "parquet", "topic"),
     "enrich": ("Cache", "per_key"),
     "epochs": ("epoch",),

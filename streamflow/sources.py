@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from streamflow.destinations import Topic
+from streamflow.envelopes import Debezium, check_debezium
 from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime, check_durations, check_event_time
 from streamflow.schema import Contract
@@ -29,6 +30,7 @@ class Source:
     max_future: timedelta | None
     idle_after: timedelta | None
     tombstones: Tombstones
+    envelope: Debezium | None
 
 
 def source(  # noqa: PLR0913 - a source is described by what it takes
@@ -42,6 +44,7 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
     max_future: timedelta | None = None,
     idle_after: timedelta | None = None,
     tombstones: Tombstones = "dead_letter",
+    envelope: Debezium | None = None,
 ) -> Stream:
     """A topic whose values are JSON documents of `model`.
 
@@ -68,28 +71,41 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
         tombstones: What a record with a key and without a value is: `"dead_letter"`, or `"delete"`,
             the deletion of its key, which `changed` then tells. It has null in all other fields
             and Kafka's timestamp where it has no event time.
+        envelope: `debezium()`, where values are its change events and `model` is that of the rows;
+            deletions are then told by these.
     """
     _is_topic(topic)
-    contract = Contract(model)
+    contract, where = Contract(model), f"source({topic.name!r})"
+    _check_fields(where, key, event_time, contract)
+    assert event_time is not None
+    check_event_time(where, event_time, missing_event_time, contract)
+    check_durations(where, out_of_orderness, max_future, idle_after)
+    if envelope is not None:
+        check_debezium(where, envelope, key, contract)
+        tombstones = "delete"
+    else:
+        check_tombstones(where, tombstones, key, contract)
+    times = (event_time, missing_event_time, out_of_orderness, max_future, idle_after)
+    return Stream(Source(topic.name, contract, key, *times, tombstones, envelope))
+
+
+def _check_fields(
+    where: str, key: str | None, event_time: EventTime | None, contract: Contract
+) -> None:
+    """Raises `TopologyError` for a key that is no field, and without an event time."""
+    name = contract.model.__name__
     if key is not None and key not in contract.schema.names:
         raise TopologyError(
-            f"source({topic.name!r}): {model.__name__} has no field {key!r} to be keyed by; "
+            f"{where}: {name} has no field {key!r} to be keyed by; "
             f"it has {sorted(contract.schema.names)}"
         )
     if key is not None and pa.types.is_nested(contract.schema.field(key).type):
-        raise TopologyError(
-            f"source({topic.name!r}): {model.__name__}.{key} is a list, which is no record's key"
-        )
+        raise TopologyError(f"{where}: {name}.{key} is a list, which is no record's key")
     if event_time is None:
         raise TopologyError(
-            f"source({topic.name!r}): event_time is missing; name the AwareDatetime field of "
-            f"{model.__name__} that says when it happened, or a function that makes that time"
+            f"{where}: event_time is missing; name the AwareDatetime field of "
+            f"{name} that says when it happened, or a function that makes that time"
         )
-    check_event_time(f"source({topic.name!r})", event_time, missing_event_time, contract)
-    check_durations(f"source({topic.name!r})", out_of_orderness, max_future, idle_after)
-    check_tombstones(f"source({topic.name!r})", tombstones, key, contract)
-    times = (event_time, missing_event_time, out_of_orderness, max_future, idle_after)
-    return Stream(Source(topic.name, contract, key, *times, tombstones))
 
 
 def _is_topic(given: object) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import orjson
 import pyarrow as pa
 
 from streamflow.batch import MicroBatch
+from streamflow.envelopes import key_texts, opened
 from streamflow.errors import TopologyError
 from streamflow.schema import Contract
 
@@ -40,23 +42,47 @@ def check_tombstones(
         )
 
 
-def unwrapped(source: Source, batch: MicroBatch) -> tuple[Sequence[bytes | None], pa.Array | None]:
-    """The values to be decoded, and which records delete their keys, where that is understood.
+@dataclass(frozen=True)
+class Unwrapped:
+    """The values to be decoded, and the place of each in the micro-batch, or None where that is
+    their own. By place: which records delete their keys, where that is understood; their keys; and
+    why records have no value to be decoded. `empty` is how many are dropped.
+    """
 
-    A tombstone becomes a value that has its key, and null in every other field.
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    deleted: pa.Array | None = None
+    places: Sequence[int] | None = None
+    refused: Mapping[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
+    empty: int = 0
+
+
+def unwrapped(source: Source, batch: MicroBatch) -> Unwrapped:
+    """What is in the records. A tombstone becomes a value that has its key, and null in every other
+    field.
     """
     if source.tombstones == "dead_letter" or source.key is None:
-        return batch.values, None
+        return Unwrapped(batch.values, batch.keys)
+    if source.envelope is not None:
+        found = opened(source.envelope, source.key, source.contract, batch)
+        return Unwrapped(
+            list(found.values.values()),
+            key_texts(batch.keys, source.key),
+            pa.array(found.deleted, pa.bool_()),
+            list(found.values),
+            found.refused,
+            found.empty,
+        )
     deleted = [value is None for value in batch.values]
     if not any(deleted):
-        return batch.values, pa.array(deleted, pa.bool_())
+        return Unwrapped(batch.values, batch.keys, pa.array(deleted, pa.bool_()))
     nulls = dict.fromkeys(source.contract.schema.names)
     values = list(batch.values)
     for row in (row for row, gone in enumerate(deleted) if gone):
         key = _text(batch.keys[row])
         if key is not None:
             values[row] = orjson.dumps(nulls | {source.key: key})
-    return values, pa.array(deleted, pa.bool_())
+    return Unwrapped(values, batch.keys, pa.array(deleted, pa.bool_()))
 
 
 def _text(key: bytes | None) -> str | None:

@@ -82,7 +82,7 @@ def memory_of(stage: Changed) -> Memory:
 def detect(stage: Changed, heard: Heard, state: TaskState, lag: int, view: StateView) -> Detected:
     """Judge rows, of which some may say that their key was deleted, and remember them.
 
-    A deletion has no version: it deletes what is known, which stays as new as it was.
+    A deletion without a version deletes what is known, which stays as new as it was.
     """
     times = pc.cast(heard.rows.column(EVENT_TIME.name), pa.int64())
     mark = state.marks.get(stage.name)
@@ -141,7 +141,10 @@ def _came(
     if heard.deleted is not None:
         contents = pc.if_else(heard.deleted, DELETED, contents)
         hashes = pc.if_else(heard.deleted, NOTHING, hashes)
-        version = pc.if_else(heard.deleted, None, version)
+        # Only a field of its own says how old a deletion is: its event time may be Kafka's.
+        own = isinstance(stage.by, str) and not stage.by.startswith("_")
+        unknown = pc.or_(pc.is_null(sequence), not own)
+        version = pc.if_else(pc.and_(heard.deleted, unknown), None, version)
     forgets = stage.forget_after is not None
     ends = pc.add(times, stage.forget_after) if forgets else pa.repeat(INFINITY, n)
     return pa.table([keys, version, sequence, contents, times, hashes, ends, marks], _HELD)
@@ -177,7 +180,8 @@ def _judge(stage: Changed, rows: pa.Table) -> _Judged:
     rank, before = _highest(start, ranks)
     delete = pc.equal(content, DELETED)
     newer, same = pc.greater(ranks, before), pc.equal(ranks, before)
-    counts = pc.or_(newer, delete)
+    # A deletion that does not say how old it is counts; of equal ones a later one does.
+    counts = pc.or_(newer, pc.and_(delete, pc.or_(same, pc.is_null(columns["version"]))))
     if isinstance(stage.by, Content):
         counts = pc.or_(counts, same)
     counts = pc.if_else(start, True, counts)

@@ -6,7 +6,7 @@ are untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -42,31 +42,39 @@ class Decoded:
     """Rows and, for each, its place in the micro-batch; and what was refused.
 
     `deleted` says of each record of the micro-batch whether it deletes its key, where the source
-    understands that.
+    understands that; `empty` is how many records said nothing, and are dropped.
     """
 
     rows: pa.RecordBatch
     places: pa.Array
     rejects: list[Reject]
     deleted: pa.Array | None = None
+    empty: int = 0
 
 
 def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
     """Validate a micro-batch and add what streamflow keeps of each record."""
     contract = plan.source.contract
-    values, deleted = unwrapped(plan.source, batch)
-    rejects: list[Reject] = []
+    inner = unwrapped(plan.source, batch)
+    at = range(len(batch)) if inner.places is None else inner.places
+    rejects = [
+        Reject(Raw.of(batch, place), "decode", reason, message)
+        for place, (reason, message) in inner.refused.items()
+    ]
     parts: list[pa.RecordBatch] = [contract.columns([])]
     places = [pa.array([], pa.int64())]
-    for start in range(0, len(batch), CHUNK):
-        decoding = contract.decode(values[start : start + CHUNK])
+    for start in range(0, len(inner.values), CHUNK):
+        decoding = contract.decode(inner.values[start : start + CHUNK])
         parts.append(decoding.batch)
         places.append(pc.add(pa.array(decoding.places, pa.int64()), start))
         for bad in decoding.refused:
-            raw = Raw.of(batch, start + bad.index)
+            raw = Raw.of(batch, at[start + bad.index])
             rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
-    decoded = Decoded(pa.concat_batches(parts), pa.concat_arrays(places), rejects, deleted)
-    decoded = _check_key(plan, batch, decoded)
+    places = pa.concat_arrays(places)
+    if inner.places is not None:
+        places = pa.array(inner.places, pa.int64()).take(places)
+    decoded = Decoded(pa.concat_batches(parts), places, rejects, inner.deleted, inner.empty)
+    decoded = _check_key(plan, batch, inner.keys, decoded)
     decoded = _check_timestamp(batch, _with_event_time(plan, batch, decoded))
     return _with_lineage(batch, decoded)
 
@@ -85,16 +93,18 @@ def _keep(
     bad = pc.indices_nonzero(pc.invert(good)).to_pylist()
     rejects += [why(row, Raw.of(batch, decoded.places[row].as_py())) for row in bad]
     rows, places = decoded.rows.filter(good), decoded.places.filter(good)
-    return Decoded(rows, places, rejects, decoded.deleted)
+    return replace(decoded, rows=rows, places=places, rejects=rejects)
 
 
-def _check_key(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:
+def _check_key(
+    plan: TaskPlan, batch: MicroBatch, texts: Sequence[bytes | None], decoded: Decoded
+) -> Decoded:
     """Refuse rows whose record key is not the declared field as UTF-8 text."""
     name = plan.source.key
     if name is None:
         return decoded
     field = pc.cast(pc.cast(decoded.rows.column(name), pa.string()), pa.binary())
-    keys = pa.array(batch.keys, pa.binary()).take(decoded.places)
+    keys = pa.array(texts, pa.binary()).take(decoded.places)
 
     def why(row: int, raw: Raw) -> Reject:
         text = (

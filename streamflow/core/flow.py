@@ -18,6 +18,7 @@ from streamflow.core.plan import Node, Outlet, TaskPlan
 from streamflow.core.recall import NOTHING_LEARNED, Learned, Recalled
 from streamflow.core.step import Failure, Raw, Reject, StateView, TaskState, first_failure
 from streamflow.enrich import Enrich
+from streamflow.envelopes import TOMBSTONE
 from streamflow.expand import Expand
 from streamflow.schema import WARNINGS
 from streamflow.stages import Arm, Branch, Dedup, Stage
@@ -101,7 +102,9 @@ def flow(
     `known` are answers from before, which are not asked for again; it gets those that are.
     """
     rows = decoded.rows.append_column(WARNINGS, pa.nulls(decoded.rows.num_rows, WARNINGS.type))
-    walk = _Walk(plan, recalled, view, decoded.deleted, known, Flow(before, list(decoded.rejects)))
+    found = Flow(before, list(decoded.rejects), dropped=decoded.empty)
+    found.rules += Counter({TOMBSTONE: decoded.empty})
+    walk = _Walk(plan, recalled, view, decoded.deleted, known, found)
     yield from walk.at(plan.tree, rows, decoded.places, _Refused(list(decoded.rejects)))
     walk.flow.arrived.sort(key=lambda arrived: arrived.outlet.number)
     return walk.flow

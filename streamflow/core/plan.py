@@ -346,7 +346,7 @@ def describe_source(source: Source) -> str:
             f"{source.contract.schema} out of order {source.out_of_orderness}",
             f"at most {source.max_future} ahead, else {source.missing_event_time}",
             f"idle after {source.idle_after}",
-            f"tombstones {source.tombstones}",
+            f"tombstones {source.tombstones} {source.envelope or ''}".rstrip(),
         ]
     )
 

@@ -53,6 +53,6 @@ def check_deletions(where: str, stream: Stream) -> None:
     detected = any(isinstance(stage, Changed) for stage in stream.stages)
     if stream.source.tombstones == "delete" and not detected:
         raise TopologyError(
-            f"{where}: records of {stream} without a value delete their keys, but nothing tells "
-            "them from others; add .changed(...)"
+            f"{where}: some records of {stream} delete their keys, but nothing tells them from "
+            "others; add .changed(...)"
         )

@@ -53,7 +53,7 @@ class Reject:
     """A record that cannot go on: where it stopped, and why.
 
     `reason` is one of `no-value, not-json, invalid, unstorable, wrong-key, event-time, future,
-    rule, gate-tripped, failed, late`.
+    rule, gate-tripped, failed, late, envelope`.
     """
 
     raw: Raw

@@ -133,6 +133,7 @@ def test_importing_streamflow_brings_no_client() -> None:
         *(f"aggregates/{path.stem}" for path in (ROOT / "aggregates").glob("*.py")),
         "batch",
         "clock",
+        "envelopes",
         "destinations",
         "edge",
         "enrich",

@@ -1,13 +1,14 @@
-"""The example of change detection in docs/semantics.md does what the text says."""
+"""The examples of change detection in docs/semantics.md do what the text says."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Topology, content, source, topic
+from streamflow import Topology, content, debezium, epoch, source, topic
 from streamflow.batch import Record
 from streamflow.testing import TopologyDriver
 
@@ -39,3 +40,29 @@ def test_change_detection() -> None:
     assert {f"{name}: {what}": count for what, count in counts.items()}.items() <= (
         driver.rules.items()
     )
+
+
+def test_debezium() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", SEMANTICS, re.DOTALL)
+    (code,) = [block for block in blocks if "class Customer(" in block]
+    defined: dict[str, Any] = {"BaseModel": BaseModel, "source": source, "topic": topic}
+    defined |= {"epoch": epoch, "debezium": debezium, "__name__": __name__}
+    exec(code, defined)
+    changed = defined["changed"]
+    sides = changed.rejected.to(topic("dlq")), changed.conflicts.to(topic("older"))
+    driver = TopologyDriver(Topology("shop", changed.to(topic("out")), *sides), NOW)
+
+    def event(op: str, lsn: int, row: dict[str, Any] | None) -> Record:
+        said = {"op": op, "before": row if op == "d" else None, "after": row if op != "d" else None}
+        value = orjson.dumps(said | {"source": {"lsn": lsn, "ts_ms": lsn * 1000}})
+        return Record(b'{"id":7}', value, 0)
+
+    row = {"id": 7, "name": "Ann"}
+    log = event("c", 1, row), event("d", 2, row), Record(b'{"id":7}', None, 0), event("c", 3, row)
+    driver.send("shop.public.customers", *log, *log, event("t", 4, None))
+    headers = [dict(record.headers)["streamflow.change"] for record in driver.records("out")]
+    assert headers == [b"new", b"deleted", b"new"]
+    assert len(driver.records("older")) == 2
+    assert [letter["reason"] for letter in driver.read("dlq")] == ["envelope"]
+    counts = {"debezium: tombstone": 2, "changed id by lsn: unchanged": 1}
+    assert counts.items() <= driver.rules.items()

@@ -1,0 +1,228 @@
+"""Debezium's change events: what happened to one row of a table, in an envelope.
+
+`{"before": ..., "after": ..., "op": "c", "source": {...}, "ts_ms": ...}`, or that as the `payload`
+beside a `schema`. A row is `after`, byte for byte, and fields that are taken from the envelope; of
+a deletion it has the key, those fields, and null otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import msgspec
+
+from streamflow.batch import MicroBatch
+from streamflow.errors import TopologyError
+from streamflow.schema import Contract
+
+#: What records without a value are counted under.
+TOMBSTONE = "debezium: tombstone"
+Row = dict[str, msgspec.Raw]
+_ROWS = ("c", "u", "r")
+_NULL = msgspec.Raw(b"null")
+_ROW = msgspec.json.Decoder(Row)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class _NoEvent(Exception):
+    """A JSON document that is no change event, or one that makes no row."""
+
+
+@dataclass(frozen=True)
+class Debezium:
+    """Values are Debezium's change events; see `debezium`. `fields` has names and paths."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+def debezium(**fields: str) -> Debezium:
+    """The values of a source are Debezium's change events, as JSON with or without its schema.
+
+    `c`, `u` and `r` make a row of `after`. `d` deletes the key that `before` has, or else the
+    record's key; the record without a value that follows it says nothing more and is dropped,
+    counted as `debezium: tombstone`. What is no such event, also `t`, which empties a table without
+    naming its rows, is a dead letter with the reason `envelope`. The record's key can be text or a
+    JSON document with the one field that is the key.
+
+    Args:
+        fields: Fields of the model that are in the envelope and not in the row, by their path
+            there: `lsn="source.lsn"`. One that orders changes lets `changed(..., by="lsn")` tell
+            late deletions too.
+    """
+    return Debezium(tuple(fields.items()))
+
+
+def _check_path(where: str, path: object, envelope: Debezium) -> None:
+    if not isinstance(path, str) or not all(map(str.isidentifier, path.split("."))):
+        raise TopologyError(f"{where} is no path of names: say 'source.lsn'")
+    if path.split(".")[0] in ("op", "before", "after", "schema", "payload"):
+        raise TopologyError(f"{where}: take source.* or ts_*; the row has its own fields")
+    if any(other.startswith(f"{path}.") for _, other in envelope.fields):
+        raise TopologyError(f"{where} is a whole, of which other fields take parts")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is in the envelopes of a micro-batch, by the place of the record.
+
+    `values` are JSON documents of rows, those of `deleted` too; `refused` has a reason and what is
+    wrong; `empty` records had no value.
+    """
+
+    values: dict[int, bytes]
+    deleted: list[bool]
+    refused: dict[int, tuple[str, str]]
+    empty: int
+
+
+def check_debezium(where: str, envelope: object, key: str | None, contract: Contract) -> None:
+    """Raises `TopologyError` where deletions could not be rows, or a field cannot be filled."""
+    if not isinstance(envelope, Debezium):
+        raise TopologyError(f"{where}: envelope={envelope!r} is none; say envelope=debezium()")
+    names, model = contract.schema.names, contract.model.__name__
+    if key is None:
+        raise TopologyError(
+            f"{where}: envelope=debezium() needs key=...: a deletion says only which row it is"
+        )
+    for name, path in envelope.fields:
+        if name not in names:
+            raise TopologyError(f"{where}: debezium: {model} has no field {name!r}")
+        if name == key:
+            raise TopologyError(f"{where}: debezium: the key {key!r} is a field of the row")
+        _check_path(f"{where}: debezium: {name}={path!r}", path, envelope)
+    filled = {key, *(name for name, _ in envelope.fields)}
+    needed = [f.name for f in contract.schema if not f.nullable and f.name not in filled]
+    if needed:
+        raise TopologyError(
+            f"{where}: a deletion has only its key and fields of the envelope, so every other "
+            f"field of {model} can be null; declare {needed[0]!r} with | None"
+        )
+
+
+def opened(envelope: Debezium, key: str, contract: Contract, batch: MicroBatch) -> Opened:
+    """Take rows and deletions out of their envelopes."""
+    decode, nulls = _decoder(envelope), dict.fromkeys(contract.schema.names, _NULL)
+    values, refused = dict[int, bytes](), dict[int, tuple[str, str]]()
+    deleted = [False] * len(batch)
+    empty = 0
+    for place, value in enumerate(batch.values):
+        if value is None:
+            empty += 1
+            continue
+        try:
+            event = decode(value)
+            event = event if event.payload is None else event.payload
+            if event.op == "d":
+                gone = nulls | {key: _key_of(event, key, batch.keys[place])}
+                values[place] = _ENCODE(gone | _said(envelope, event))
+                deleted[place] = True
+            else:
+                values[place] = _row(envelope, event)
+        except (msgspec.ValidationError, _NoEvent) as error:
+            refused[place] = ("envelope", str(error))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            refused[place] = ("not-json", str(error))
+    return Opened(values, deleted, refused, empty)
+
+
+def key_texts(keys: Sequence[bytes | None], name: str) -> list[bytes | None]:
+    """The records' keys as text: as they are, or the value of a JSON document's one field."""
+    return [None if key is None else _key_text(key, name) for key in keys]
+
+
+def _key_text(key: bytes, name: str) -> bytes:
+    try:
+        value = _key_value(key, name)
+        decoded = None if value is None else msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return key
+    if isinstance(decoded, str):
+        return decoded.encode()
+    return key if value is None else bytes(value)
+
+
+def _key_value(key: bytes, name: str) -> msgspec.Raw | None:
+    """The value of the one field, of a key that is a JSON document; None for another."""
+    row = _ROW.decode(key)
+    if row.keys() == {"schema", "payload"}:
+        row = _ROW.decode(row["payload"])
+    return row[name] if row.keys() == {name} else None
+
+
+def _key_of(event: Any, name: str, key: bytes | None) -> msgspec.Raw:
+    """Which row was deleted: in the columns it had, or where these are not said, the record's key.
+
+    Raises:
+        _NoEvent: neither says it.
+    """
+    before: Row = {} if event.before == _NULL else _ROW.decode(event.before)
+    if name in before:
+        return before[name]
+    if key is not None:
+        return msgspec.Raw(_ENCODE(_key_text(key, name).decode()))
+    raise _NoEvent(f"a deletion without {name!r}: neither before nor the record's key has it")
+
+
+def _row(envelope: Debezium, event: Any) -> bytes:
+    """The row after the change. Raises `_NoEvent` when the event has none."""
+    if event.op not in _ROWS:
+        raise _NoEvent(_unknown(event.op))
+    after = bytes(event.after)
+    if not after.startswith(b"{"):
+        raise _NoEvent(f"op {event.op!r} without a row in after")
+    said = _said(envelope, event)
+    if not said:
+        return after
+    # Of two fields of one name the last counts.
+    between = b"" if after[1:-1].strip() == b"" else b","
+    return after[:-1] + between + _ENCODE(said)[1:]
+
+
+def _unknown(op: str | None) -> str:
+    if op is None:
+        return "no change event: it has no op"
+    if op == "t":
+        return "op 't' empties a table and names no row; drop the table's state and read it again"
+    return f"op {op!r} is none of c, u, d, r"
+
+
+def _said(envelope: Debezium, event: Any) -> Row:
+    """The fields that are taken from the envelope; null for what is not there."""
+    return {name: _at(event, path) for name, path in envelope.fields}
+
+
+def _at(event: Any, path: str) -> msgspec.Raw:
+    for part in path.split("."):
+        event = _NULL if event is None else getattr(event, part)
+        if event is _NULL:
+            break
+    return cast("msgspec.Raw", event)
+
+
+@cache
+def _decoder(envelope: Debezium) -> Callable[[bytes], Any]:
+    """Reads an event, in a payload or not, as far as it is needed; the rest is skipped."""
+    tree: dict[str, Any] = {}
+    for _, path in envelope.fields:
+        *parents, leaf = path.split(".")
+        at = tree
+        for part in parents:
+            at = at.setdefault(part, {})
+        at[leaf] = {}
+    own = [("op", str | None, None), ("before", msgspec.Raw, _NULL), ("after", msgspec.Raw, _NULL)]
+    fields = [*own, *_fields(tree)]
+    event = msgspec.defstruct("Event", fields)
+    payload = ("payload", event | None, None)
+    return msgspec.json.Decoder(msgspec.defstruct("Value", [payload, *fields])).decode
+
+
+def _fields(tree: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [
+        (name, msgspec.defstruct(name, _fields(below)) | None, None)
+        if below
+        else (name, msgspec.Raw, _NULL)
+        for name, below in tree.items()
+    ]
