@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,20 +11,12 @@ import pyarrow as pa
 
 from streamflow.arguments import in_words, is_some_duration
 from streamflow.checks import Check, RowCount, Volume
-from streamflow.destinations import Parquet, Topic
-from streamflow.edge import Edge, edge_to
 from streamflow.errors import TopologyError
+from streamflow.extents import OverExtents, check_name, check_over
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP
-from streamflow.windows import MICROSECOND, Calendar, Tumbling
 
 if TYPE_CHECKING:
     from streamflow.stream import Stream
-
-Extent = Tumbling | Calendar | int
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-#: What a table of check results can be partitioned by, besides days and months of `window_start`:
-#: values that all name folders.
-FOLDERS = ("severity", "verdict", "_topic", "_partition")
 
 #: One row for each extent and check. `window_start` and `window_end` are the bounds of an extent of
 #: time; `row_first` and `row_next` those of one of rows, numbered from 0 in each partition.
@@ -50,41 +41,13 @@ CHECKED = pa.schema(
 
 
 @dataclass(frozen=True, eq=False)
-class Checks:
-    """Checks of a stream over extents; they take no row from it."""
+class Checks(OverExtents):
+    """Checks of a stream over extents."""
 
-    stream: Stream
     checks: tuple[Check, ...]
-    over: Extent
     grace: timedelta
-    label: str
 
-    @property
-    def name(self) -> str:
-        """The operator's name: what its state is kept under."""
-        return f"{self.stream.source.topic}.{self.label}"
-
-    @property
-    def counted(self) -> bool:
-        """Are its extents of rows, and not of time?"""
-        return isinstance(self.over, int)
-
-    @property
-    def extent(self) -> Tumbling | Calendar:
-        """Its extents as windows: over times, or over the numbers of rows taken for times."""
-        return extent_windows(self.over)
-
-    def __str__(self) -> str:
-        return repr(self.name)
-
-    def to(self, destination: Topic | Parquet) -> Edge:
-        """Send what they find on, one row for each check and extent that is over: to a topic as
-        JSON, keyed by check, partition and extent, or to a table.
-        """
-        edge = edge_to(self, destination, Topic, Parquet)
-        if isinstance(destination, Parquet):
-            check_table(destination, FOLDERS)
-        return edge
+    folders = ("severity", "verdict", "_topic", "_partition")
 
 
 def checks_on(
@@ -107,30 +70,7 @@ def checks_on(
             f"{where}: two checks are named {twice[0]!r}; give one a name=... of its own"
         )
     _check_extent(where, checks, over, grace)
-    return Checks(stream, tuple(checks), over, grace, label)
-
-
-def extent_windows(over: Extent) -> Tumbling | Calendar:
-    """Extents as windows: over times, or over the numbers of rows taken for microseconds."""
-    return Tumbling(over * MICROSECOND) if isinstance(over, int) else over
-
-
-def check_name(where: str, label: str) -> None:
-    """Raises `TopologyError` unless it is one."""
-    if not _NAME.fullmatch(label):
-        raise TopologyError(f"{where}: its name {label!r} has to be of letters, digits and . _ -")
-
-
-def check_over(where: str, over: Any) -> None:
-    """Raises `TopologyError` unless it is an extent."""
-    if isinstance(over, bool) or not isinstance(over, int | Tumbling | Calendar):
-        raise TopologyError(
-            f"{where}: over={over!r} is no extent; say Tumbling(...) or Calendar(...) for windows "
-            "of event time, or a number of rows. Whatever was fetched together is none: how "
-            "records are cut into batches must not be seen"
-        )
-    if isinstance(over, int) and over < 1:
-        raise TopologyError(f"{where}: over={over} is no number of rows above zero")
+    return Checks(stream, over, label, tuple(checks), grace)
 
 
 def _check_extent(where: str, checks: Sequence[Check], over: Any, grace: Any) -> None:
@@ -147,19 +87,4 @@ def _check_extent(where: str, checks: Sequence[Check], over: Any, grace: Any) ->
             raise TopologyError(
                 f"{where}: {check.label}: an extent of {over} rows always has {over}; check it "
                 "over windows of time"
-            )
-
-
-def check_table(table: Parquet, folders: Sequence[str]) -> None:
-    """Raises `TopologyError` for a table that is partitioned by what may name no folder."""
-    where = f"parquet({table.path!r})"
-    if table.revisions is not None:
-        raise TopologyError(
-            f"{where}: revisions={table.revisions!r} is for results of windows; here are none"
-        )
-    for part in table.partition_by:
-        if part.unit is None and part.column not in folders:
-            raise TopologyError(
-                f"{where}: such rows are partitioned by {', '.join(folders)}, or a "
-                f"day(...) or month(...) of 'window_start', not by {part.column!r}"
             )

@@ -7,6 +7,7 @@ lie within its bounds.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -56,7 +57,7 @@ class Brake:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(ABC):
     """What all checks have in common.
 
     Attributes:
@@ -92,9 +93,9 @@ class Check:
         return self.name or self._words
 
     @property
+    @abstractmethod
     def bounds(self) -> tuple[float | None, float | None]:
         """The smallest and the largest value that are good; None for any."""
-        raise NotImplementedError
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -102,8 +103,9 @@ class Check:
         return ()
 
     @property
+    @abstractmethod
     def _words(self) -> str:
-        raise NotImplementedError
+        """What it says of itself."""
 
     @property
     def stop(self) -> Stop | None:
@@ -115,7 +117,9 @@ class Check:
         most = "" if high is None else f" at_most {high:g}"
         return Stop(self.action, self.resume_after, f"{self.label}{least}{most}")
 
-    def _check(self) -> None: ...
+    @abstractmethod
+    def _check(self) -> None:
+        """Raises `TopologyError` for what it cannot be held with."""
 
     def _check_action(self) -> None:
         if self.action not in ACTIONS:

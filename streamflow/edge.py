@@ -9,8 +9,7 @@ from streamflow.destinations import Destination, Drop, Parquet, Topic
 from streamflow.errors import TopologyError
 
 if TYPE_CHECKING:
-    from streamflow.checking import Checks
-    from streamflow.quality import Quality
+    from streamflow.extents import OverExtents
     from streamflow.results import Results
     from streamflow.stream import Stream
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 class Edge:
     """One way out: what leaves, and where to."""
 
-    origin: Stream | Results | Checks | Quality | Exit
+    origin: Stream | Results | OverExtents | Exit
     destination: Destination
 
     @property
@@ -52,7 +51,7 @@ class Exit:
 
 
 def edge_to(
-    origin: Stream | Results | Checks | Quality | Exit,
+    origin: Stream | Results | OverExtents | Exit,
     destination: Any,
     *kinds: type[Topic | Parquet],
 ) -> Edge:

@@ -7,16 +7,12 @@ record without an event time counts too, and none is late.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamflow.checking import Extent, check_name, check_over, check_table, extent_windows
-from streamflow.destinations import Parquet, Topic
-from streamflow.edge import Edge, edge_to
+from streamflow.extents import OverExtents, check_name, check_over
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP
-from streamflow.windows import Calendar, Tumbling
 
 if TYPE_CHECKING:
     from streamflow.stream import Stream
@@ -58,40 +54,8 @@ QUALITY = pa.schema(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Quality:
+class Quality(OverExtents):
     """What there is to say of the quality of a source's records, for each extent of them."""
-
-    stream: Stream
-    over: Extent
-    label: str
-
-    @property
-    def name(self) -> str:
-        """What its state is kept under."""
-        return f"{self.stream.source.topic}.{self.label}"
-
-    @property
-    def counted(self) -> bool:
-        """Are its extents of records, and not of time?"""
-        return isinstance(self.over, int)
-
-    @property
-    def extent(self) -> Tumbling | Calendar:
-        """Its extents as windows: over times, or over the numbers of records taken for times."""
-        return extent_windows(self.over)
-
-    def __str__(self) -> str:
-        return repr(self.name)
-
-    def to(self, destination: Topic | Parquet) -> Edge:
-        """Send it on, one row for each extent that is over: to a topic as JSON, keyed by partition
-        and extent, or to a table.
-        """
-        edge = edge_to(self, destination, Topic, Parquet)
-        if isinstance(destination, Parquet):
-            check_table(destination, ("_topic", "_partition"))
-        return edge
 
 
 def quality_on(stream: Stream, over: Any, label: str) -> Quality:

@@ -14,13 +14,14 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from streamflow.changes import ALL_FIELDS, CHANGE, Changed, Content, changed_on
-from streamflow.checking import Checks, Extent, checks_on
+from streamflow.checking import Checks, checks_on
 from streamflow.checks import Check
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.enrich import Cache, Limits, Lookup, OnLookupError, PerKey, enrich_on
 from streamflow.errors import TopologyError
 from streamflow.expand import Explode, expand_stage, map_rows_stage
+from streamflow.extents import Extent
 from streamflow.gates import gate_on, routed_side
 from streamflow.on_error import OnError
 from streamflow.quality import Quality, quality_on
@@ -50,9 +51,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Records of a source that came through all stages so far.
-
-    Streams fork: any number of stages, windows and destinations can start from one.
+    """Records of a source that came through all stages so far. Streams fork: any number of stages,
+    windows and destinations can start from one.
     """
 
     source: Source

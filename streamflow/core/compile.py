@@ -34,6 +34,7 @@ from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit
 from streamflow.errors import TopologyError
 from streamflow.event_time import LONGEST, durations_of
+from streamflow.extents import OverExtents
 from streamflow.quality import QUALITY, Quality
 from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
@@ -377,7 +378,7 @@ def _exit_topic(name: str, side: Exit, edges: Sequence[Edge]) -> str | None:
 
 def _stream_of(edge: Edge) -> Stream:
     origin = edge.origin.of if isinstance(edge.origin, Exit) else edge.origin
-    if isinstance(origin, Checks | Quality):
+    if isinstance(origin, OverExtents):
         return origin.stream
     return origin if isinstance(origin, Stream) else origin.windowed.stream
 
