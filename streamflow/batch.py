@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -61,17 +60,17 @@ class MicroBatch:
         """Size of keys and values in bytes."""
         return sum(map(len, filter(None, self.keys))) + sum(map(len, filter(None, self.values)))
 
-    def only(self, chosen: Sequence[bool]) -> MicroBatch:
-        """The same stretch of the partition with only the records that are chosen."""
+    def only(self, rows: Sequence[int]) -> MicroBatch:
+        """The same stretch of the partition with only the records in these rows, in order."""
         return MicroBatch(
             self.tp,
             self.start,
             self.stop,
-            list(compress(self.offsets, chosen)),
-            list(compress(self.keys, chosen)),
-            list(compress(self.values, chosen)),
-            list(compress(self.timestamps, chosen)),
-            list(compress(self.headers, chosen)),
+            [self.offsets[row] for row in rows],
+            [self.keys[row] for row in rows],
+            [self.values[row] for row in rows],
+            [self.timestamps[row] for row in rows],
+            [self.headers[row] for row in rows],
             self.fetched,
         )
 

@@ -18,7 +18,8 @@ class Variance:
 
     Null where there are fewer than two. NaN where a value is NaN or infinite, and where it would be
     larger than any float. Kept of each group: count, mean and sum of squared distances from it.
-    Sums of squares are never subtracted, so values far from 0 and near each other lose no digits.
+    Sums of squares are never subtracted, so values far from 0 and near each other keep their
+    digits, but for the rounding of the mean: of a billion it is a ten-millionth.
 
     Raises:
         TopologyError: when the topology is built, for a field that is no number.

@@ -135,6 +135,15 @@ class Near(NamedTuple):
     value: float
 
 
+class Spread(NamedTuple):
+    """A variance or standard deviation, and by how much it may be off: means are floats, rounded to
+    a part of their own size, which is a larger part of a small distance from them.
+    """
+
+    value: float
+    off: float
+
+
 class Row(NamedTuple):
     offset: int
     reading: Reading
@@ -161,11 +170,21 @@ def by_age(rows: Sequence[Row]) -> list[Reading]:
     return [row.reading for row in sorted(rows, key=lambda row: (row.reading.at, row.offset))]
 
 
-def variance(values: Sequence[float]) -> float | None:
+def variance(values: Sequence[float]) -> Spread | None:
     if len(values) < 2:
         return None
     mean = math.fsum(values) / len(values)
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    found = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    rounded = len(values) * math.ulp(max(map(abs, values)))
+    return Spread(found, 2 * rounded * math.sqrt(found) + rounded**2 + 1e-9 * found)
+
+
+def deviation(values: Sequence[float]) -> Spread | None:
+    found = variance(values)
+    if found is None:
+        return None
+    rounded = len(values) * math.ulp(max(map(abs, values)))
+    return Spread(math.sqrt(found.value), rounded + 1e-9 * math.sqrt(found.value))
 
 
 def top(rows: Sequence[Reading], k: int, by: str, of: str) -> list[Any]:
@@ -194,13 +213,12 @@ def expected(rows: Sequence[Row]) -> dict[str, Any]:
     """What one window's rows give."""
     oldest = by_age(rows)
     reals = [row.real for row in oldest if row.real is not None]
-    spread = variance(reals)
     wholes = [row.whole for row in oldest if row.whole is not None]
     return {
         "rows": len(rows),
         "variance_whole": variance(wholes),
-        "variance": spread,
-        "deviation": None if spread is None else math.sqrt(spread),
+        "variance": variance(reals),
+        "deviation": deviation(reals),
         "first": oldest[0].name,
         "last": oldest[-1].whole,
         "names": [row.name for row in oldest if row.name is not None][:LIMIT],
@@ -246,10 +264,12 @@ def windows(kind: str, rows: Sequence[Row]) -> dict[tuple[str, datetime], list[R
 
 
 def nearly(made: Any, wanted: Any) -> bool:
-    """Equal; floats to a relative 1e-9, or to the error that is allowed."""
+    """Equal; floats to the error that is allowed, or to a relative 1e-9."""
     if isinstance(wanted, Near):
         off = abs(made - wanted.value) if isinstance(made, float) else math.inf
         return off <= ERROR * 1.000001 * abs(wanted.value)
+    if isinstance(wanted, Spread):
+        return isinstance(made, float) and abs(made - wanted.value) <= wanted.off
     if isinstance(made, float) and isinstance(wanted, float):
         return made == pytest.approx(wanted, rel=1e-9, abs=1e-9)
     return made == wanted
