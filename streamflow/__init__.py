@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
     from streamflow.leap_second import LeapDatetime
+    from streamflow.retry import CircuitBreaker, ErrorClass, RetryPolicy
     from streamflow.rules import Rule
     from streamflow.sources import source
     from streamflow.stages import cast
@@ -56,9 +57,11 @@ __all__ = [
     "ApproxDistinct",
     "Cache",
     "Calendar",
+    "CircuitBreaker",
     "Collect",
     "Count",
     "Distinct",
+    "ErrorClass",
     "First",
     "Frequent",
     "Freshness",
@@ -71,6 +74,7 @@ __all__ = [
     "Min",
     "NullRate",
     "Quantile",
+    "RetryPolicy",
     "RowCount",
     "Rule",
     "Session",
@@ -131,6 +135,7 @@ _HOMES = {
     "errors": ("StreamflowError", "TopologyError"),
     "event_time": ("header", "kafka_timestamp"),
     "leap_second": ("LeapDatetime",),
+    "retry": ("CircuitBreaker", "ErrorClass", "RetryPolicy"),
     "rules": ("Rule",),
     "stages": ("cast",),
     "sources": ("source",),

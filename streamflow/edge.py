@@ -61,3 +61,10 @@ def edge_to(
         given = str(destination) if isinstance(destination, Destination) else repr(destination)
         raise TopologyError(f"{origin}.to({given}): give it a {options}")
     return Edge(origin, destination)
+
+
+def side_of(stream: Stream, side: str, kind: type[Any]) -> Exit:
+    """The side of a kind of stages; raises `TopologyError` where the stream has none of it."""
+    if not any(isinstance(stage, kind) for stage in stream.stages):
+        raise TopologyError(f"{stream} has no {kind.__name__.lower()} stage to give {side}")
+    return Exit(stream, side)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, create_model
 from streamflow.arguments import in_words, is_some_duration, is_whole
 from streamflow.errors import TopologyError
 from streamflow.on_error import DEAD_LETTER, OnError, is_on_error
+from streamflow.retry import CircuitBreaker, RetryPolicy
 from streamflow.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -65,12 +66,14 @@ class Cache:
 @dataclass(frozen=True)
 class Limits:
     """How a lookup is called: how long a call may take, how many may be under way at once in a
-    worker, and of how many keys one is at the most.
+    worker, of how many keys one is at the most, when it is made again, and when none is made.
     """
 
     timeout: timedelta
     concurrency: int
     batch: int
+    retry: RetryPolicy | None
+    breaker: CircuitBreaker | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +178,10 @@ def _check_lookup(lookup: Any, limits: Limits, cache: Any, where: str) -> None:
         raise TopologyError(f"{where}: timeout is a time above zero, not {in_words(timeout)}")
     if limits.concurrency < 1 or limits.batch < 1:
         raise TopologyError(f"{where}: concurrency and batch are at least 1")
+    given: Any = ((limits.retry, RetryPolicy), (limits.breaker, CircuitBreaker))
+    for value, kind in given:
+        if value is not None and not isinstance(value, kind):
+            raise TopologyError(f"{where}: {value!r} is no {kind.__name__}, and not None")
     if cache is not None and not isinstance(cache, Cache):
         raise TopologyError(f"{where}: {cache!r} is no cache; say Cache(ttl=timedelta(minutes=10))")
 

@@ -9,7 +9,8 @@
     ├── StateDamaged      drop the local state and restore it from the changelog
     ├── StateRefused      a person has to decide: the message names the command
     ├── SinkRefused       stop the sink stage: its chain of cuts does not fit its topic
-    └── SinkUnavailable   pause and try again: a disk or a store did not take the write
+    ├── SinkUnavailable   pause and try again: a disk or a store did not take the write
+    └── LookupUnavailable pause and ask again later: whom a stage asks is away
 
 A record that is wrong is not an exception: it is a `Reject` and goes to the dead-letter topic.
 Messages are lowercase, carry coordinates (`topic[partition]@offset`, stage, field) and end with
@@ -63,3 +64,11 @@ class SinkRefused(StreamflowError):
 
 class SinkUnavailable(StreamflowError):
     """The table's file system or store did not take a write; nothing is lost by trying again."""
+
+
+class LookupUnavailable(StreamflowError):
+    """A stage's circuit breaker is open: nothing is asked for so many seconds, nothing is lost."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(message)

@@ -85,7 +85,7 @@ class LocalRun:
         self._sinks: dict[TopicPartition, SinkPartition] = {}
         self._outputs: dict[str, IO[bytes]] = {}
         self._beside = Beside()
-        self._answer = self._beside.blocking(Lookups(self._clock).answer)
+        self._answer = self._beside.blocking(Lookups(self._clock).answer_in_the_end)
 
     def run(
         self,

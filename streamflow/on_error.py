@@ -8,7 +8,7 @@ from streamflow.errors import TopologyError
 
 #: `"dead_letter"`: the record leaves on the rejected side, with the words of the failure, and its
 #: neighbours go on. `"retry"`: all before it is committed, then the task is taken up again from
-#: there, after a pause that doubles up to ten seconds, until the function has done it. `"halt"`:
+#: there, after a pause that grows up to ten seconds, until the function has done it. `"halt"`:
 #: all before it is committed, then the worker stops with words.
 OnError = Literal["dead_letter", "retry", "halt"]
 #: The same for a rule: `"broken"` is a rule that the record breaks.

@@ -17,7 +17,7 @@ from streamflow.changes import ALL_FIELDS, CHANGE, Changed, Content, changed_on
 from streamflow.checking import Checks, checks_on
 from streamflow.checks import Check
 from streamflow.destinations import Drop, Parquet, Topic
-from streamflow.edge import Edge, Exit, edge_to
+from streamflow.edge import Edge, Exit, edge_to, side_of
 from streamflow.enrich import Cache, Limits, Lookup, OnLookupError, PerKey, enrich_on
 from streamflow.errors import TopologyError
 from streamflow.expand import Explode, expand_stage, map_rows_stage
@@ -26,6 +26,7 @@ from streamflow.gates import gate_on, routed_side
 from streamflow.on_error import OnError
 from streamflow.quality import Quality, quality_on
 from streamflow.results import Windowed, windowed
+from streamflow.retry import HALF_OF_TEN, THREE_TIMES, CircuitBreaker, RetryPolicy
 from streamflow.rules import Rule
 from streamflow.stages import (
     REMAKING,
@@ -117,12 +118,12 @@ class Stream:
     @property
     def duplicates(self) -> Exit:
         """What `dedup` drops, with the bytes it came with; it need not lead anywhere."""
-        return self._side("duplicates", Dedup)
+        return side_of(self, "duplicates", Dedup)
 
     @property
     def conflicts(self) -> Exit:
         """What `changed` drops because something newer is known; it need not lead anywhere."""
-        return self._side("conflicts", Changed)
+        return side_of(self, "conflicts", Changed)
 
     def nullable(self, name: str) -> bool:
         """Can this column be null? The key cannot: it is compared with the record's key."""
@@ -211,7 +212,7 @@ class Stream:
         stage = expand_stage(model, by, on_error, self.schema, f"expand on {self}")
         return Stream(self.source, (*self.stages, stage))
 
-    def enrich(
+    def enrich(  # noqa: PLR0913 - what a call is, and what it may cost
         self,
         model: type[BaseModel],
         lookup: Lookup | PerKey,
@@ -221,6 +222,8 @@ class Stream:
         concurrency: int = 4,
         batch: int = 1_000,
         cache: Cache | None = None,
+        retry: RetryPolicy | None = THREE_TIMES,
+        breaker: CircuitBreaker | None = HALF_OF_TEN,
         on_error: OnLookupError = "dead_letter",
     ) -> Stream:
         """Make rows of another model, whose new fields are answers of an `async def` function.
@@ -239,10 +242,12 @@ class Stream:
             concurrency: How many calls may be under way at once, in a worker.
             batch: How many keys a call has at the most.
             cache: Whether answers are kept over micro-batches, and for how long.
+            retry: When a call that failed in passing is made again; None for never.
+            breaker: When none is made for a time, and the partition waits; None for never.
             on_error: What a record does whose key's answer failed, was too late, or is not what the
                 model says: see `streamflow.on_error`; or "null", nulls in all fields looked up.
         """
-        limits = Limits(timeout, concurrency, batch)
+        limits = Limits(timeout, concurrency, batch, retry, breaker)
         made = enrich_on(self, model, lookup, key, limits, cache, on_error)
         return Stream(self.source, (*self.stages, made))
 
@@ -383,11 +388,6 @@ class Stream:
             raise TopologyError(
                 f"{step}: {self.model.__name__} has no field {name!r}; it has {has}"
             )
-
-    def _side(self, side: str, kind: type[Dedup | Changed]) -> Exit:
-        if not any(isinstance(stage, kind) for stage in self.stages):
-            raise TopologyError(f"{self} has no {kind.__name__.lower()} stage to give {side}")
-        return Exit(self, side)
 
     @property
     def gates(self) -> list[Gate]:

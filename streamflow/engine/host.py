@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from random import Random
 from typing import Any
 
 from streamflow.batch import TopicPartition
@@ -21,13 +22,14 @@ from streamflow.engine.faults import Faults
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.pauses import Consumption, Pauses
+from streamflow.engine.retries import OPENING, Retries
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
-from streamflow.engine.task_lane import BACKOFF_SECONDS, TaskLane, cancelled
+from streamflow.engine.task_lane import TaskLane, cancelled
 from streamflow.engine.world import World
 from streamflow.errors import SettingsError, SinkRefused, StateRefused, StreamflowError
 from streamflow.topology import Topology
@@ -37,8 +39,6 @@ log = logging.getLogger(__name__)
 #: A group offset that disagrees with the changelog is read again for this long: the transaction
 #: that wrote both may still be settling.
 GROUP_OFFSET_SECONDS = 10.0
-#: A lane that does not open is tried this often, over about a minute.
-OPEN_TRIES = 10
 
 
 class Host:
@@ -307,14 +307,19 @@ async def _opened(lane: TaskLane | SinkLane) -> int:
     Raises:
         StreamflowError: a person has to settle it, or it did not pass.
     """
-    wait = BACKOFF_SECONDS[0]
-    for _ in range(OPEN_TRIES):
+    loop = asyncio.get_running_loop()
+    retries = Retries(OPENING, Random(), loop.time())
+    while True:
         try:
             return await lane.open()
         except (StateRefused, SinkRefused, SettingsError):
             raise
         except Exception as error:
+            wait = retries.wait(loop.time())
+            if wait is None:
+                raise StreamflowError(
+                    f"{lane.tp}: cannot be opened, after {retries.attempts} attempts: {error!r}; "
+                    "nothing is lost, start the worker again when it is mended"
+                ) from error
             log.warning("%s: cannot be opened yet: %r", lane.tp, error)
         await asyncio.sleep(wait)
-        wait = min(wait * 2, BACKOFF_SECONDS[1])
-    return await lane.open()

@@ -10,8 +10,7 @@ While a lane is lost it is forgotten, since the seek brings it again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamflow.batch import MicroBatch, TopicPartition
@@ -44,7 +43,8 @@ class Inbox:
         self._pauses = pauses
         self._queue: asyncio.Queue[Arrival] = asyncio.Queue()
         self._moved = asyncio.Event()
-        self._held_up = False
+        #: Does the lane wait for something else than its batches?
+        self.held_up = False
         self._forgets = False
         self._closed = False
 
@@ -56,7 +56,7 @@ class Inbox:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._moved.wait()
             except TimeoutError:
-                if self._held_up:
+                if self.held_up:
                     await self._pauses.add(self._tp, "pressure")
         if not self._forgets:
             self._queue.put_nowait(arrival)
@@ -72,15 +72,6 @@ class Inbox:
         self._moved.set()
         await self.relieve()
         return arrival
-
-    @contextmanager
-    def held_up(self) -> Generator[None]:
-        """While the lane waits for something else than its batches."""
-        self._held_up = True
-        try:
-            yield
-        finally:
-            self._held_up = False
 
     def forget(self) -> None:
         """Forget all there is, and whatever comes."""

@@ -19,8 +19,9 @@ from typing import Literal, Protocol
 from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import Fetch
 
-#: A gate has tripped; or the lane waits for something, and what it holds is enough.
-Reason = Literal["gate", "pressure"]
+#: A gate has tripped; the circuit breaker of a stage is open; or the lane waits for something, and
+#: what it holds is enough.
+Reason = Literal["gate", "breaker", "pressure"]
 
 
 class Consumption(Protocol):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from random import Random
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.inbox import Arrival
+from streamflow.engine.retries import TABLE, Retries
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.task_lane import cancelled
 from streamflow.errors import SinkUnavailable, StreamflowError
@@ -16,7 +18,7 @@ log = logging.getLogger(__name__)
 
 #: Batches of rows that wait for a sink.
 QUEUE_BATCHES = 2
-#: How often a sink looks at the clock, and how long it waits when the disk did not take a write.
+#: How often a sink looks at the clock.
 TICK_SECONDS = 1.0
 
 
@@ -41,6 +43,7 @@ class SinkLane:
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
         self._held: Arrival | None = None
+        self._retries: Retries | None = None
 
     @property
     def is_open(self) -> bool:
@@ -85,7 +88,9 @@ class SinkLane:
                 await self._work()
             except SinkUnavailable as error:
                 log.warning("%s: the table does not take writes, trying again: %s", self.tp, error)
-                await asyncio.sleep(TICK_SECONDS)
+                now = asyncio.get_running_loop().time()
+                self._retries = self._retries or Retries(TABLE, Random(), now)
+                await asyncio.sleep(self._retries.wait(now) or 0)
             except StreamflowError as error:
                 self._on_refused(error)
                 return
@@ -103,6 +108,7 @@ class SinkLane:
                 done = await asyncio.to_thread(sink.receive, self._held.batch)
                 self._held.ack()
                 self._held = None
+            self._retries = None
             if done is not None:
                 await self._trim_log(done)
 

@@ -3,6 +3,9 @@
 Batches come from Faust's agent through an inbox; the lane computes, commits when that is due
 and opens the task again after any error, as after a crash. Batches of the old fetch may still
 arrive after that: what starts beyond the position is left out, since the seek brings it again.
+
+Where the circuit breaker of a stage is open, the batch is put off and the partition paused: nothing
+has changed by it, so all before it is committed, and the task is as it was when it is tried again.
 """
 
 from __future__ import annotations
@@ -10,18 +13,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.failures import classify
 from streamflow.engine.idle_watch import IdleWatch
 from streamflow.engine.inbox import Arrival, Inbox
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task import Task
-from streamflow.errors import StateRefused, StreamflowError
+from streamflow.errors import LookupUnavailable, StateRefused, StreamflowError
+from streamflow.retry import ErrorClass
 
 log = logging.getLogger(__name__)
 
-#: A task that was lost is taken up again after this many seconds, twice as many each time.
-BACKOFF_SECONDS = (0.1, 10.0)
+#: Failures that do not pass; without progress a task is not taken up again for ever after them.
+HOPELESS = frozenset({ErrorClass.LOGIC, ErrorClass.DATA_QUALITY})
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """A batch that is tried again at a time of the event loop."""
+
+    arrival: Arrival
+    at: float
 
 
 async def cancelled(runner: asyncio.Task[None]) -> None:
@@ -62,6 +79,8 @@ class TaskLane:
         self.task: Task | None = None
         #: Finds out when the partition is idle; None where it never is.
         self.watch: IdleWatch | None = None
+        #: When the task is taken up again after it was lost.
+        self.retry = FOR_EVER
         self._make = make
         self._bounds = bounds
         self._seek = seek
@@ -74,6 +93,10 @@ class TaskLane:
         self._runner: asyncio.Task[None] | None = None
         self._draining = asyncio.Event()
         self._lost = False
+        self._rng = Random()
+        self._put_off: PutOff | None = None
+        # While the task waits for answers: ends that, so that all before it can be committed.
+        self._patience: asyncio.Timeout | None = None
 
     @property
     def is_open(self) -> bool:
@@ -135,8 +158,13 @@ class TaskLane:
         await self._inbox.put(arrival)
 
     async def close(self, within: float) -> None:
-        """Commit what is in hand within these seconds, or forget it; then give everything up."""
+        """Commit what is in hand within these seconds, or forget it; then give everything up.
+
+        Answers are waited for half of that time: the rest is for the commit.
+        """
         self._draining.set()
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time() + within / 2)
         if self._runner is not None:
             _, waiting = await asyncio.wait({self._runner}, timeout=within)
             if waiting:
@@ -149,7 +177,7 @@ class TaskLane:
             await self.task.close()
 
     async def _run(self) -> None:
-        wait, reached = BACKOFF_SECONDS[0], -1
+        retries, reached = self._retries(), -1
         while not self._draining.is_set():
             try:
                 if self._lost:
@@ -160,14 +188,31 @@ class TaskLane:
                 self._on_refused(error)
                 return
             except Exception as error:  # whatever it was: the task is taken up as after a crash
-                log.warning("%s: task lost, taking it up again: %s", self.tp, error)
-            self._lost = True
+                failure = error
+            self._lost, self._put_off, self._inbox.held_up = True, None, False
             self._inbox.forget()
             commit = self.task.state.commit if self.task is not None else reached
             if commit > reached:  # what it was has passed; this is something else
-                wait, reached = BACKOFF_SECONDS[0], commit
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, BACKOFF_SECONDS[1])
+                retries, reached = self._retries(), commit
+            if _is_hopeless(failure) and retries.attempts >= (OPENING.max_attempts or 0):
+                self._on_refused(self._given_up(failure, retries.attempts))
+                return
+            log.warning("%s: task lost, taking it up again: %s", self.tp, failure)
+            wait = retries.wait(asyncio.get_running_loop().time())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._draining.wait(), wait)
+
+    def _retries(self) -> Retries:
+        return Retries(self.retry, self._rng, asyncio.get_running_loop().time())
+
+    def _given_up(self, error: Exception, attempts: int) -> StreamflowError:
+        made = StreamflowError(
+            f"{self.tp}: failed {attempts} times without a commit in between, and does not pass by "
+            f"itself: {error!r}. Nothing is lost; mend it and start the worker again"
+        )
+        made.__cause__ = error
+        log.error("%s: the last failure", self.tp, exc_info=error)
+        return made
 
     async def _reopen(self) -> None:
         if self.task is not None:
@@ -177,6 +222,8 @@ class TaskLane:
         position = await self.open()
         self._inbox.expect()
         await self._seek(self.tp, position)
+        if "breaker" in self._pauses.reasons(self.tp):
+            await self._pauses.remove(self.tp, "breaker")
         await self._inbox.relieve()
         self._lost = False
 
@@ -200,12 +247,19 @@ class TaskLane:
         """The next batch, or None when it is time to look at the clock."""
         if self._draining.is_set():
             return None
-        return await self._inbox.get(self._interval)
+        put_off = self._put_off
+        if put_off is None:
+            return await self._inbox.get(self._interval)
+        left = put_off.at - asyncio.get_running_loop().time()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), min(max(left, 0), self._interval))
+        return put_off.arrival if left <= self._interval else None
 
     async def _take(self, task: Task, arrival: Arrival) -> None:
         batch = arrival.batch
         if task.stopped_by:
             arrival.ack()  # it comes again when the partition goes on; offsets are the task's own
+            await self._go_on()
             return
         if self._end is not None and batch.stop > self._end:
             batch = batch.cut(batch.start, self._end)
@@ -213,8 +267,35 @@ class TaskLane:
             return  # of a fetch from before the last seek, or beyond the end of a bounded run
         if self.watch is not None and len(batch):
             self.watch.record()  # before answers are waited for: the partition is not silent
-        with self._inbox.held_up():
-            await task.receive(batch, arrival.ack)
+        self._inbox.held_up = True
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                await task.receive(batch, arrival.ack)
+        except LookupUnavailable as away:
+            await self._wait_for(arrival, away)
+        except TimeoutError:
+            if not self._draining.is_set():
+                raise
+            log.warning("%s: not waiting for answers any more; they are asked for again", self.tp)
+        else:
+            await self._go_on()
+        finally:
+            self._patience = None
+
+    async def _wait_for(self, arrival: Arrival, away: LookupUnavailable) -> None:
+        """Put a batch off, and let the partition wait."""
+        at = asyncio.get_running_loop().time() + away.seconds
+        self._put_off = PutOff(arrival, at)
+        if "breaker" not in self._pauses.reasons(self.tp):
+            log.warning("%s: paused: %s", self.tp, away)
+            await self._pauses.add(self.tp, "breaker")
+
+    async def _go_on(self) -> None:
+        """Answers have come, or are not needed any more."""
+        self._inbox.held_up = False
+        if self._put_off is not None:
+            self._put_off = None
+            await self._pauses.remove(self.tp, "breaker")
 
     def _give_idle(self, task: Task) -> None:
         """Give an idle partition a watermark; what it makes final is in the same commit."""
@@ -228,3 +309,10 @@ class TaskLane:
     def _finish_input(self, task: Task) -> None:
         if self._end is not None and task.state.position >= self._end:
             task.end_of_input()
+
+
+def _is_hopeless(error: Exception) -> bool:
+    """Is it a defect, which taking the task up again will not mend? Our own errors say what they
+    ask for by their class.
+    """
+    return not isinstance(error, StreamflowError) and classify(error) in HOPELESS

@@ -2,7 +2,8 @@
 
 Time moves only when the test says so: by the event time of what is sent, and by `advance`; silent
 partitions become idle by it as in production. A crash at any named step is a context manager; after
-it the tasks and sinks are taken up again as in production, from changelog and chain.
+it the tasks and sinks are taken up again as in production, from changelog and chain. A lookup that
+fails is tried again at once, and its circuit breaker stays closed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox,
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine import sink_chain
 from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
-from streamflow.engine.lookups import Lookups
+from streamflow.engine.lookups import Lookups, no_wait
 from streamflow.engine.replay import Replay
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sync import Beside, run_sync
@@ -255,7 +256,8 @@ class TopologyDriver:
 
     def _open_all(self) -> None:
         self._tasks, self._sinks, self._watches = {}, {}, {}
-        self._answer = self._beside.blocking(Lookups(self.clock).answer)
+        lookups = Lookups(self.clock, wait=no_wait, breaking=False)
+        self._answer = self._beside.blocking(lookups.answer)
         for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
             files = self._files.setdefault(sink.table.path, MemoryFiles())
             sink_chain.agree(files, table_spec(self._topology, sink))

@@ -14,16 +14,22 @@ from streamflow.clock import SystemClock
 from streamflow.core.names import Names
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
 from streamflow.engine.inbox import PATIENCE_SECONDS, QUEUE_BATCHES, Arrival
-from streamflow.engine.lookups import Lookups
+from streamflow.engine.lookups import Lookups, no_wait
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.retries import FOR_EVER
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
 from streamflow.engine.task_lane import TaskLane
+from streamflow.enrich import OnLookupError
 from streamflow.errors import StreamflowError
-from streamflow.on_error import OnError
+from streamflow.retry import RetryPolicy
 from tests.unit.test_lanes import Consumer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST, SECOND = (TopicPartition("sales", partition) for partition in range(2))
+
+
+#: As often as a call is made before the task is taken up again.
+ATTEMPTS = 3
 
 
 class Sale(BaseModel):
@@ -88,11 +94,18 @@ class Broker(Consumer):
 class Worker:
     """Lanes of two partitions that share what answers, on a Kafka in memory."""
 
-    def __init__(self, service: Service, on_error: OnError = "retry", concurrency: int = 2) -> None:
+    def __init__(
+        self,
+        service: Service,
+        on_error: OnLookupError = "retry",
+        concurrency: int = 2,
+        limits: TaskLimits | None = None,
+        **more: Any,
+    ) -> None:
         sales = source(topic("sales"), Sale, key="sku", event_time="at")
         look_up = per_key(service.price)
         priced = sales.enrich(
-            Priced, look_up, key="sku", on_error=on_error, concurrency=concurrency
+            Priced, look_up, key="sku", on_error=on_error, concurrency=concurrency, **more
         )
         topology = Topology("sales", priced.to(topic("out")), sales.rejected.to(topic("dlq")))
         (self._plan,), self._version = topology.tasks, topology.version
@@ -101,39 +114,51 @@ class Worker:
         for name in ("sales", "dlq", self._names.changelog("sales")):
             self.broker.create(name, 2)
         self.broker.create("out", 1)
-        self._stores = {tp: MemoryStore() for tp in (FIRST, SECOND)}
-        self._lookups = Lookups(SystemClock())
+        self.stores = {tp: MemoryStore() for tp in (FIRST, SECOND)}
+        self._limits = limits or TaskLimits(records=1)
+        self.lookups = Lookups(SystemClock(), wait=no_wait)
         self.log: list[str] = []
         self.consumer = Broker(self.log, self)
         self.pauses = Pauses(self.consumer)
         self.lanes = {tp: self.lane(tp) for tp in (FIRST, SECOND)}
 
-    def lane(self, tp: TopicPartition) -> TaskLane:
+    def lane(
+        self,
+        tp: TopicPartition,
+        on_refused: Callable[[StreamflowError], None] | None = None,
+        retry: RetryPolicy = FOR_EVER,
+    ) -> TaskLane:
         async def bounds() -> tuple[int, int]:
             return 0, self.broker.partition(tp).next_offset
 
         async def seek(tp: TopicPartition, position: int) -> None:
             await self.consumer.seek({tp: position})
 
-        return TaskLane(
+        lane = TaskLane(
             tp,
             lambda: self._task(tp),
             bounds,
             seek,
             self.pauses,
-            refused,
+            on_refused or refused,
             interval=0.01,
             bounded=False,
         )
+        lane.retry = retry
+        return lane
+
+    async def fence(self, tp: TopicPartition) -> None:
+        """Somebody else takes the partition for a moment: the task is lost at its next commit."""
+        await MemoryOutbox(self.broker, self._names.producer(tp)).fence()
 
     def _task(self, tp: TopicPartition) -> Task:
         changelog = TopicPartition(self._names.changelog("sales"), tp.partition)
         ports = TaskPorts(
             MemoryOutbox(self.broker, self._names.producer(tp)),
             MemoryChangelog(self.broker, changelog),
-            self._stores[tp],
+            self.stores[tp],
             SystemClock(),
-            answer=self._lookups.answer,
+            answer=self.lookups.answer,
         )
         return Task(
             self._plan,
@@ -142,7 +167,7 @@ class Worker:
             ports,
             partitions=2,
             version=self._version,
-            limits=TaskLimits(records=1),
+            limits=self._limits,
         )
 
     async def start(self) -> None:
@@ -247,7 +272,7 @@ def test_what_waits_for_an_answer_when_the_partition_is_revoked_is_done_by_its_n
 
 def test_a_lookup_that_fails_for_some_time_is_tried_again_and_nothing_is_lost() -> None:
     async def test() -> None:
-        worker = Worker(Service(failures=1))
+        worker = Worker(Service(failures=ATTEMPTS))
         await worker.start()
         await worker.send(FIRST, "tea", "flaky", "milk")
         await until(lambda: len(worker.out(FIRST)) == 1)  # all before it
@@ -303,7 +328,7 @@ def test_a_lane_that_was_closed_while_it_waited_leaves_no_pause_behind() -> None
 
 def test_what_comes_while_a_task_is_lost_is_brought_again_by_its_seek() -> None:
     async def test() -> None:
-        worker = Worker(Service(failures=1))
+        worker = Worker(Service(failures=ATTEMPTS))
         await worker.start()
         lane = worker.lanes[FIRST]
         await worker.send(FIRST, "flaky")
