@@ -74,6 +74,11 @@ class KafkaWorld:
         await self._offsets.start()
         return found
 
+    async def partitions(self) -> Mapping[str, int]:
+        """See `World.partitions`."""
+        async with KafkaAdmin(self._connection) as admin:
+            return await admin.partitions(list(self._sources))
+
     async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """See `World.bounds`."""
         assert self._offsets is not None

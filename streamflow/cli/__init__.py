@@ -24,6 +24,7 @@ COMMANDS = {
     "worker": "Run a topology against Kafka.",
     "run": "Run a topology over files, in one process, without Kafka.",
     "produce": "Send records from files to a topic.",
+    "state": "Look at the state of a topology's tasks, and settle where they go on.",
 }
 
 

@@ -128,6 +128,17 @@ def recorded(view: StateView) -> list[Decision]:
     return found
 
 
+#: What the first byte of a key stands for; the meta record's own key is longer.
+_KINDS = {b"w": "windows", b"d": "dedup", b"c": "changed", b"x": "expiry", b"i": "idle"}
+
+
+def kind_of(key: bytes) -> str:
+    """What an entry is of: `meta`, `windows` (and extents of checks), what stages remember
+    (`dedup`, `changed`, and the `expiry` of it), decisions of `idle`ness; else `other`.
+    """
+    return "meta" if key == META else _KINDS.get(key[:1], "other")
+
+
 def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: int) -> bytes:
     """The meta record: what a task has to know besides its partials."""
     ended = [{"decision": "end_of_input", "offset": state.ended}] if state.ended is not None else []
@@ -139,6 +150,7 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
     return orjson.dumps(
         {
             "format": FORMAT,
+            "born": state.born,
             "commit": state.commit,
             "position": state.position,
             "seen": state.seen,
@@ -162,14 +174,20 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
 
     Raises:
         StateDamaged: it cannot be read.
-        StateRefused: another version of streamflow wrote it.
+        StateRefused: another version of streamflow wrote it, or it is being discarded.
     """
     try:
         meta = orjson.loads(data)
+        if meta.get("discarding"):
+            raise StateRefused(
+                "the state was being discarded, and that was not finished; do it again: "
+                "`streamflow state reset` with --discard"
+            )
         if meta["format"] != FORMAT:
             raise StateRefused(
                 f"the state has format {meta['format']}, and this version of streamflow reads "
-                f"{FORMAT}; go on with the version that wrote it, or use a new app id"
+                f"{FORMAT}; go on with the version that wrote it, use a new app id, or forget the "
+                "state: `streamflow state reset` with --discard"
             )
         ended = [d["offset"] for d in meta["decisions"] if d["decision"] == "end_of_input"]
         state = TaskState(
@@ -184,10 +202,26 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             ended=ended[-1] if ended else None,
             totals=meta["totals"],
             rules=meta["rules"],
+            born=meta.get("born"),
         )
         return state, meta["state_id"], meta["partitions"]
-    except (KeyError, TypeError, orjson.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:
         raise StateDamaged(f"the meta record cannot be read: {error}") from error
+
+
+def number_in(meta: bytes | None, name: str) -> int | None:
+    """A number that a meta record of any format holds, such as `commit` or `born`; else None."""
+    try:
+        found = orjson.loads(meta or b"{}").get(name)
+    except (AttributeError, orjson.JSONDecodeError):
+        return None
+    return found if isinstance(found, int) else None
+
+
+def discarding(commit: int, position: int | None) -> bytes:
+    """A meta record from which no task starts: the entries beside it are being erased."""
+    numbers = {"commit": commit, "position": position}
+    return orjson.dumps({"format": FORMAT, "discarding": True, **numbers})
 
 
 def _of_breaker(breaker: Breaker) -> dict[str, Any]:

@@ -144,6 +144,13 @@ def decode(value: bytes | None, headers: Headers) -> RowsChunk | Trailer:
     return _trailer(value) if kind == _TRAILER else _chunk(value, named)
 
 
+def commit_of_trailer(value: bytes | None) -> int | None:
+    """The commit that a value ends, if it is one of a trailer; chunks are no JSON."""
+    if not (value or b"").startswith(b"{"):
+        return None
+    return decode(value, (("sf-kind", _TRAILER),)).commit
+
+
 def _chunks(rows: pa.Table, chunk_bytes: int) -> list[bytes]:
     """Encoded slices of the rows. Each is sized by the one before it, so that rows are seldom
     encoded twice; the first by its size uncompressed.

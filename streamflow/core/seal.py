@@ -90,7 +90,8 @@ def seal(
     stored, forgotten = forget(plan.checks, last, view)
     tallies = {p.key: last.tallies[p.key] for p in plan.rolling if p.key in last.tallies}
     stored = replace(stored, open={}, taken=frozenset(), kept={}, tallies=tallies)
-    state = replace(stored, commit=commit, totals=dict(totals), rules=dict(rules))
+    born = last.born if last.born is not None else now_ms
+    state = replace(stored, commit=commit, totals=dict(totals), rules=dict(rules), born=born)
     changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
     changes |= forgotten
     idle = [d for step in steps for d in step.decisions if d.kind == "idle"]

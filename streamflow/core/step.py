@@ -216,6 +216,8 @@ class TaskState:
         breakers: What is remembered of each threshold, by its name.
         extents: What is remembered of checks, by the key of their plan.
         tallies: What is remembered of the quality over extents, by the key of its plan.
+        born: When its first commit was made, in milliseconds: it tells this state from one that was
+            discarded, or lost with its changelog. None before.
     """
 
     commit: int = 0
@@ -233,6 +235,7 @@ class TaskState:
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     extents: Mapping[str, Extents] = field(default_factory=dict)
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+    born: int | None = None
 
     def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:
         """The watermark after everything so far, of a window operator or the smallest of all; None

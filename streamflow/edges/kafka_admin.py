@@ -128,6 +128,18 @@ class KafkaAdmin:
             raise SettingsError(f"no coordinator for the group {group!r}; is the broker healthy?")
         return found[wanted].offset if wanted in found and found[wanted].offset >= 0 else None
 
+    async def members(self, group: str) -> list[str]:
+        """The client ids and hosts of a consumer group's members."""
+        for _ in range(COORDINATOR_TRIES):
+            try:
+                (response,) = await self._admin.describe_consumer_groups([group])
+                break
+            except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+                await asyncio.sleep(0.1)
+        else:
+            raise SettingsError(f"no coordinator for the group {group!r}; is the broker healthy?")
+        return [f"{member[1]} at {member[2]}" for member in response.groups[0][5]]
+
     async def trim(self, tp: TopicPartition, before: int) -> None:
         """Delete records below an offset."""
         await self._admin.delete_records({KafkaTopicPartition(*tp): RecordsToDelete(before)})

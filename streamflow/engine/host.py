@@ -22,6 +22,7 @@ from streamflow.engine.faults import Faults
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.pauses import Consumption, Pauses
+from streamflow.engine.refusals import changelog_empty, group_disagrees, source_grew
 from streamflow.engine.retries import OPENING, Retries
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
@@ -112,6 +113,11 @@ class Host:
         """Open a lane for every partition of ours, and seek to their positions."""
         await self.release()
         if self.closed:
+            return
+        try:
+            await self._refuse_growth()
+        except StreamflowError as error:
+            self.refuse(error)
             return
         tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
         self._boards = {topic: Board(self._partitions[topic]) for topic in self._plans}
@@ -271,6 +277,13 @@ class Host:
             faults=self._faults,
         )
 
+    async def _refuse_growth(self) -> None:
+        """New partitions bring a rebalance; they would split the keys of the tasks there are."""
+        now = await self._world.partitions()
+        for topic, then in self._partitions.items():
+            if now.get(topic, then) != then:
+                raise source_grew(topic, then, now[topic])
+
     async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
         return (await self._world.bounds([tp]))[tp]
 
@@ -289,14 +302,16 @@ class Host:
         while waiting:
             for tp, position in list(waiting.items()):
                 group = await self._world.group_offset(tp)
-                if group in (position, None):
+                task = self.tasks[tp].task
+                begun = task is not None and task.state.commit > 0
+                if group is None or (begun and group == position):
                     del waiting[tp]
                 elif self._clock.monotonic() - started > GROUP_OFFSET_SECONDS:
-                    raise StateRefused(
-                        f"{tp}: the changelog's position is {position}, but the group "
-                        f"{self.names.app!r} has committed {group}; one of them was changed by "
-                        "hand. Reset the group's offset to the changelog's, or use a new app id"
-                    )
+                    source = self._plans[tp.topic].source.topic
+                    if task is None or not begun:
+                        changelog = TopicPartition(self.names.changelog(source), tp.partition)
+                        raise changelog_empty(tp, changelog, group, self.names.app, source)
+                    raise group_disagrees(tp, position, group, self.names.app, source)
             if waiting:
                 await asyncio.sleep(0.2)
 

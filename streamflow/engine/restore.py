@@ -1,12 +1,21 @@
-"""Brings a task's local state up to its changelog."""
+"""Brings a task's local state up to its changelog, and rebuilds it where it cannot be trusted.
+
+A local state knows how far it has applied the changelog, when, and which state it is of (`born`).
+
+    nothing applied, or too long ago     it is rebuilt
+    of another state (one was discarded) it is rebuilt
+    of this state, and up to an offset   what follows is read and applied, nothing else
+    beyond the end of the changelog      the changelog has lost commits: a person has to decide
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from streamflow.clock import Clock
+from streamflow.core.keys import META, number_in
 from streamflow.engine.commit import APPLIED, APPLIED_AT
+from streamflow.engine.refusals import changelog_lost
 from streamflow.ports import Changelog, StateStore
 
 #: Changelog records read and applied at a time while restoring.
@@ -16,28 +25,55 @@ RESTORE_RECORDS = 10_000
 STALE_AFTER = timedelta(hours=12)
 
 
-async def restore(store: StateStore, changelog: Changelog, clock: Clock) -> None:
-    """Bring the local store up to the changelog; rebuild it when it cannot be trusted."""
+async def restore(store: StateStore, changelog: Changelog, clock: Clock, name: str) -> None:
+    """Bring the local store up to the changelog, which the words of a refusal call `name`.
+
+    Raises:
+        StateRefused: the changelog has lost what the local state has.
+    """
     first, stop = await changelog.bounds()
     now_ms = int(clock.now().timestamp() * 1000)
-    start = _applied(store, first, stop, now_ms)
-    if start is None:
-        store.clear()
-        start = first
-    while start < stop:
-        end = min(start + RESTORE_RECORDS, stop)
-        entries: list[tuple[bytes, Any]] = list(await changelog.read(start, end))
-        local = [(APPLIED, str(end).encode()), (APPLIED_AT, str(now_ms).encode())]
-        store.apply([*entries, *local])
-        start = end
+    applied, at, meta = store.get([APPLIED, APPLIED_AT, META])
+    start = None if applied is None or at is None else int(applied)
+    if start is not None and start > stop and meta is not None:
+        theirs = await _last_meta(changelog, first, stop)
+        if theirs is None or _born(theirs) == _born(meta):
+            raise changelog_lost(name, start, stop)
+    stale = at is None or now_ms - int(at) > STALE_AFTER.total_seconds() * 1000
+    if start is None or stale or not first <= start <= stop:
+        await _rebuild(store, changelog, first, stop, now_ms)
+    else:
+        await _catch_up(store, changelog, start, stop, now_ms)
+        if meta is not None and _born(store.get([META])[0]) != _born(meta):
+            await _rebuild(store, changelog, first, stop, now_ms)
     await changelog.close()
 
 
-def _applied(store: StateStore, first: int, stop: int, now_ms: int) -> int | None:
-    """The changelog offset that the local store is at, None when it must be rebuilt."""
-    applied, at = store.get([APPLIED, APPLIED_AT])
-    if applied is None or at is None:
-        return None
-    offset = int(applied)
-    stale = now_ms - int(at) > STALE_AFTER.total_seconds() * 1000
-    return offset if first <= offset <= stop and not stale else None
+async def _rebuild(
+    store: StateStore, changelog: Changelog, first: int, stop: int, now_ms: int
+) -> None:
+    store.clear()
+    await _catch_up(store, changelog, first, stop, now_ms)
+
+
+async def _catch_up(
+    store: StateStore, changelog: Changelog, start: int, stop: int, now_ms: int
+) -> None:
+    while start < stop:
+        end = min(start + RESTORE_RECORDS, stop)
+        entries = await changelog.read(start, end)
+        local = [(APPLIED, str(end).encode()), (APPLIED_AT, str(now_ms).encode())]
+        store.apply([*entries, *local])
+        start = end
+
+
+async def _last_meta(changelog: Changelog, first: int, stop: int) -> bytes | None:
+    found: bytes | None = None
+    for start in range(first, stop, RESTORE_RECORDS):
+        for key, value in await changelog.read(start, min(start + RESTORE_RECORDS, stop)):
+            found = value if key == META else found
+    return found
+
+
+def _born(meta: bytes | None) -> int | None:
+    return number_in(meta, "born")

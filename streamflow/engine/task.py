@@ -29,6 +29,12 @@ from streamflow.core.step import Breaker, Decision, Failure, Step, TaskState
 from streamflow.engine.commit import commit
 from streamflow.engine.faults import Faults, no_faults
 from streamflow.engine.lookups import Answer, no_lookups
+from streamflow.engine.refusals import (
+    input_ended,
+    other_partitions,
+    other_topology,
+    records_gone,
+)
 from streamflow.engine.restore import restore
 from streamflow.errors import StateRefused, TaskLost
 from streamflow.ports import Changelog, Outbox, StateStore
@@ -131,7 +137,8 @@ class Task:
         self._steps, self._acks = [], []
         self._failure = None
         self._pending = self._pending_bytes = 0
-        await restore(self._ports.store, self._ports.changelog, self._ports.clock)
+        changelog = str(self.changelog)
+        await restore(self._ports.store, self._ports.changelog, self._ports.clock, changelog)
         self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]
         if meta is None:
@@ -187,10 +194,7 @@ class Task:
             self._acks.append(ack)
             return
         if self.state.ended is not None and len(batch):
-            raise StateRefused(
-                f"{self.tp}: the end of its input was declared at offset {self.state.ended}, but "
-                f"there are records up to {batch.stop}; all would be late. Use a new app id"
-            )
+            raise input_ended(self.tp, self.state.ended, batch.stop, self.plan.source.topic)
         if batch.start < position:
             batch = batch.cut(position, batch.stop)
         step = await self._advanced(batch)
@@ -358,20 +362,12 @@ class Task:
 
     def _check(self, state_id: str, partitions: int, first_offset: int) -> None:
         if state_id != self.plan.state_id:
-            raise StateRefused(
-                f"{self.tp}: the state in {self.changelog} was written by other windows than this "
-                "topology has; use a new app id, or the topology that wrote it"
-            )
+            raise other_topology(self.tp, self.changelog, self.plan.source.topic)
         if partitions != self._partitions:
-            raise StateRefused(
-                f"{self.tp}: the state was written when {self.tp.topic} had {partitions} partitions"
-                f", now it has {self._partitions}, so keys have moved; use a new app id"
-            )
+            raise other_partitions(self.tp, partitions, self._partitions)
         if first_offset > self.state.position:
-            raise StateRefused(
-                f"{self.tp}: the next record is {self.state.position}, but the topic starts at "
-                f"{first_offset}: records were deleted before they were read; check its retention"
-            )
+            position, source = self.state.position, self.plan.source.topic
+            raise records_gone(self.tp, position, first_offset, source)
 
 
 def _millis(time: datetime) -> int:

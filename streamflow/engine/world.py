@@ -18,6 +18,10 @@ class World(Protocol):
         """Make the topics that are missing; returns the partition count of every source topic."""
         ...
 
+    async def partitions(self) -> Mapping[str, int]:
+        """The partition count that every source topic has by now."""
+        ...
+
     async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """`(first, stop)` of each partition; stop is the last stable offset."""
         ...

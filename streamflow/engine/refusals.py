@@ -1,0 +1,92 @@
+"""What a worker says when state, topics and group disagree, and the command that settles it.
+
+`TOPOLOGY` stands for what the worker was started with; the settings of the worker (broker, app id,
+topic prefix) hold for the command too.
+"""
+
+from __future__ import annotations
+
+from streamflow.batch import TopicPartition
+from streamflow.errors import StateRefused
+
+
+def reset_command(source: str, partition: int, how: str) -> str:
+    """The command that settles where a task of this source goes on."""
+    return f"`streamflow state reset TOPOLOGY --source {source} --partition {partition} {how}`"
+
+
+def other_topology(tp: TopicPartition, changelog: TopicPartition, source: str) -> StateRefused:
+    """The state is of other windows."""
+    command = reset_command(source, tp.partition, "--to changelog --discard")
+    return StateRefused(
+        f"{tp}: the state in {changelog} was written by other windows than this topology has; use "
+        f"a new app id, or the topology that wrote it, or forget the state: {command}"
+    )
+
+
+def other_partitions(tp: TopicPartition, then: int, now: int) -> StateRefused:
+    """The source has another number of partitions than it had."""
+    return StateRefused(
+        f"{tp}: the state was written when {tp.topic} had {then} partitions, now it has {now}, so "
+        "keys have moved; use a new app id"
+    )
+
+
+def source_grew(topic: str, then: int, now: int) -> StateRefused:
+    """The source was given partitions while the worker ran."""
+    return StateRefused(
+        f"{topic} had {then} partitions when this worker started, now it has {now}, so keys have "
+        "moved, and their windows and what is remembered of them would be in two tasks; what is "
+        "committed stays as it is. Use a new app id"
+    )
+
+
+def records_gone(tp: TopicPartition, position: int, first: int, source: str) -> StateRefused:
+    """The source topic no longer has the records at the position."""
+    command = reset_command(source, tp.partition, f"--to {first}")
+    return StateRefused(
+        f"{tp}: the next record is {position}, but the topic starts at {first}: records were "
+        f"deleted before they were read; check its retention. To go on without them: {command}"
+    )
+
+
+def input_ended(tp: TopicPartition, ended: int, stop: int, source: str) -> StateRefused:
+    """There are records after the end of the input."""
+    command = reset_command(source, tp.partition, "--to changelog --discard")
+    return StateRefused(
+        f"{tp}: the end of its input was declared at offset {ended}, but there are records up to "
+        f"{stop}; all would be late. Use a new app id, or begin anew after it: {command}"
+    )
+
+
+def group_disagrees(
+    tp: TopicPartition, position: int, group: int, app: str, source: str
+) -> StateRefused:
+    """The group's offset is not the changelog's position."""
+    keep = reset_command(source, tp.partition, "--to changelog")
+    return StateRefused(
+        f"{tp}: the changelog's position is {position}, but the group {app!r} has committed "
+        f"{group}; one of them was changed by hand. To go on at the changelog's: {keep}; at the "
+        "group's: --to group"
+    )
+
+
+def changelog_empty(
+    tp: TopicPartition, changelog: TopicPartition, group: int, app: str, source: str
+) -> StateRefused:
+    """The group has read records, and there is no state of it."""
+    command = reset_command(source, tp.partition, "--to group --discard")
+    return StateRefused(
+        f"{tp}: the changelog {changelog} has no state, but the group {app!r} has committed "
+        f"{group}: the changelog was deleted, or the offset was set by hand. Bring the topic back, "
+        f"or begin there without a state: {command}"
+    )
+
+
+def changelog_lost(changelog: str, applied: int, stop: int) -> StateRefused:
+    """The changelog ends before what was read from it."""
+    return StateRefused(
+        f"the changelog {changelog} ends at {stop}, but the local state has been brought up to "
+        f"{applied} of it: it was deleted or has lost its end. Bring the topic back, or begin "
+        "without a state: `streamflow state reset` with --discard, for this partition"
+    )

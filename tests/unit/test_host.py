@@ -1,0 +1,206 @@
+"""A host over ports in memory: what stops a worker that is given partitions, and what does not."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from streamflow.batch import TopicPartition
+from streamflow.clock import SimulatedClock
+from streamflow.core.names import Names
+from streamflow.edges.memory import (
+    MemoryAnnouncer,
+    MemoryBroker,
+    MemoryChangelog,
+    MemoryOutbox,
+    MemoryStore,
+)
+from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine.faults import no_faults
+from streamflow.engine.host import Host
+from streamflow.engine.idle_watch import Fetch
+from streamflow.engine.inbox import Arrival
+from streamflow.engine.settings import Settings
+from streamflow.engine.sharing import MarkPorts
+from streamflow.engine.task import TaskPorts
+from streamflow.errors import StateRefused
+from streamflow.ports import TableFiles
+from tests.laws.orders import order, topology
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TP = TopicPartition("orders", 0)
+CHANGELOG = TopicPartition("orders-orders-changelog", 0)
+
+
+class HurriedClock(SimulatedClock):
+    """Five seconds pass each time somebody looks at how long it takes."""
+
+    def monotonic(self) -> float:
+        self.advance(timedelta(seconds=5))
+        return super().monotonic()
+
+
+class MemoryWorld:
+    """The edges of a worker, over one broker in memory."""
+
+    def __init__(self, broker: MemoryBroker, clock: SimulatedClock) -> None:
+        self.broker = broker
+        self.stores: dict[TopicPartition, MemoryStore] = {}
+        self._names = Names(topology.name)
+        self._clock = clock
+        self._files: dict[str, MemoryFiles] = {}
+
+    async def prepare(self) -> Mapping[str, int]:
+        plan = topology.tasks[0]
+        internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
+        for name in ("orders", *plan.output_topics, *internal, CHANGELOG.topic):
+            self.broker.create(name, 1)
+        return await self.partitions()
+
+    async def partitions(self) -> Mapping[str, int]:
+        return {"orders": len(self.broker.topics["orders"])}
+
+    async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        logs = {tp: self.broker.partition(tp) for tp in tps}
+        return {tp: (log.first_offset, log.next_offset) for tp, log in logs.items()}
+
+    async def group_offset(self, tp: TopicPartition) -> int | None:
+        return self.broker.offsets.get(tp)
+
+    async def trim(self, tp: TopicPartition, before: int) -> None:
+        self.broker.partition(tp).trim(before)
+
+    def task_ports(self, tp: TopicPartition) -> TaskPorts:
+        return TaskPorts(
+            MemoryOutbox(self.broker, self._names.producer(tp)),
+            MemoryChangelog(self.broker, TopicPartition(CHANGELOG.topic, tp.partition)),
+            self.stores.setdefault(tp, MemoryStore()),
+            self._clock,
+        )
+
+    def marks(self, topic: str) -> MarkPorts:
+        tp = self._names.watermarks(topic)
+        return MarkPorts(MemoryAnnouncer(self.broker, tp), MemoryChangelog(self.broker, tp))
+
+    def files(self, table: str) -> TableFiles:
+        return self._files.setdefault(table, MemoryFiles())
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Consumer:
+    """Where a consumer was told to read from."""
+
+    def __init__(self) -> None:
+        self.at: dict[Any, int] = {}
+
+    async def seek(self, positions: Mapping[Any, int]) -> None:
+        self.at |= positions
+
+    async def pause(self, tps: Iterable[Any]) -> None:
+        assert not list(tps)
+
+    async def resume(self, tps: Iterable[Any]) -> None:
+        del tps
+
+    def fetched(self, tp: TopicPartition) -> Fetch | None:
+        del tp
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    made = MemoryBroker(int(NOW.timestamp() * 1000))
+    made.create("orders", 1)
+    for second in range(5):
+        made.append(TP, order(second))
+    return made
+
+
+async def assigned(broker: MemoryBroker, consumer: Consumer | None = None) -> Host:
+    """A worker that was given everything."""
+    clock = HurriedClock(NOW)
+    host = Host(topology, Settings.load(), MemoryWorld(broker, clock), clock, no_faults)
+    await host.prepare(consumer or Consumer())
+    rows = [TopicPartition(topic, 0) for topic in host.rows_topics]
+    await host.assign([TP, *rows])
+    return host
+
+
+def work(broker: MemoryBroker) -> None:
+    """A worker takes all there is, commits it and leaves."""
+
+    async def go() -> None:
+        host = await assigned(broker)
+        await host.receive(Arrival(broker.fetch(TP, 0), lambda: None))
+        async with asyncio.timeout(5):
+            while broker.offsets.get(TP) != 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await host.close()
+        assert host.failure is None
+
+    asyncio.run(go())
+
+
+def failure(broker: MemoryBroker) -> str:
+    """Why a new worker stops."""
+
+    async def go() -> str:
+        host = await assigned(broker)
+        await host.close()
+        assert isinstance(host.failure, StateRefused)
+        return str(host.failure)
+
+    return asyncio.run(go())
+
+
+def test_without_a_group_offset_work_goes_on_from_the_changelog(broker: MemoryBroker) -> None:
+    work(broker)
+    del broker.offsets[TP]
+
+    async def go() -> None:
+        consumer = Consumer()
+        host = await assigned(broker, consumer)
+        assert host.failure is None
+        assert consumer.at[TP] == 5
+        await host.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.slow
+def test_a_group_offset_that_disagrees_names_the_command(broker: MemoryBroker) -> None:
+    work(broker)
+    broker.offsets[TP] = 3
+    said = failure(broker)
+    assert said.startswith("orders[0]: the changelog's position is 5, but the group 'orders' has")
+    assert "`streamflow state reset TOPOLOGY --source orders --partition 0 --to changelog`" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offset", [0, 5])
+def test_a_changelog_that_is_gone_is_never_begun_anew_in_silence(
+    broker: MemoryBroker, offset: int
+) -> None:
+    """Also where the group's offset is the one that a new task would begin at."""
+    work(broker)
+    del broker.topics[CHANGELOG.topic]
+    broker.offsets[TP] = offset
+    said = failure(broker)
+    assert said.startswith(f"orders[0]: the changelog {CHANGELOG} has no state, but the group")
+    assert said.endswith("--partition 0 --to group --discard`")
+
+
+def test_partitions_that_a_source_is_given_stop_the_worker(broker: MemoryBroker) -> None:
+    async def go() -> None:
+        host = await assigned(broker)
+        broker.topics["orders"].append(type(broker.partition(TP))())
+        await host.assign([TP, TopicPartition("orders", 1)])
+        assert host.finished.is_set()
+        assert "had 1 partitions when this worker started, now it has 2" in str(host.failure)
+        assert not host.tasks
+        await host.close()
+
+    asyncio.run(go())
