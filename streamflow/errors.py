@@ -5,7 +5,9 @@
     ├── SettingsError     fix the settings or the command line and start again
     ├── CheckFailed       fix what `streamflow check` lists and start again
     ├── TaskLost          close the task and take it up as after a crash
-    │   └── Fenced        the same, and another owner has it now
+    │   ├── Fenced        the same, and another owner has it now
+    │   ├── Unavailable   the same, later: a topic is missing, or may not be written to
+    │   └── Refused       the same, and find out which of some records the broker does not take
     ├── StateDamaged      drop the local state and restore it from the changelog
     ├── StateRefused      a person has to decide: the message names the command
     ├── SinkRefused       stop the sink stage: its chain of cuts does not fit its topic
@@ -18,6 +20,12 @@ what to do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamflow.batch import Record
 
 
 class StreamflowError(Exception):
@@ -48,6 +56,26 @@ class TaskLost(StreamflowError):
 
 class Fenced(TaskLost):
     """Another producer with this task's transactional id has been initialised since."""
+
+
+class Unavailable(TaskLost):
+    """A topic or the broker cannot be written to as things are: it is missing, does not answer, or
+    does not let us. No record is to blame; trying again later helps once somebody has mended it.
+    """
+
+
+class Refused(TaskLost):
+    """The broker will never take one of these records as it is.
+
+    Attributes:
+        topic: Where they were sent.
+        records: Those that were sent in one batch, in order; at least one of them is refused.
+        why: The broker's words.
+    """
+
+    def __init__(self, topic: str, records: Sequence[Record], why: str) -> None:
+        self.topic, self.records, self.why = topic, records, why
+        super().__init__(f"{topic} refuses one of {len(records):,} records: {why}")
 
 
 class StateDamaged(StreamflowError):

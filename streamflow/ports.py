@@ -33,14 +33,21 @@ class Outbox(Protocol):
         ...
 
     async def produce(self, to: TopicPartition | str, records: Sequence[Record]) -> None:
-        """Send records to a partition, or to a topic by Kafka's default partitioner, in order."""
+        """Send records to a partition, or to a topic by Kafka's default partitioner, in order.
+
+        Records of different calls share no batch, so that a refusal tells them apart.
+        """
         ...
 
     async def flush(self) -> Mapping[TopicPartition, int]:
         """Wait until the broker has taken every record of this transaction.
 
-        Returns, for each partition that was written to, the offset after its last record. Raises
-        when any record was refused: the transaction must then be aborted.
+        Returns, for each partition that was written to, the offset after its last record.
+
+        Raises, and the transaction must then be aborted and the outbox closed:
+            Refused: the broker will never take some of the records of one call.
+            Unavailable: a topic is missing, or may not be written to.
+            TaskLost: anything else.
         """
         ...
 

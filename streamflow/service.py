@@ -6,6 +6,7 @@ the engine and the edges.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from streamflow.core.names import Names
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
 from streamflow.edges.kafka_announcer import KafkaAnnouncer
 from streamflow.edges.kafka_changelog import KafkaChangelog
+from streamflow.edges.kafka_limits import KafkaLimits
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.rocksdb import StateFolder
@@ -25,6 +27,7 @@ from streamflow.engine.host import Host
 from streamflow.engine.lookups import Lookups
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import MarkPorts
+from streamflow.engine.suspects import Suspects
 from streamflow.engine.task import TaskPorts
 from streamflow.errors import CheckFailed
 from streamflow.ports import TableFiles
@@ -52,6 +55,8 @@ class KafkaWorld:
         self._lookups = Lookups(self._clock)
         self._state: StateFolder | None = None
         self._offsets: KafkaOffsets | None = None
+        self._limits: KafkaLimits | None = None
+        self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
         self._sources = {names.topic(p.source.topic): p for p in topology.tasks}
 
     async def prepare(self) -> Mapping[str, int]:
@@ -67,7 +72,9 @@ class KafkaWorld:
                         for topic in missing
                     ]
                 )
-            await admin.create(await topic_specs(self._topology, self._names, admin, found))
+            specs = await topic_specs(self._topology, self._names, admin, found)
+            await admin.create(specs)
+        self._limits = KafkaLimits(self._connection, [spec.name for spec in specs], self._clock)
         folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
         self._state = StateFolder(folder)
         self._offsets = KafkaOffsets(self._connection)
@@ -97,15 +104,23 @@ class KafkaWorld:
     def task_ports(self, tp: TopicPartition) -> TaskPorts:
         """See `World.task_ports`."""
         assert self._state is not None
+        assert self._limits is not None
         source = self._sources[tp.topic].source.topic
         changelog = TopicPartition(self._names.changelog(source), tp.partition)
         return TaskPorts(
-            KafkaOutbox(self._connection, self._names.producer(tp), self._names.app),
+            KafkaOutbox(
+                self._connection,
+                self._names.producer(tp),
+                self._names.app,
+                self._limits.batch_bytes,
+            ),
             KafkaChangelog(self._connection, changelog),
             self._state.store(f"{tp.topic}-{tp.partition}"),
             self._clock,
             self._faults,
             self._lookups.answer,
+            self._limits.read,
+            self._suspects[tp],
         )
 
     def marks(self, topic: str) -> MarkPorts:

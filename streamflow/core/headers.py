@@ -14,11 +14,15 @@ from datetime import timedelta
 from functools import cache, lru_cache
 from hashlib import blake2b
 
-from streamflow.batch import Headers, TopicPartition
+from streamflow.batch import Headers, Record, TopicPartition
 from streamflow.core.step import Late, Raw, Reject
 
 LINEAGE_HEADER = "streamflow.lineage"
 TRACEPARENT = "traceparent"
+#: The first of the headers that make a record a dead letter.
+CONTEXT = "__connect.errors.topic"
+#: What Kafka Connect calls the stages that are not the topology's own.
+CONVERTERS = {"decode": "VALUE_CONVERTER", "sink": "KAFKA_PRODUCE"}
 _LINEAGE = struct.Struct(">B8siqqQ")
 _TRACE = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -91,12 +95,41 @@ def dead_letter(reject: Reject, topology: str, commit: int) -> Headers:
     )
 
 
+def undelivered(
+    record: Record, tp: TopicPartition, topic: str, reason: str, message: str, topology: str
+) -> Headers:
+    """A record that `topic` does not take as a dead letter of class `sink`; it was made on `tp`.
+
+    It is for that topic still, and not for the source: there it would be processed twice.
+    """
+    first, stop = lineage_of(record)
+    return (
+        *record.headers[:-1],
+        *_context(tp, topology, "sink", reason, message),
+        *_judgement("", "critical", ""),
+        ("__connect.errors.offset", b"%d" % first),
+        ("streamflow.offset_next", b"%d" % stop),
+        ("streamflow.timestamp", b"%d" % (-1 if record.timestamp is None else record.timestamp)),
+        ("streamflow.topic", topic.encode()),
+        record.headers[-1],
+    )
+
+
+def lineage_of(record: Record) -> tuple[int, int]:
+    """The offsets `[first, next)` that a record of an output was made from; its last header has
+    them.
+    """
+    name, value = record.headers[-1]
+    assert name == LINEAGE_HEADER, f"the last header of an output is {name!r}"
+    return _LINEAGE.unpack(value or b"")[3:5]
+
+
 @lru_cache(maxsize=1024)
 def _context(tp: TopicPartition, topology: str, stage: str, reason: str, message: str) -> Headers:
     """What the dead letters of one cause share; made once, since causes are few."""
-    converter = "VALUE_CONVERTER" if stage == "decode" else "TRANSFORMATION"
+    converter = CONVERTERS.get(stage, "TRANSFORMATION")
     context = {
-        "__connect.errors.topic": tp.topic,
+        CONTEXT: tp.topic,
         "__connect.errors.partition": tp.partition,
         "__connect.errors.connector.name": topology,
         "__connect.errors.task.id": tp.partition,

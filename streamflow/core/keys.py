@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from streamflow.batch import Record
 from streamflow.core.step import Breaker, Decision, Extents, StateView, Tally, TaskState
 from streamflow.errors import StateDamaged, StateRefused
 
@@ -105,6 +106,12 @@ def _to_ipc(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
     return sink.getvalue().to_pybytes()
+
+
+def entry_name(record: Record) -> str:
+    """What to call an entry of the state in words."""
+    key = record.key or b""
+    return "the state's meta record" if key == META else f"the state's entry {key[:100]!r}"
 
 
 def decision_entry(decision: Decision) -> tuple[bytes, bytes]:

@@ -151,6 +151,17 @@ def commit_of_trailer(value: bytes | None) -> int | None:
     return decode(value, (("sf-kind", _TRAILER),)).commit
 
 
+def record_name(record: Record) -> str:
+    """What to call a record of a rows topic in words: of rows, the first by its origin."""
+    held = decode(record.value, record.headers)
+    if isinstance(held, Trailer):
+        return f"the trailer of commit {held.commit}"
+    table = held.table()
+    origin = ("_topic", "_partition", "_offset", "_offset_first", "_offset_next")
+    found = table.slice(0, 1).select([name for name in origin if name in table.column_names])
+    return f"the row of {found.to_pylist()[0]} in commit {held.commit}"
+
+
 def _chunks(rows: pa.Table, chunk_bytes: int) -> list[bytes]:
     """Encoded slices of the rows. Each is sized by the one before it, so that rows are seldom
     encoded twice; the first by its size uncompressed.

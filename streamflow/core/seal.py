@@ -36,20 +36,20 @@ from streamflow.core.keys import (
     META,
     decision_entry,
     decode_partial,
-    encode_meta,
     encode_partials,
+    entry_name,
     window_range,
 )
 from streamflow.core.names import Names
-from streamflow.core.plan import Outlet, SinkPlan, TaskPlan, WindowPlan
+from streamflow.core.part import RECORD_BYTES, Part
+from streamflow.core.plan import Outlet, TaskPlan, WindowPlan
+from streamflow.core.poison import Outputs, Screen, screened
 from streamflow.core.quality import quality_records
-from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
-from streamflow.core.step import INFINITY, Reject, StateView, Step, TaskState
+from streamflow.core.step import Reject, StateView, Step, TaskState
+from streamflow.core.table_records import table_records
 from streamflow.core.window import places_of
 from streamflow.stages import Dedup
 
-#: Changelog and rows records stay below this; Kafka's default limit is 1 MiB.
-RECORD_BYTES = 900_000
 #: Partials of one window beyond this number are folded into one.
 FOLD_AFTER = 64
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,20 +69,24 @@ class Sealed:
 
 
 def seal(
-    plan: TaskPlan,
-    names: Names,
-    tp: TopicPartition,
+    part: Part,
     steps: Sequence[Step],
     view: StateView,
     *,
     now_ms: int,
-    version: str,
-    partitions: int,
+    screen: Screen | None = None,
 ) -> Sealed:
-    """Make the commit that follows these steps; `steps[-1]` holds the state they lead to."""
+    """Make the commit that follows these steps; `steps[-1]` holds the state they lead to.
+
+    Raises:
+        StateRefused: a record of state, rows or dead letters is too large for its topic.
+    """
+    plan, tp, screen = part.plan, part.tp, screen or Screen()
     steps = [*steps, amend(plan, steps[-1].state, view, tp)]
     last = steps[-1].state
     commit = last.commit + 1
+    outputs, undelivered = _outputs(part, steps, commit, now_ms, screen)
+    steps.append(undelivered)
     totals, rules = Counter(last.totals), Counter(last.rules)
     for step in steps:
         totals.update(step.counts)
@@ -96,8 +100,10 @@ def seal(
     changes |= forgotten
     idle = [d for step in steps for d in step.decisions if d.kind == "idle"]
     changes |= dict(map(decision_entry, idle))
+    changelog = part.changelog.topic
+    entry_bytes = screen.chunk_bytes(changelog, RECORD_BYTES)
     for window in plan.kept_windows:
-        changes |= _store(window, last, view, commit)
+        changes |= _store(window, last, view, commit, entry_bytes)
     for stage in plan.stages:
         match stage:
             case Dedup():
@@ -106,22 +112,36 @@ def seal(
                 memory = changed.memory_of(stage)
             case _:
                 continue
-        changes |= dict(memory.store(last, plan.out_of_orderness, view, commit, RECORD_BYTES))
-    meta = encode_meta(state, state_id=plan.state_id, version=version, partitions=partitions)
-    changes[META] = meta
-    outputs = [
-        *_topics(plan, names, tp, steps, commit, now_ms),
-        *_sides(plan, names, steps, commit, now_ms),
-        *_sinks(plan, names, tp, steps, state, version),
-    ]
+        changes |= dict(memory.store(last, plan.out_of_orderness, view, commit, entry_bytes))
+    changes[META] = part.meta(state)
+    outputs += table_records(part, steps, state, screen)
     if plan.quality_topic is not None:
         said = quality_records(plan, tp, steps, state, now_ms)
-        outputs.append((names.topic(plan.quality_topic), said))
-    return Sealed(state, tuple(o for o in outputs if o[1]), tuple(changes.items()))
+        outputs.append((part.names.topic(plan.quality_topic), said))
+    sealed = Sealed(state, tuple(o for o in outputs if o[1]), tuple(changes.items()))
+    screen.must_fit(changelog, sealed.changelog(), now_ms, entry_name)
+    return sealed
+
+
+def _outputs(
+    part: Part, steps: Sequence[Step], commit: int, now_ms: int, screen: Screen
+) -> tuple[Outputs, Step]:
+    """What goes to topics, and a step that counts what their topics do not take."""
+    plan, names, tp = part.plan, part.names, part.tp
+    made: Outputs = [
+        *_topics(plan, names, tp, steps, commit, now_ms),
+        *_sides(plan, names, steps, commit, now_ms),
+    ]
+    letters = [plan.rejected_topic, None if plan.routed is None else plan.routed.topic]
+    topics = [None if topic is None else names.topic(topic) for topic in letters]
+    sent = screened(screen, made, tp, plan.topology, topics, now_ms)
+    last = steps[-1]
+    step = Step(last.state, last.stop, last.stop, counts=sent.counts, rules=sent.rules)
+    return sent.outputs, step
 
 
 def _store(
-    window: WindowPlan, state: TaskState, view: StateView, commit: int
+    window: WindowPlan, state: TaskState, view: StateView, commit: int, entry_bytes: int
 ) -> dict[bytes, bytes | None]:
     """Entries for the windows that are still open, one per place and commit; folded beyond 64."""
     held = state.open.get(window.name)
@@ -140,7 +160,7 @@ def _store(
         if len(stored) >= FOLD_AFTER:
             table = merge(window, [*(decode_partial(data) for _, data in stored), table])
             changes |= dict.fromkeys(key for key, _ in stored)
-        changes |= dict(encode_partials(window.name, place, commit, table, RECORD_BYTES))
+        changes |= dict(encode_partials(window.name, place, commit, table, entry_bytes))
     return changes
 
 
@@ -270,56 +290,6 @@ def _result_records(
             min(latest // 1000, now_ms),
             (trace, origin.header()),
         )
-
-
-def _sinks(
-    plan: TaskPlan,
-    names: Names,
-    tp: TopicPartition,
-    steps: Sequence[Step],
-    state: TaskState,
-    version: str,
-) -> Iterator[tuple[TopicPartition, list[Record]]]:
-    """Per table its rows and the commit's trailer, which is there also when no row is."""
-    for outlet in plan.outlets:
-        rows = [batch for step in steps for batch in step.rows.get(outlet.number, ())]
-        for sink in outlet.sinks:
-            yield _sink(plan, names, tp, steps, state, version, sink, rows)
-    for made in (*plan.windows, *plan.checks, *plan.rolling):
-        results = [b for step in steps for b in step.results.get(made.name, ())]
-        for sink in made.sinks:
-            yield _sink(plan, names, tp, steps, state, version, sink, results)
-
-
-def _sink(
-    plan: TaskPlan,
-    names: Names,
-    tp: TopicPartition,
-    steps: Sequence[Step],
-    state: TaskState,
-    version: str,
-    sink: SinkPlan,
-    rows: list[pa.RecordBatch],
-) -> tuple[TopicPartition, list[Record]]:
-    counts, rules = Counter[str](), Counter[str]()
-    for step in steps:
-        counts.update(step.counts)
-        rules.update(step.rules)
-    batches = [sink.rows(batch) for batch in rows]
-    chunks = encode_rows(batches, state.commit, chunk_bytes=RECORD_BYTES)
-    watermark = state.watermark(plan.out_of_orderness)
-    trailer = Trailer(
-        commit=state.commit,
-        previous=state.commit - 1 or None,
-        watermark=None if watermark == INFINITY else watermark,
-        end_of_input=state.ended is not None,
-        sources={tp.topic: (tp.partition, steps[0].start, steps[-1].stop)},
-        counts=dict(counts),
-        gates=dict(rules),
-        chunks=len(chunks),
-        layout=Layout(sink.schema_id, sink.partition_by, version),
-    )
-    return TopicPartition(names.rows(sink.name), tp.partition), [*chunks, encode_trailer(trailer)]
 
 
 def from_micros(micros: int) -> datetime:

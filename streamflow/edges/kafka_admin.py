@@ -78,10 +78,20 @@ class KafkaAdmin:
 
     async def config(self, topic: str) -> dict[str, str]:
         """The settings of a topic, the broker's defaults included."""
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        responses = await self._admin.describe_configs([resource])
-        entries = responses[0].resources[0][4]
-        return {entry[0]: entry[1] for entry in entries}
+        return (await self.configs([topic]))[topic]
+
+    async def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The settings of topics, the broker's defaults included; without those that are missing or
+        may not be looked at.
+        """
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+        responses = await self._admin.describe_configs(resources)
+        found = [resource for response in responses for resource in response.resources]
+        return {
+            topic: {entry[0]: entry[1] for entry in entries}
+            for code, _, _, topic, entries in found
+            if code == 0
+        }
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Make the topics that do not exist yet; returns the names of those that were made.

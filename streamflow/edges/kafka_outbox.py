@@ -8,17 +8,32 @@ producer batches, one partition at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaTopicPartition
-from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import (
+    BrokerResponseError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    InvalidProducerEpoch,
+    InvalidTimestampError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnknownTopicOrPartitionError,
+    kafka_errors,
+)
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.edges.partitioner import default_partitions
-from streamflow.errors import Fenced, TaskLost
+from streamflow.errors import Fenced, Refused, TaskLost, Unavailable
 
 #: A producer batch of this many bytes is closed and sent; a larger record travels alone.
 BATCH_BYTES = 900_000
@@ -27,15 +42,67 @@ REQUEST_BYTES = 64 * 1024 * 1024
 TRANSACTION_TIMEOUT_MS = 15_000
 
 
-class KafkaOutbox:
-    """An `Outbox` on Kafka. Each `fence` makes a new producer with the same transactional id."""
+class InvalidRecord(BrokerResponseError):
+    """The broker has looked into a record and does not take it."""
 
-    def __init__(self, connection: Mapping[str, Any], transactional_id: str, group: str) -> None:
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "The broker does not take a record, such as one without key in a compacted topic."
+
+
+#: Codes above 79 are unknown to aiokafka 0.14: without this, it would be like any unknown error.
+kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
+#: The broker will say so of these records whenever they come.
+POISON = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidTimestampError,
+    InvalidRecord,
+)
+#: No record is to blame.
+OUTAGES = (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    InvalidTopicError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnknownTopicOrPartitionError,
+)
+
+
+class Sent(NamedTuple):
+    """A batch that is on its way; its future gives the offset after its last record."""
+
+    tp: TopicPartition
+    records: Sequence[Record]
+    future: asyncio.Future[Any]
+
+
+def usual_bytes(topic: str) -> int:
+    """The size of batches where nothing is known of what the topic takes."""
+    del topic
+    return BATCH_BYTES
+
+
+class KafkaOutbox:
+    """An `Outbox` on Kafka. Each `fence` makes a new producer with the same transactional id.
+
+    `batch_bytes` tells how large a batch a topic takes.
+    """
+
+    def __init__(
+        self,
+        connection: Mapping[str, Any],
+        transactional_id: str,
+        group: str,
+        batch_bytes: Callable[[str], int] = usual_bytes,
+    ) -> None:
         self._connection = connection
         self._id = transactional_id
         self._group = group
+        self._batch_bytes = batch_bytes
         self._producer: Any = None
-        self._sent: list[tuple[TopicPartition, asyncio.Future[Any]]] = []
+        self._sent: list[Sent] = []
         self._partitions: dict[str, int] = {}
 
     async def fence(self) -> None:
@@ -69,13 +136,16 @@ class KafkaOutbox:
     async def flush(self) -> Mapping[TopicPartition, int]:
         """See `Outbox.flush`."""
         ends: dict[TopicPartition, int] = {}
-        futures = [future for _, future in self._sent]
-        results = await asyncio.gather(*futures, return_exceptions=True)
+        results = await asyncio.gather(*(s.future for s in self._sent), return_exceptions=True)
+        failed = [(s, r) for s, r in zip(self._sent, results, strict=True) if _is_error(r)]
+        for sent, error in failed:
+            if isinstance(error, POISON):
+                raise Refused(sent.tp.topic, sent.records, f"{error!r}") from error
         async with self._errors("flush"):
-            for (tp, _), result in zip(self._sent, results, strict=True):
+            for sent, result in zip(self._sent, results, strict=True):
                 if isinstance(result, BaseException):
                     raise result
-                ends[tp] = max(ends.get(tp, 0), result)
+                ends[sent.tp] = max(ends.get(sent.tp, 0), result)
         return ends
 
     async def offsets(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -88,6 +158,7 @@ class KafkaOutbox:
         """See `Outbox.commit`."""
         async with self._errors("commit"):
             await self._producer.commit_transaction()
+        self._sent = []
 
     async def abort(self) -> None:
         """See `Outbox.abort`."""
@@ -102,27 +173,31 @@ class KafkaOutbox:
             return
         with suppress(Exception):
             await producer.stop()
-        for _, future in sent:
-            future.cancel()
-            _ignore(future)
+        for one in sent:
+            one.future.cancel()
+            _ignore(one.future)
         with suppress(Exception):
             _ignore(producer._txn_manager.wait_for_transaction_end())
 
     async def _send(self, tp: TopicPartition, records: Sequence[Record]) -> None:
-        batch = self._producer.create_batch()
-        for record in records:
+        batch, first = self._batch(tp.topic), 0
+        for i, record in enumerate(records):
             if not _append(batch, record):
-                await self._send_batch(tp, batch)
-                batch = self._producer.create_batch()
+                await self._send_batch(tp, records[first:i], batch)
+                batch, first = self._batch(tp.topic), i
                 _append(batch, record)
         if batch.record_count():
-            await self._send_batch(tp, batch)
+            await self._send_batch(tp, records[first:], batch)
 
-    async def _send_batch(self, tp: TopicPartition, batch: Any) -> None:
-        count = batch.record_count()
+    def _batch(self, topic: str) -> Any:
+        """An empty batch of the size that its topic takes; a larger record is alone in one."""
+        return BatchBuilder(self._batch_bytes(topic), 0, is_transactional=True)
+
+    async def _send_batch(self, tp: TopicPartition, records: Sequence[Record], batch: Any) -> None:
         batch.close()
         future = await self._producer.send_batch(batch, tp.topic, partition=tp.partition)
-        self._sent.append((tp, asyncio.ensure_future(_next_offset(future, count))))
+        done = asyncio.ensure_future(_next_offset(future, len(records)))
+        self._sent.append(Sent(tp, records, done))
 
     async def _place(
         self, topic: str, records: Sequence[Record]
@@ -150,10 +225,19 @@ class KafkaOutbox:
             yield
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._id}: another owner has taken this task over ({step})") from error
+        except OUTAGES as error:
+            raise Unavailable(
+                f"{self._id}: {step} failed: {error!r}; is a topic missing, or a right of this"
+                " worker's? It is tried again until it has them"
+            ) from error
         except (TaskLost, asyncio.CancelledError):
             raise
         except Exception as error:
             raise TaskLost(f"{self._id}: {step} failed: {error!r}") from error
+
+
+def _is_error(result: Any) -> bool:
+    return isinstance(result, BaseException)
 
 
 def _append(batch: Any, record: Record) -> bool:

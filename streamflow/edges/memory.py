@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamflow.batch import MicroBatch, Record, TopicPartition
+from streamflow.core.poison import TopicLimits, batch_bytes
 from streamflow.edges.partitioner import default_partition
-from streamflow.errors import Fenced, TaskLost
+from streamflow.errors import Fenced, Refused, TaskLost, Unavailable
 
 
 @dataclass
@@ -41,15 +42,18 @@ class Partition:
 
 class MemoryBroker:
     """Topics, transactions and group offsets, in memory. `now_ms` stamps records without a time,
-    and fetches.
+    and fetches; `limits` holds the largest batch of a topic; `settings` what else is known of one,
+    and `refuses` is asked for each record.
     """
 
     def __init__(self, now_ms: int = 0) -> None:
         self.now_ms = now_ms
+        self.refuses: Callable[[str, Record], bool] = lambda topic, record: False
         self.topics: dict[str, list[Partition]] = {}
         self.offsets: dict[TopicPartition, int] = {}
         self.epochs: dict[str, int] = {}
         self.limits: dict[str, int] = {}
+        self.settings: dict[str, TopicLimits] = {}
 
     def create(self, topic: str, partitions: int, *, record_bytes: int | None = None) -> None:
         """Create a topic if it is not there; it takes records of any size unless told otherwise."""
@@ -90,6 +94,11 @@ class MemoryBroker:
             self.now_ms,
         )
 
+    async def topic_limits(self) -> Mapping[str, TopicLimits]:
+        """What can be known of topics before something is refused."""
+        sizes = {topic: TopicLimits(bytes=limit) for topic, limit in self.limits.items()}
+        return sizes | self.settings
+
     def records(self, topic: str) -> list[Record]:
         """All records of a topic, partition by partition."""
         return [record for log in self.topics.get(topic, []) for _, record in log.records]
@@ -103,6 +112,7 @@ class MemoryOutbox:
         self._id = transactional_id
         self._epoch = 0
         self._open: list[tuple[TopicPartition, Record]] | None = None
+        self._calls: list[tuple[TopicPartition, list[Record]]] = []
         self._positions: dict[TopicPartition, int] = {}
 
     async def fence(self) -> None:
@@ -115,23 +125,28 @@ class MemoryOutbox:
         """See `Outbox.begin`."""
         if self._open is not None:
             raise TaskLost(f"{self._id}: a transaction is open already")
-        self._open, self._positions = [], {}
+        self._open, self._calls, self._positions = [], [], {}
 
     async def produce(self, to: TopicPartition | str, records: Sequence[Record]) -> None:
         """See `Outbox.produce`."""
         transaction = self._transaction()
+        if (to if isinstance(to, str) else to.topic) not in self._broker.topics:
+            raise Unavailable(f"{self._id}: there is no topic for {to}")
+        batches: dict[TopicPartition, list[Record]] = {}
         for record in records:
             tp = self._broker.place(to, record.key) if isinstance(to, str) else to
             self._broker.partition(tp)
             transaction.append((tp, record))
+            batches.setdefault(tp, []).append(record)
+        self._calls += batches.items()
 
     async def flush(self) -> Mapping[TopicPartition, int]:
         """See `Outbox.flush`."""
-        for tp, record in self._transaction():
-            size = len(record.key or b"") + len(record.value or b"")
-            if size > self._broker.limits.get(tp.topic, size):
-                raise TaskLost(f"{self._id}: {tp} does not take a record of {size:,} bytes")
-        counts = Counter(tp for tp, _ in self._transaction())
+        transaction = self._transaction()
+        for tp, batch in self._calls:
+            if any(self._refused(tp.topic, record) for record in batch):
+                raise Refused(tp.topic, batch, "it does not take one of them")
+        counts = Counter(tp for tp, _ in transaction)
         return {tp: self._broker.partition(tp).next_offset + n for tp, n in counts.items()}
 
     async def offsets(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -144,6 +159,7 @@ class MemoryOutbox:
         for tp, record in self._transaction():
             self._broker.append(tp, record)
         self._finish()
+        self._calls = []
         self._broker.offsets.update(self._positions)
 
     async def abort(self) -> None:
@@ -154,6 +170,10 @@ class MemoryOutbox:
     async def close(self) -> None:
         """See `Outbox.close`."""
         self._open = None
+
+    def _refused(self, topic: str, record: Record) -> bool:
+        size = batch_bytes(record)
+        return size > self._broker.limits.get(topic, size) or self._broker.refuses(topic, record)
 
     def _transaction(self) -> list[tuple[TopicPartition, Record]]:
         if self._broker.epochs.get(self._id) != self._epoch:

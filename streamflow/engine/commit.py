@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from streamflow.batch import TopicPartition
+from streamflow.core.part import Part
 from streamflow.core.seal import Sealed
 from streamflow.engine.faults import Faults
-from streamflow.errors import StreamflowError, TaskLost
+from streamflow.engine.suspects import Suspects
+from streamflow.errors import Refused, StreamflowError, TaskLost
 from streamflow.ports import Outbox, StateStore
 
 #: Kept in the local state only: the changelog offset up to which it is applied, and when (ms).
@@ -29,10 +30,10 @@ APPLIED_AT = b"~applied-at"
 
 async def commit(
     sealed: Sealed,
+    part: Part,
     *,
-    source: TopicPartition,
-    changelog: TopicPartition,
     outbox: Outbox,
+    suspects: Suspects,
     store: StateStore,
     now_ms: int,
     ack: Callable[[], None],
@@ -44,11 +45,14 @@ async def commit(
         TaskLost: the commit failed or its fate is unknown; take the task up again.
     """
     try:
-        applied = await _transaction(sealed, source, changelog, outbox, faults)
+        applied = await _transaction(sealed, part, outbox, suspects, faults)
+    except Refused as refused:
+        suspects.learn(refused)
+        raise
     except StreamflowError:
         raise
     except Exception as error:
-        raise TaskLost(f"commit {sealed.state.commit} of {source}: {error!r}") from error
+        raise TaskLost(f"commit {sealed.state.commit} of {part.tp}: {error!r}") from error
     faults("apply")
     local = [(APPLIED, str(applied).encode()), (APPLIED_AT, str(now_ms).encode())]
     store.apply([*sealed.changes, *local])
@@ -58,25 +62,26 @@ async def commit(
 
 async def _transaction(
     sealed: Sealed,
-    source: TopicPartition,
-    changelog: TopicPartition,
+    part: Part,
     outbox: Outbox,
+    suspects: Suspects,
     faults: Faults,
 ) -> int:
     faults("begin")
     await outbox.begin()
     try:
         faults("produce")
-        for to, records in sealed.outputs:
-            await outbox.produce(to, records)
-        await outbox.produce(changelog, sealed.changelog())
+        for to, records in (*sealed.outputs, (part.changelog, sealed.changelog())):
+            for some in suspects.apart(to if isinstance(to, str) else to.topic, records):
+                await outbox.produce(to, some)
         written = await outbox.flush()
         faults("offsets")
-        await outbox.offsets({source: sealed.state.position})
+        await outbox.offsets({part.tp: sealed.state.position})
     except Exception:
         with suppress(Exception):
             await outbox.abort()
         raise
     faults("commit")
     await outbox.commit()
-    return written[changelog]
+    suspects.forget()
+    return written[part.changelog]

@@ -116,6 +116,8 @@ def conservation(totals: Counter[str]) -> list[str]:
     if totals["assigned"]:
         parts = {k: totals[k] for k in ("accumulated", "late")}
         lines.append(_balance({"windowed": totals["assigned"]}, parts))
+    if totals["undelivered"]:
+        lines.append(f"{totals['undelivered']:,} undelivered, which are dead letters of stage sink")
     return lines
 
 

@@ -9,8 +9,8 @@ is the same path as after a crash.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,9 @@ from streamflow.core.breaker import blocked
 from streamflow.core.changed import learn_stored
 from streamflow.core.keys import META, decode_meta
 from streamflow.core.names import Names
+from streamflow.core.part import Part
 from streamflow.core.plan import TaskPlan
+from streamflow.core.poison import Screen, TopicLimits
 from streamflow.core.recall import Known, known_of
 from streamflow.core.seal import seal
 from streamflow.core.step import Breaker, Decision, Failure, Step, TaskState
@@ -36,14 +38,24 @@ from streamflow.engine.refusals import (
     records_gone,
 )
 from streamflow.engine.restore import restore
+from streamflow.engine.suspects import Suspects
 from streamflow.errors import StateRefused, TaskLost
 from streamflow.ports import Changelog, Outbox, StateStore
 from streamflow.stages import Watch
 
+Limits = Callable[[], Awaitable[Mapping[str, TopicLimits]]]
+
+
+async def no_limits() -> Mapping[str, TopicLimits]:
+    """Nothing is known of what topics take."""
+    return {}
+
 
 @dataclass(frozen=True)
 class TaskPorts:
-    """What a task needs of the world."""
+    """What a task needs of the world. `limits` tells what its topics take, and `suspects` is what
+    they have refused in its earlier lives.
+    """
 
     outbox: Outbox
     changelog: Changelog
@@ -51,6 +63,8 @@ class TaskPorts:
     clock: Clock
     faults: Faults = no_faults
     answer: Answer = no_lookups
+    limits: Limits = no_limits
+    suspects: Suspects = field(default_factory=Suspects)
 
 
 @dataclass(frozen=True)
@@ -87,10 +101,9 @@ class Task:
         self.plan = plan
         self.tp = tp
         self.state = TaskState()
-        self._names = names
+        self._part = Part(plan, names, tp, version, partitions)
         self._ports = ports
-        self._partitions = partitions
-        self._version = version
+        self._limits_of_topics: Mapping[str, TopicLimits] = {}
         self._limits = limits or TaskLimits()
         self._resume_before = resume_before
         self._steps: list[Step] = []
@@ -100,11 +113,6 @@ class Task:
         self._committed: int | None = None
         self._failure: Failure | None = None
         self._known: Known | None = None
-
-    @property
-    def changelog(self) -> TopicPartition:
-        """The task's changelog partition."""
-        return TopicPartition(self._names.changelog(self.plan.source.topic), self.tp.partition)
 
     @property
     def watermark(self) -> int | None:
@@ -137,8 +145,9 @@ class Task:
         self._steps, self._acks = [], []
         self._failure = None
         self._pending = self._pending_bytes = 0
-        changelog = str(self.changelog)
+        changelog = str(self._part.changelog)
         await restore(self._ports.store, self._ports.changelog, self._ports.clock, changelog)
+        self._limits_of_topics = await self._ports.limits()
         self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]
         if meta is None:
@@ -259,27 +268,20 @@ class Task:
         Raises:
             TaskLost: take the task up again, also to try a record again.
             StateRefused: it is committed that a gate has halted the task, or all before a record
-                that does.
+                that does; or what only streamflow can have is too large for its topic.
         """
         if not self._steps:
             self._acknowledge()
             return False
         now_ms = _millis(self._ports.clock.now())
-        sealed = seal(
-            self.plan,
-            self._names,
-            self.tp,
-            self._steps,
-            self._ports.store,
-            now_ms=now_ms,
-            version=self._version,
-            partitions=self._partitions,
-        )
+        suspects = self._ports.suspects
+        screen = Screen(self._limits_of_topics, suspects.alone)
+        sealed = seal(self._part, self._steps, self._ports.store, now_ms=now_ms, screen=screen)
         await commit(
             sealed,
-            source=self.tp,
-            changelog=self.changelog,
+            self._part,
             outbox=self._ports.outbox,
+            suspects=suspects,
             store=self._ports.store,
             now_ms=now_ms,
             ack=self._acknowledge,
@@ -362,9 +364,9 @@ class Task:
 
     def _check(self, state_id: str, partitions: int, first_offset: int) -> None:
         if state_id != self.plan.state_id:
-            raise other_topology(self.tp, self.changelog, self.plan.source.topic)
-        if partitions != self._partitions:
-            raise other_partitions(self.tp, partitions, self._partitions)
+            raise other_topology(self.tp, self._part.changelog, self.plan.source.topic)
+        if partitions != self._part.partitions:
+            raise other_partitions(self.tp, partitions, self._part.partitions)
         if first_offset > self.state.position:
             position, source = self.state.position, self.plan.source.topic
             raise records_gone(self.tp, position, first_offset, source)

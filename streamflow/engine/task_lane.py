@@ -24,7 +24,7 @@ from streamflow.engine.inbox import Arrival, Inbox
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task import Task
-from streamflow.errors import LookupUnavailable, StateRefused, StreamflowError
+from streamflow.errors import LookupUnavailable, Refused, StateRefused, StreamflowError
 from streamflow.retry import ErrorClass
 
 log = logging.getLogger(__name__)
@@ -192,7 +192,8 @@ class TaskLane:
             self._lost, self._put_off, self._inbox.held_up = True, None, False
             self._inbox.forget()
             commit = self.task.state.commit if self.task is not None else reached
-            if commit > reached:  # what it was has passed; this is something else
+            # What it was has passed, and this is something else; or the next life knows more.
+            if commit > reached or isinstance(failure, Refused):
                 retries, reached = self._retries(), commit
             if _is_hopeless(failure) and retries.attempts >= (OPENING.max_attempts or 0):
                 self._on_refused(self._given_up(failure, retries.attempts))

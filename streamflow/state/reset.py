@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from streamflow.core.keys import META, discarding
+from streamflow.core.part import Part
 from streamflow.core.seal import Sealed, seal
 from streamflow.core.step import Step, TaskState
 from streamflow.engine.commit import commit
@@ -164,21 +165,13 @@ async def carry_out(reset: Reset, ports: TaskPorts, *, version: str, page: int =
     state = TaskState(commit=standing.commit, position=reset.to)
     if not reset.discard and standing.state is not None:
         state = replace(standing.state, position=reset.to)
-    sealed = seal(
-        place.plan,
-        place.names,
-        place.tp,
-        [Step(state, reset.to, reset.to)],
-        ports.store,
-        now_ms=now_ms,
-        version=version,
-        partitions=place.partitions,
-    )
-    rest: Changes = await _erase(reset, ports, now_ms, page) if reset.discard else []
-    await _commit(reset, ports, replace(sealed, changes=(*rest, *sealed.changes)), now_ms)
+    part = Part(place.plan, place.names, place.tp, version, place.partitions)
+    sealed = seal(part, [Step(state, reset.to, reset.to)], ports.store, now_ms=now_ms)
+    rest: Changes = await _erase(reset, part, ports, now_ms, page) if reset.discard else []
+    await _commit(part, ports, replace(sealed, changes=(*rest, *sealed.changes)), now_ms)
 
 
-async def _erase(reset: Reset, ports: TaskPorts, now_ms: int, page: int) -> Changes:
+async def _erase(reset: Reset, part: Part, ports: TaskPorts, now_ms: int, page: int) -> Changes:
     """Erase the state, but for a last part, which is to be erased together with the reset."""
     standing = reset.standing
     marked = discarding(standing.commit, standing.position)
@@ -187,18 +180,17 @@ async def _erase(reset: Reset, ports: TaskPorts, now_ms: int, page: int) -> Chan
     for entries in pages(ports.store, page):
         if last:
             changes = (*last, (META, marked))
-            await _commit(reset, ports, Sealed(state, (), changes), now_ms)
+            await _commit(part, ports, Sealed(state, (), changes), now_ms)
         last = [(key, None) for key, _ in entries if key != META]
     return last
 
 
-async def _commit(reset: Reset, ports: TaskPorts, sealed: Sealed, now_ms: int) -> None:
-    place = reset.standing.place
+async def _commit(part: Part, ports: TaskPorts, sealed: Sealed, now_ms: int) -> None:
     await commit(
         sealed,
-        source=place.tp,
-        changelog=place.changelog,
+        part,
         outbox=ports.outbox,
+        suspects=ports.suspects,
         store=ports.store,
         now_ms=now_ms,
         ack=lambda: None,

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from streamflow.batch import Record, TopicPartition
-from streamflow.errors import Fenced, TaskLost
+from streamflow.errors import Fenced, Refused, TaskLost, Unavailable
 from streamflow.ports import Outbox
 
 #: What a topic takes at the most unless it says otherwise: Kafka's default `max.message.bytes`.
@@ -82,12 +82,12 @@ async def write(bench: OutboxBench, to: TopicPartition | str, some: Sequence[Rec
     return max(ends.values())
 
 
-async def raises(step: Awaitable[object], kind: type[Exception] = TaskLost) -> None:
-    """Let a step fail with an error of this kind."""
+async def raises(step: Awaitable[object], kind: type[Exception] = TaskLost) -> Exception:
+    """Let a step fail with an error of this kind, and return it."""
     try:
         await step
-    except kind:
-        return
+    except kind as error:
+        return error
     raise AssertionError(f"no {kind.__name__} was raised")
 
 
@@ -261,6 +261,35 @@ async def a_refused_record_is_said_in_flush_and_can_be_aborted(bench: OutboxBenc
     assert await bench.committed(TopicPartition(bench.topic, 1)) == []
 
 
+async def a_refusal_names_the_records_of_one_call(bench: OutboxBench) -> None:
+    """Those of one partition: others of the call are not under suspicion."""
+    large = Record(b"large", b"x" * (RECORD_LIMIT + 1))
+    for suspects in ([large], [*records("ab"), large, *records("c")]):
+        outbox = await fenced(bench)
+        await outbox.begin()
+        await outbox.produce(first(bench), records("def"))
+        await outbox.produce(first(bench), suspects)
+        refused = await raises(outbox.flush(), Refused)
+        assert isinstance(refused, Refused)
+        assert refused.topic == bench.topic
+        assert large in refused.records
+        assert all(record in suspects for record in refused.records)
+        await outbox.abort()
+        await outbox.close()
+
+
+async def a_topic_that_is_not_there_is_an_outage(bench: OutboxBench) -> None:
+    outbox = await fenced(bench)
+    await outbox.begin()
+    await raises(_produced(outbox, f"{bench.topic}-missing"), Unavailable)
+    await outbox.close()
+
+
+async def _produced(outbox: Outbox, topic: str) -> None:
+    await outbox.produce(topic, records("a"))
+    await outbox.flush()
+
+
 async def a_record_just_below_the_limit_is_taken(bench: OutboxBench) -> None:
     large = Record(b"k", b"x" * (RECORD_LIMIT - 1_000))
     await write(bench, first(bench), [*records("a"), large, *records("b")])
@@ -361,6 +390,8 @@ LAWS: Sequence[Callable[[OutboxBench], Awaitable[None]]] = (
     an_aborted_transaction_is_never_seen,
     offsets_move_with_the_transaction_only,
     a_refused_record_is_said_in_flush_and_can_be_aborted,
+    a_refusal_names_the_records_of_one_call,
+    a_topic_that_is_not_there_is_an_outage,
     a_record_just_below_the_limit_is_taken,
     a_later_owner_fences_every_step_of_an_earlier_one,
     a_later_owner_finds_what_was_left_open_gone,

@@ -8,8 +8,8 @@ fails is tried again at once, and its circuit breaker stays closed.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import count, cycle
@@ -33,9 +33,11 @@ from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
 from streamflow.engine.lookups import Lookups, no_wait
 from streamflow.engine.replay import Replay
 from streamflow.engine.sink import SinkPartition
+from streamflow.engine.suspects import Suspects
 from streamflow.engine.sync import Beside, run_sync
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits, TaskPorts
+from streamflow.errors import Refused
 from streamflow.topology import Topology
 
 
@@ -83,6 +85,7 @@ class TopologyDriver:
         self._resume_before: datetime | None = None
         self._stores: dict[TopicPartition, MemoryStore] = {}
         self._files: dict[str, MemoryFiles] = {}
+        self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
         self._tasks: dict[TopicPartition, Task] = {}
         self._watches: dict[TopicPartition, IdleWatch] = {}
         self._stamps = count()
@@ -109,8 +112,8 @@ class TopologyDriver:
 
     def process(self) -> None:
         """Process everything that is in the topics and not done yet, and commit it."""
-        for tp, task in list(self._tasks.items()):
-            self._run_task(tp, task)
+        for tp in self._tasks:
+            self._until_taken(tp, self._run_task)
         self._give_idle()
         self._run_sinks()
 
@@ -124,9 +127,8 @@ class TopologyDriver:
 
     def end_of_input(self) -> None:
         """Declare the end of every source, as `--until-end` does; every window closes."""
-        for task in self._tasks.values():
-            task.end_of_input()
-            run_sync(task.commit())
+        for tp in self._tasks:
+            self._until_taken(tp, self._end_input)
         self._run_sinks()
 
     @contextmanager
@@ -217,8 +219,22 @@ class TopologyDriver:
         """What a clock has decided so far, as it was recorded."""
         return {tp: recorded(self._stores[tp]) for tp in self._tasks}
 
-    def _run_task(self, tp: TopicPartition, task: Task) -> None:
-        end = self.broker.partition(tp).next_offset
+    def _until_taken(self, tp: TopicPartition, work: Callable[[TopicPartition], None]) -> None:
+        """Work, and take the task up again when the broker refuses a record, as a lane does."""
+        plans = {plan.source.topic: plan for plan in self._topology.tasks}
+        while True:
+            try:
+                return work(tp)
+            except Refused:
+                self._tasks[tp] = self._open_task(plans[tp.topic], tp)
+
+    def _end_input(self, tp: TopicPartition) -> None:
+        self._run_task(tp)
+        self._tasks[tp].end_of_input()
+        run_sync(self._tasks[tp].commit())
+
+    def _run_task(self, tp: TopicPartition) -> None:
+        task, end = self._tasks[tp], self.broker.partition(tp).next_offset
         replay = Replay((self._replayed or {}).get(tp, ()))
         replay.apply(task)
         while task.go_on() and task.state.position < end:
@@ -241,7 +257,7 @@ class TopologyDriver:
             given = False
             for tp, mark in marks.items():
                 if mark is not None and self._tasks[tp].take_idle(mark):
-                    run_sync(self._tasks[tp].commit())
+                    self._until_taken(tp, lambda tp: _committed(self._tasks[tp]))
                     given = True
 
     def _fetched(self, tp: TopicPartition) -> Fetch:
@@ -285,6 +301,8 @@ class TopologyDriver:
             self.clock,
             self._faults,
             self._answer,
+            self.broker.topic_limits,
+            self._suspects[tp],
         )
         task = Task(
             plan,
@@ -339,6 +357,10 @@ class TopologyDriver:
 
     def _now_ms(self) -> int:
         return int(self.clock.now().timestamp() * 1000)
+
+
+def _committed(task: Task) -> None:
+    run_sync(task.commit())
 
 
 def _readable(record: Record) -> dict[str, Any]:

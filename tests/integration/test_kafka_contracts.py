@@ -21,7 +21,11 @@ class KafkaBench:
 
     def __init__(self, bootstrap: str, name: str) -> None:
         self.topic = name
-        self._connection: dict[str, Any] = {"bootstrap_servers": bootstrap}
+        # A topic that is missing is waited for as long as for any answer.
+        self._connection: dict[str, Any] = {
+            "bootstrap_servers": bootstrap,
+            "request_timeout_ms": 3_000,
+        }
 
     async def prepare(self) -> None:
         async with KafkaAdmin(self._connection) as admin:

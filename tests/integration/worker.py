@@ -114,8 +114,10 @@ class WorkerUnderTest:
 
         asyncio.run(go())
 
-    def produce(self, topic: str, records: Iterable[Record], partitions: int) -> None:
-        asyncio.run(self._produce(self.prefix + topic, records, partitions))
+    def produce(
+        self, topic: str, records: Iterable[Record], partitions: int, batch_bytes: int = 900_000
+    ) -> None:
+        asyncio.run(self._produce(self.prefix + topic, records, partitions, batch_bytes))
 
     def read(self, topic: str) -> list[Record]:
         """Every committed record of a topic of the topology."""
@@ -137,9 +139,11 @@ class WorkerUnderTest:
 
         return asyncio.run(go())
 
-    async def _produce(self, topic: str, records: Iterable[Record], partitions: int) -> None:
+    async def _produce(
+        self, topic: str, records: Iterable[Record], partitions: int, batch_bytes: int
+    ) -> None:
         producer = AIOKafkaProducer(
-            **self.connection, max_batch_size=900_000, max_request_size=64_000_000
+            **self.connection, max_batch_size=batch_bytes, max_request_size=64_000_000
         )
         await producer.start()
         try:

@@ -26,6 +26,7 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.advance import advance
 from streamflow.core.changed import learn_stored
 from streamflow.core.names import Names
+from streamflow.core.part import Part
 from streamflow.core.plan import TaskPlan
 from streamflow.core.recall import Known, known_of, recall
 from streamflow.core.seal import seal
@@ -108,7 +109,7 @@ def advanced(
 
 
 def commit(plan: TaskPlan, step: Step, store: MemoryStore) -> TaskState:
-    sealed = seal(plan, Names("x"), TP, [step], store, now_ms=0, version="", partitions=1)
+    sealed = seal(Part(plan, Names("x"), TP, "", 1), [step], store, now_ms=0)
     store.apply(sealed.changes)
     return sealed.state
 

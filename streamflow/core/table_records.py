@@ -1,0 +1,67 @@
+"""What a commit writes for its tables: their rows, and for each a trailer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from streamflow.batch import Record, TopicPartition
+from streamflow.core.part import RECORD_BYTES, Part
+from streamflow.core.plan import SinkPlan
+from streamflow.core.poison import Screen
+from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer, record_name
+from streamflow.core.step import INFINITY, Step, TaskState
+
+
+def table_records(
+    part: Part, steps: Sequence[Step], state: TaskState, screen: Screen
+) -> Iterator[tuple[TopicPartition, list[Record]]]:
+    """Per table its rows and the commit's trailer, which is there also when no row is.
+
+    Raises:
+        StateRefused: a row is too large for its topic.
+    """
+    plan = part.plan
+    for outlet in plan.outlets:
+        rows = [batch for step in steps for batch in step.rows.get(outlet.number, ())]
+        for sink in outlet.sinks:
+            yield _of_sink(part, steps, state, screen, sink, rows)
+    for made in (*plan.windows, *plan.checks, *plan.rolling):
+        results = [b for step in steps for b in step.results.get(made.name, ())]
+        for sink in made.sinks:
+            yield _of_sink(part, steps, state, screen, sink, results)
+
+
+def _of_sink(
+    part: Part,
+    steps: Sequence[Step],
+    state: TaskState,
+    screen: Screen,
+    sink: SinkPlan,
+    rows: list[pa.RecordBatch],
+) -> tuple[TopicPartition, list[Record]]:
+    tp, topic = part.tp, part.names.rows(sink.name)
+    counts, rules = Counter[str](), Counter[str]()
+    for step in steps:
+        counts.update(step.counts)
+        rules.update(step.rules)
+    batches = [sink.rows(batch) for batch in rows]
+    chunk_bytes = screen.chunk_bytes(topic, RECORD_BYTES)
+    chunks = encode_rows(batches, state.commit, chunk_bytes=chunk_bytes)
+    watermark = state.watermark(part.plan.out_of_orderness)
+    trailer = Trailer(
+        commit=state.commit,
+        previous=state.commit - 1 or None,
+        watermark=None if watermark == INFINITY else watermark,
+        end_of_input=state.ended is not None,
+        sources={tp.topic: (tp.partition, steps[0].start, steps[-1].stop)},
+        counts=dict(counts),
+        gates=dict(rules),
+        chunks=len(chunks),
+        layout=Layout(sink.schema_id, sink.partition_by, part.version),
+    )
+    records = [*chunks, encode_trailer(trailer)]
+    screen.must_fit(topic, records, 0, record_name)
+    return TopicPartition(topic, tp.partition), records
