@@ -30,7 +30,7 @@ from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.suspects import Suspects
 from streamflow.engine.task import TaskPorts
 from streamflow.errors import CheckFailed
-from streamflow.ports import TableFiles
+from streamflow.ports import Changelog, TableFiles
 from streamflow.topology import Topology
 
 #: Dead letters hold the record and its context: the source's limit and this much more.
@@ -128,6 +128,10 @@ class KafkaWorld:
         tp = self._names.watermarks(self._sources[topic].source.topic)
         return MarkPorts(KafkaAnnouncer(self._connection, tp), KafkaChangelog(self._connection, tp))
 
+    def control(self) -> Changelog:
+        """See `World.control`."""
+        return KafkaChangelog(self._connection, self._names.control)
+
     def files(self, table: str) -> TableFiles:
         """See `World.files`."""
         return LocalFiles(self._settings.lake, table, faults=self._faults)
@@ -147,7 +151,8 @@ async def topic_specs(
     time retention goes by event time, and old events would be gone at once. A source that is not
     in `partitions` has none yet.
     """
-    specs: dict[str, TopicSpec] = {}
+    control = control_spec(names)
+    specs: dict[str, TopicSpec] = {control.name: control}
     for plan in topology.tasks:
         source = names.topic(plan.source.topic)
         count = partitions.get(source)
@@ -165,6 +170,12 @@ async def topic_specs(
             wanted.append(TopicSpec(shared, 1, {"cleanup.policy": "compact", "retention.ms": "-1"}))
         specs |= {spec.name: spec for spec in wanted}
     return list(specs.values())
+
+
+def control_spec(names: Names) -> TopicSpec:
+    """The topic through which operators tell the workers of an app what to do."""
+    config = {"cleanup.policy": "compact", "retention.ms": "-1"}
+    return TopicSpec(names.control.topic, 1, config)
 
 
 def topology_app(topology: Topology, settings: Settings | None = None) -> StreamflowApp:

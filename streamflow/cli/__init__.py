@@ -22,6 +22,8 @@ COMMANDS = {
     "broker": "Run a real single-node Kafka on this machine, without Docker.",
     "check": "Check a topology, and create the topics it needs.",
     "worker": "Run a topology against Kafka.",
+    "pause": "Let partitions stand, whatever worker has them.",
+    "resume": "Let partitions go on that an operator, or a gate, has paused.",
     "run": "Run a topology over files, in one process, without Kafka.",
     "produce": "Send records from files to a topic.",
     "state": "Look at the state of a topology's tasks, and settle where they go on.",

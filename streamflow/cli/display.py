@@ -95,7 +95,7 @@ def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
         ("dead letters", f"{totals['rejected']:,}"),
         *dropped,
         ("rows in files", f"{status.rows:,}"),
-        *([("paused", ", ".join(status.paused))] if status.paused else []),
+        *([("paused", _paused(status))] if status.paused else []),
     ]
 
 
@@ -103,3 +103,9 @@ def _time(watermark: datetime | None, status: Status) -> str:
     if watermark is None:
         return "end of input" if status.ended and status.ended == status.tasks else "none yet"
     return watermark.strftime("%Y-%m-%d %H:%M")
+
+
+def _paused(status: Status) -> str:
+    """Which partitions wait, and why: of more than three only how many."""
+    told = [f"{tp} ({', '.join(sorted(by))})" for tp, by in sorted(status.paused.items())]
+    return ", ".join(told) if len(told) <= 3 else f"{len(told)} partitions"

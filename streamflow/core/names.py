@@ -29,6 +29,11 @@ class Names:
         """Where workers tell each other how far the partitions of a source are."""
         return TopicPartition(f"{self.app}-{source}-watermarks", 0)
 
+    @property
+    def control(self) -> TopicPartition:
+        """Where operators tell the workers of the app what is to stand, and what to go on."""
+        return TopicPartition(f"{self.app}-control", 0)
+
     def rows(self, sink: str) -> str:
         """The rows topic of a table, one partition per task."""
         return f"{self.app}-{sink}-rows"
@@ -41,6 +46,7 @@ class Names:
 def check_outputs(names: Names, plans: Sequence[TaskPlan]) -> None:
     """Raises `TopologyError` where an output topic is one that the engine keeps for itself."""
     own = {names.rows(sink.name) for plan in plans for sink in plan.all_sinks}
+    own.add(names.control.topic)
     for source in (plan.source.topic for plan in plans):
         own |= {names.changelog(source), names.watermarks(source).topic}
     for plan in plans:

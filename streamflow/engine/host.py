@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -18,6 +19,7 @@ from streamflow.clock import Clock
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
+from streamflow.engine.directives import Directives
 from streamflow.engine.faults import Faults
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
@@ -73,6 +75,8 @@ class Host:
         self._fetches: Fetches = lambda tp: None
         self._boards: dict[str, Board] = {}
         self._sharing: list[asyncio.Task[None]] = []
+        self._directives = Directives(world.control)
+        self._listening: asyncio.Task[None] | None = None
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.topic(p.source.topic): p for p in topology.tasks}
         self._tables: dict[str, SinkPlan] = {
@@ -103,6 +107,13 @@ class Host:
         self._partitions = await self._world.prepare()
         for sink in self._tables.values():
             await asyncio.to_thread(self._agree, sink)
+        self._listening = asyncio.create_task(self._directives.run(), name="directives")
+
+    @property
+    def waits(self) -> dict[TopicPartition, dict[str, str]]:
+        """Of the partitions that wait the reasons, each with what there is to say of it."""
+        words = self._pauses.words() if self._pauses is not None else {}
+        return {tp: {str(reason): what for reason, what in by.items()} for tp, by in words.items()}
 
     def _agree(self, sink: SinkPlan) -> None:
         files, spec = self._world.files(sink.table.path), table_spec(self.topology, sink)
@@ -169,6 +180,8 @@ class Host:
         """Release everything and give up the edges; nothing is opened after it."""
         self.closed = True
         await self.release()
+        if self._listening is not None:
+            await cancelled(self._listening)
         await self._world.close()
 
     async def receive(self, arrival: Arrival) -> None:
@@ -200,8 +213,11 @@ class Host:
         return all(lane.done for lane in lanes)
 
     async def _hold(self) -> None:
-        """Pause again what gates have stopped, before the consumer lets anything through."""
+        """Pause again what gates and operators have stopped, before the consumer lets anything
+        through.
+        """
         assert self._pauses is not None
+        await self._directives.known.wait()
         for lane in self.tasks.values():
             await lane.hold()
         await self._pauses.apply(self.tasks)
@@ -220,6 +236,7 @@ class Host:
             bounded=self.settings.until_end,
         )
         lane.watch = self._watch(plan, tp)
+        lane.directive = lambda: self._directives.on(tp)
         return lane
 
     def _watch(self, plan: TaskPlan, tp: TopicPartition) -> IdleWatch | None:
@@ -254,8 +271,16 @@ class Host:
                 self.settings.commit_bytes,
                 self.settings.recall_keys,
             ),
-            resume_before=self._started if self.settings.resume else None,
+            resume_before=self._resume_before(tp),
         )
+
+    def _resume_before(self, tp: TopicPartition) -> datetime | None:
+        """Where gates have stopped a task before this, it goes on."""
+        said = self._directives.on(tp)
+        told = [self._started] if self.settings.resume else []
+        if said is not None and not said.paused:
+            told.append(said.at)
+        return max(told, default=None)
 
     def _sink_lane(self, tp: TopicPartition) -> SinkLane:
         sink = self._tables[tp.topic]

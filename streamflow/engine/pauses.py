@@ -19,9 +19,9 @@ from typing import Literal, Protocol
 from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import Fetch
 
-#: A gate has tripped; the circuit breaker of a stage is open; or the lane waits for something, and
-#: what it holds is enough.
-Reason = Literal["gate", "breaker", "pressure"]
+#: A gate has tripped; an operator has said so; the circuit breaker of a stage is open; or the lane
+#: waits for something, and what it holds is enough.
+Reason = Literal["gate", "operator", "breaker", "pressure"]
 
 
 class Consumption(Protocol):
@@ -55,20 +55,24 @@ class Pauses:
 
     def __init__(self, consumption: Consumption) -> None:
         self._consumption = consumption
-        self._reasons: defaultdict[TopicPartition, set[Reason]] = defaultdict(set)
+        self._reasons: defaultdict[TopicPartition, dict[Reason, str]] = defaultdict(dict)
 
     def reasons(self, tp: TopicPartition) -> frozenset[Reason]:
         """Why a partition waits; nothing when it runs."""
         return frozenset(self._reasons.get(tp, ()))
 
-    async def add(self, tp: TopicPartition, reason: Reason) -> None:
+    def words(self) -> dict[TopicPartition, dict[Reason, str]]:
+        """Of all partitions that wait the reasons, each with what there is to say of it."""
+        return {tp: dict(reasons) for tp, reasons in self._reasons.items() if reasons}
+
+    async def add(self, tp: TopicPartition, reason: Reason, words: str = "") -> None:
         """Let a partition wait, also for this. Idempotent."""
-        self._reasons[tp].add(reason)
+        self._reasons[tp][reason] = words
         await self._consumption.pause([tp])
 
     async def remove(self, tp: TopicPartition, reason: Reason) -> None:
         """Let a partition run, unless it waits for something else too. Idempotent."""
-        self._reasons[tp].discard(reason)
+        self._reasons[tp].pop(reason, None)
         if not self._reasons[tp]:
             del self._reasons[tp]
             await self._consumption.resume([tp])

@@ -44,17 +44,18 @@ async def run_app(app: StreamflowApp, on_tick: Callable[[Status], None]) -> Stat
         if not starting.done():
             starting.cancel()
         tasks, sinks = dict(app.host.tasks), dict(app.host.sinks)
-        ends = {tp: highwater(app, tp) for tp in tasks}
+        ends, waits = {tp: highwater(app, tp) for tp in tasks}, app.host.waits
         with suppress(asyncio.CancelledError):
             await app.stop()
     _raise_failure(app)
     # Stopping commits what was in hand, so the last word is said after it.
-    return status_of(tasks, sinks, ends)
+    return status_of(tasks, sinks, ends, waits)
 
 
 def _status(app: StreamflowApp) -> Status:
     host = app.host
-    return status_of(host.tasks, host.sinks, {tp: highwater(app, tp) for tp in host.tasks})
+    ends = {tp: highwater(app, tp) for tp in host.tasks}
+    return status_of(host.tasks, host.sinks, ends, host.waits)
 
 
 def _raise_failure(app: StreamflowApp) -> None:

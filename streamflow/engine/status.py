@@ -27,7 +27,8 @@ class Status:
         idle: Tasks whose partition has been silent for so long that it is idle.
         lag: Records that are in the source partitions and not processed; None while unknown.
         files, rows, bytes: What the sinks of this worker have made visible since it started.
-        paused: Source partitions that wait, since a gate has stopped them.
+        paused: Partitions that wait, with the reasons: `gate`, `operator`, `breaker`, `pressure`;
+            and for each what there is to say of it.
         gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
     """
 
@@ -42,7 +43,7 @@ class Status:
     files: int
     rows: int
     bytes: int
-    paused: tuple[str, ...] = ()
+    paused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     gates: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -55,9 +56,14 @@ class Status:
 
 
 def status_of(
-    tasks: Mapping[Any, TaskLane], sinks: Mapping[Any, SinkLane], ends: Mapping[Any, int | None]
+    tasks: Mapping[Any, TaskLane],
+    sinks: Mapping[Any, SinkLane],
+    ends: Mapping[Any, int | None],
+    waits: Mapping[Any, Mapping[str, str]],
 ) -> Status:
-    """The status of these lanes, also of closed ones; `ends` are the sources' end offsets."""
+    """The status of these lanes, also of closed ones; `ends` are the sources' end offsets, `waits`
+    the partitions that wait, with reasons.
+    """
     totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     gates: dict[str, Counter[str]] = {}
@@ -95,7 +101,7 @@ def status_of(
         files=sum(sink.written.files for sink in open_sinks),
         rows=sum(sink.written.rows for sink in open_sinks),
         bytes=sum(sink.written.bytes for sink in open_sinks),
-        paused=tuple(str(tp) for tp, lane in tasks.items() if lane.task and lane.task.stopped_by),
+        paused={str(tp): dict(reasons) for tp, reasons in waits.items()},
         gates=gates,
     )
 

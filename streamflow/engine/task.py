@@ -158,7 +158,7 @@ class Task:
         self._check(state_id, partitions, first_offset)
         if self._known is not None:
             learn_stored(self._known, self._ports.store)
-        self._resume_as_told()
+        self.resume_as_told(self._resume_before)
         self._refuse_halted()
         return self.state.position
 
@@ -320,9 +320,8 @@ class Task:
         if self._known is not None:
             self._known.learn(step.learned)
 
-    def _resume_as_told(self) -> None:
-        """Go on where a gate stopped before whoever started this worker told it to go on."""
-        told = self._resume_before
+    def resume_as_told(self, told: datetime | None) -> None:
+        """Go on where a gate stopped before somebody told it to go on."""
         if told is None:
             return
         names = [watch.name for watch, one in self.stopped_by.items() if _at(one.fetched) <= told]

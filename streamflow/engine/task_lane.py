@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from random import Random
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.directives import Directive
 from streamflow.engine.failures import classify
 from streamflow.engine.idle_watch import IdleWatch
 from streamflow.engine.inbox import Arrival, Inbox
@@ -81,6 +82,8 @@ class TaskLane:
         self.watch: IdleWatch | None = None
         #: When the task is taken up again after it was lost.
         self.retry = FOR_EVER
+        #: What an operator has said last.
+        self.directive: Callable[[], Directive | None] = lambda: None
         self._make = make
         self._bounds = bounds
         self._seek = seek
@@ -132,9 +135,31 @@ class TaskLane:
         return position
 
     async def hold(self) -> None:
-        """Let the partition wait, or run again from the task's position, as its gates say."""
+        """Let the partition wait, or run again, as operators say and its gates do."""
         task = self.task
         assert task is not None
+        said = self.directive()
+        await self._obey(said)
+        if said is not None and not said.paused and task.stopped_by:
+            task.resume_as_told(said.at)
+        await self._hold_by_gates(task)
+
+    async def _obey(self, said: Directive | None) -> None:
+        held = "operator" in self._pauses.reasons(self.tp)
+        if said is not None and said.paused:
+            if self._bounded:
+                raise StateRefused(
+                    f"{self.tp}: paused {said.words}; a run that ends does not wait for somebody: "
+                    "say `streamflow resume`, and start it again"
+                )
+            if not held:
+                log.warning("%s: paused %s", self.tp, said.words)
+                await self._pauses.add(self.tp, "operator", said.words)
+        elif held:
+            log.warning("%s: goes on, as told", self.tp)
+            await self._pauses.remove(self.tp, "operator")
+
+    async def _hold_by_gates(self, task: Task) -> None:
         held = "gate" in self._pauses.reasons(self.tp)
         if task.go_on():
             if held:
@@ -147,7 +172,7 @@ class TaskLane:
         if not held:
             gates = ", ".join(watch.name for watch in task.stopped_by)
             log.warning("%s: paused at %d by gate %s", self.tp, task.state.position, gates)
-            await self._pauses.add(self.tp, "gate")
+            await self._pauses.add(self.tp, "gate", gates)
 
     def start(self) -> None:
         """Begin to work on what arrives."""
@@ -189,7 +214,7 @@ class TaskLane:
                 return
             except Exception as error:  # whatever it was: the task is taken up as after a crash
                 failure = error
-            self._lost, self._put_off, self._inbox.held_up = True, None, False
+            self._lost, self._put_off = True, None
             self._inbox.forget()
             commit = self.task.state.commit if self.task is not None else reached
             # What it was has passed, and this is something else; or the next life knows more.
@@ -248,13 +273,15 @@ class TaskLane:
         """The next batch, or None when it is time to look at the clock."""
         if self._draining.is_set():
             return None
-        put_off = self._put_off
-        if put_off is None:
+        put_off, stands = self._put_off, "operator" in self._pauses.reasons(self.tp)
+        self._inbox.held_up = stands or put_off is not None
+        if put_off is None and not stands:
             return await self._inbox.get(self._interval)
-        left = put_off.at - asyncio.get_running_loop().time()
+        left = put_off.at - asyncio.get_running_loop().time() if put_off is not None else 0
+        wait = self._interval if stands else min(max(left, 0), self._interval)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._draining.wait(), min(max(left, 0), self._interval))
-        return put_off.arrival if left <= self._interval else None
+            await asyncio.wait_for(self._draining.wait(), wait)
+        return put_off.arrival if put_off is not None and left <= wait and not stands else None
 
     async def _take(self, task: Task, arrival: Arrival) -> None:
         batch = arrival.batch
@@ -289,11 +316,10 @@ class TaskLane:
         self._put_off = PutOff(arrival, at)
         if "breaker" not in self._pauses.reasons(self.tp):
             log.warning("%s: paused: %s", self.tp, away)
-            await self._pauses.add(self.tp, "breaker")
+            await self._pauses.add(self.tp, "breaker", str(away))
 
     async def _go_on(self) -> None:
         """Answers have come, or are not needed any more."""
-        self._inbox.held_up = False
         if self._put_off is not None:
             self._put_off = None
             await self._pauses.remove(self.tp, "breaker")

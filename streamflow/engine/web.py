@@ -67,7 +67,7 @@ class Health:
         report = {
             "state": self._state(),
             "stalled": stalled,
-            **status_of(host.tasks, host.sinks, ends).as_json(),
+            **status_of(host.tasks, host.sinks, ends, host.waits).as_json(),
         }
         if failure is not None:
             report["failure"] = str(failure)
@@ -91,8 +91,9 @@ class Health:
 
     def _positions(self, host: Host) -> Positions:
         running = [(tp, lane.task) for tp, lane in host.tasks.items() if lane.task is not None]
-        # One that a gate has paused stands still on purpose.
-        tasks = {tp: task.state.position for tp, task in running if not task.stopped_by}
+        # One that waits for a reason that was said stands still on purpose.
+        waits = {tp for tp, reasons in host.waits.items() if reasons.keys() - {"pressure"}}
+        tasks = {tp: task.state.position for tp, task in running if tp not in waits}
         sinks = {tp: lane.sink.wanted for tp, lane in host.sinks.items() if lane.sink}
         at = {**tasks, **sinks}
         return {tp: (position, highwater(self._app, tp)) for tp, position in at.items()}

@@ -8,7 +8,7 @@ from typing import Protocol
 from streamflow.batch import TopicPartition
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task import TaskPorts
-from streamflow.ports import TableFiles
+from streamflow.ports import Changelog, TableFiles
 
 
 class World(Protocol):
@@ -40,6 +40,10 @@ class World(Protocol):
 
     def marks(self, topic: str) -> MarkPorts:
         """Where workers share the watermarks of this source topic's partitions."""
+        ...
+
+    def control(self) -> Changelog:
+        """What operators have said, with `read_committed`, oldest first."""
         ...
 
     def files(self, table: str) -> TableFiles:

@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.broker import Broker
+from streamflow.cli import main
 from streamflow.edges.kafka_admin import KafkaAdmin
 from streamflow.edges.partitioner import default_partition
 from streamflow.engine.settings import Settings
@@ -98,13 +100,44 @@ def test_a_paused_partition_waits_over_kills_and_rebalances_and_loses_nothing(
     other.send_signal(signal.SIGTERM)
     summary = under_test.finish(other)
     assert summary["gates"]["outage"]["open"] == 1
-    assert summary["paused"] == [f"{under_test.prefix}readings[0]"]
+    assert summary["paused"] == {f"{under_test.prefix}readings[0]": {"gate": "outage"}}
     assert passed(under_test, BROKEN) == list(range(8))
 
     totals = under_test.finish(under_test.start("--until-end", "--resume"))["totals"]
     assert passed(under_test, BROKEN) == list(range(len(TRIPS)))
     assert passed(under_test, WELL) == list(range(sent))
     assert totals["in"] == totals["passed"] == len(TRIPS) + sent
+
+
+def say(under_test: WorkerUnderTest, command: str, *more: str) -> list[str]:
+    where = ["--broker", under_test.bootstrap, "--app-id", under_test.app]
+    arguments = [command, under_test.module, *more, *where, "--topic-prefix", under_test.prefix]
+    return CliRunner().invoke(main, arguments).output.splitlines()
+
+
+def test_what_an_operator_pauses_stands_over_a_kill_until_it_is_told_to_go_on(
+    under_test: WorkerUnderTest,
+) -> None:
+    topic = f"{under_test.prefix}readings"
+    options = ("--commit-interval", "0.05")
+    assert say(under_test, "pause", "--partition", "2") == [
+        f"error: {topic} has the partitions 0 to 1, and no 2"
+    ]
+    # Before the first worker there is.
+    assert say(under_test, "pause", "--partition", "0", "--why", "x") == [f"paused {topic}[0]"]
+    first = under_test.start(*options)
+    send(under_test, *[reading(s, n) for n in range(10) for s in (BROKEN, WELL)])
+    under_test.wait_until(first, lambda: offsets(under_test) == [0, 10])
+    under_test.kill(first)
+    second = under_test.start(*options)
+    send(under_test, *[reading(WELL, n) for n in range(10, 20)])
+    under_test.wait_until(second, lambda: offsets(under_test) == [0, 20])
+    assert say(under_test, "resume") == [f"resumed {topic}[{p}]" for p in range(PARTITIONS)]
+    under_test.wait_until(second, lambda: offsets(under_test) == [10, 20])
+    second.send_signal(signal.SIGTERM)
+    under_test.finish(second)
+    assert passed(under_test, BROKEN) == list(range(10))
+    assert passed(under_test, WELL) == list(range(20))
 
 
 def test_a_run_that_ends_does_not_wait_for_somebody(under_test: WorkerUnderTest) -> None:

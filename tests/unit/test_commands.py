@@ -170,7 +170,7 @@ def status(records: int, opened: int = 2, **changes: int) -> Status:
         "rows": 0,
         "bytes": 0,
     } | changes
-    return Status(totals, Counter(), None, opened=opened, gates={}, paused=(), **numbers)
+    return Status(totals, Counter(), None, opened=opened, gates={}, paused={}, **numbers)
 
 
 def test_a_summary_says_what_is_of_the_app_and_what_of_this_run() -> None:

@@ -26,7 +26,7 @@ from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task import TaskPorts
 from streamflow.errors import StateRefused
-from streamflow.ports import TableFiles
+from streamflow.ports import Changelog, TableFiles
 from tests.laws.orders import order, topology
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +55,8 @@ class MemoryWorld:
     async def prepare(self) -> Mapping[str, int]:
         plan = topology.tasks[0]
         internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
-        for name in ("orders", *plan.output_topics, *internal, CHANGELOG.topic):
+        internal += [CHANGELOG.topic, self._names.control.topic]
+        for name in ("orders", *plan.output_topics, *internal):
             self.broker.create(name, 1)
         return await self.partitions()
 
@@ -83,6 +84,9 @@ class MemoryWorld:
     def marks(self, topic: str) -> MarkPorts:
         tp = self._names.watermarks(topic)
         return MarkPorts(MemoryAnnouncer(self.broker, tp), MemoryChangelog(self.broker, tp))
+
+    def control(self) -> Changelog:
+        return MemoryChangelog(self.broker, self._names.control)
 
     def files(self, table: str) -> TableFiles:
         return self._files.setdefault(table, MemoryFiles())

@@ -46,7 +46,7 @@ class App:
         self.crashed, self.crash_reason = False, None
         self.consumer = SimpleNamespace(highwater=lambda tp: 0)
         self.host: Any = SimpleNamespace(
-            tasks={}, sinks={}, failure=None, closed=False, assigned=False, totals=dict
+            tasks={}, sinks={}, waits={}, failure=None, closed=False, assigned=False, totals=dict
         )
 
 

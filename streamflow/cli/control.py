@@ -1,0 +1,74 @@
+"""What `streamflow pause` and `streamflow resume` share."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from streamflow.batch import TopicPartition
+from streamflow.cli.environment import warn_of_unknown_variables
+from streamflow.cli.load import load_topology
+from streamflow.clock import SystemClock
+from streamflow.control import tell
+from streamflow.core.names import Names
+from streamflow.engine.directives import Directive
+from streamflow.engine.settings import Settings
+from streamflow.service import connection
+
+Command = Callable[..., None]
+
+
+def options(command: Command) -> Command:
+    """The arguments of both."""
+    for add in reversed(
+        [
+            click.argument("topology"),
+            click.option("--topic", help="One source of the topology; without it all."),
+            click.option(
+                "--partition",
+                "partitions",
+                type=click.IntRange(0),
+                multiple=True,
+                help="One partition, and more when given again; without it all.",
+            ),
+            click.option("--why", default="", help="For whoever looks at the status."),
+            click.option("--broker", help="Kafka's bootstrap servers, HOST:PORT, comma separated."),
+            click.option("--app-id", help="The app; the topology's name if unset."),
+            click.option("--topic-prefix", help="Put before every topic that the topology names."),
+        ]
+    ):
+        command = add(command)
+    return command
+
+
+def say(
+    paused: bool,
+    topology: str,
+    topic: str | None,
+    partitions: tuple[int, ...],
+    why: str,
+    given: dict[str, Any],
+) -> list[TopicPartition]:
+    """Say it; returns the partitions it was said of."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    warn_of_unknown_variables()
+    settings = Settings.load(**given)
+    loaded = load_topology(topology)
+    names = Names(settings.app_id or loaded.name, settings.topic_prefix)
+    said = Directive(paused, SystemClock().now(), _whoever(), " ".join(why.split()))
+    telling = tell(connection(settings), loaded, names, said, source=topic, partitions=partitions)
+    return asyncio.run(telling)
+
+
+def _whoever() -> str:
+    name = "somebody"
+    with suppress(Exception):  # a user without a name, as in a container
+        name = getpass.getuser()
+    return f"{name}@{socket.gethostname()}"
