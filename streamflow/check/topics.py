@@ -90,6 +90,8 @@ def _partitions(name: str, spec: TopicSpec, count: int, *, internal: bool) -> li
 
 
 def _size(name: str, spec: TopicSpec, config: Mapping[str, str]) -> list[Finding]:
+    if "max.message.bytes" not in spec.config:  # its records are short
+        return []
     wanted, found = int(spec.config["max.message.bytes"]), int(config["max.message.bytes"])
     if found >= wanted:
         return []
@@ -136,8 +138,10 @@ def _retention(
 
 
 def _internal(topology: Topology, names: Names) -> set[str]:
-    changelogs = {names.changelog(plan.source.topic) for plan in topology.tasks}
-    return changelogs | {names.rows(s.name) for plan in topology.tasks for s in plan.all_sinks}
+    sources = [plan.source.topic for plan in topology.tasks]
+    kept = {names.control.topic, *map(names.changelog, sources)}
+    kept |= {names.watermarks(source).topic for source in sources}
+    return kept | {names.rows(s.name) for plan in topology.tasks for s in plan.all_sinks}
 
 
 def _set(spec: TopicSpec, setting: str) -> str:
