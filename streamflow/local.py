@@ -218,7 +218,7 @@ class LocalRun:
 
     def _open_sink(self, sink: SinkPlan) -> None:
         self._broker.create(self._names.rows(sink.name), self._partitions)
-        spec = replace(table_spec(self._topology, sink), roll_interval=None)
+        spec = replace(table_spec(self._topology, self._names, sink), roll_interval=None)
         for partition in range(self._partitions):
             tp = TopicPartition(self._names.rows(sink.name), partition)
             files = LocalFiles(self._work, sink.table.path)

@@ -19,6 +19,7 @@ from streamflow.edges.kafka_announcer import KafkaAnnouncer
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_limits import KafkaLimits
 from streamflow.edges.kafka_outbox import KafkaOutbox
+from streamflow.edges.kafka_runs import take_up_run
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.rocksdb import StateFolder
 from streamflow.engine.app import StreamflowApp, faust_settings
@@ -31,6 +32,7 @@ from streamflow.engine.suspects import Suspects
 from streamflow.engine.task import TaskPorts
 from streamflow.errors import CheckFailed
 from streamflow.ports import Changelog, TableFiles
+from streamflow.ranges import Ranges
 from streamflow.topology import Topology
 
 #: Dead letters hold the record and its context: the source's limit and this much more.
@@ -49,6 +51,7 @@ class KafkaWorld:
         self._topology = topology
         self._settings = settings
         self._names = names
+        self._ranges: Ranges | None = None
         self._connection = connection(settings)
         self._clock = SystemClock()
         self._faults = faults_from_environment()
@@ -57,7 +60,7 @@ class KafkaWorld:
         self._offsets: KafkaOffsets | None = None
         self._limits: KafkaLimits | None = None
         self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
-        self._sources = {names.topic(p.source.topic): p for p in topology.tasks}
+        self._sources = {names.source(p.source.topic): p for p in topology.tasks}
 
     async def prepare(self) -> Mapping[str, int]:
         """See `World.prepare`."""
@@ -72,14 +75,28 @@ class KafkaWorld:
                         for topic in missing
                     ]
                 )
+        self._offsets = KafkaOffsets(self._connection)
+        await self._offsets.start()
+        if self._settings.run_id is not None:
+            self._ranges = await self._run(found)
+        async with KafkaAdmin(self._connection) as admin:
             specs = await topic_specs(self._topology, self._names, admin, found)
             await admin.create(specs)
         self._limits = KafkaLimits(self._connection, [spec.name for spec in specs], self._clock)
         folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
         self._state = StateFolder(folder)
-        self._offsets = KafkaOffsets(self._connection)
-        await self._offsets.start()
         return found
+
+    async def _run(self, partitions: Mapping[str, int]) -> Ranges:
+        tps = [TopicPartition(topic, p) for topic, n in partitions.items() for p in range(n)]
+        words = (self._settings.run_from, self._settings.run_to)
+        return await take_up_run(
+            self._connection, self._names, self._topology.tasks, words, await self.bounds(tps)
+        )
+
+    async def ranges(self) -> Ranges | None:
+        """See `World.ranges`."""
+        return self._ranges
 
     async def partitions(self) -> Mapping[str, int]:
         """See `World.partitions`."""
@@ -154,7 +171,7 @@ async def topic_specs(
     control = control_spec(names)
     specs: dict[str, TopicSpec] = {control.name: control}
     for plan in topology.tasks:
-        source = names.topic(plan.source.topic)
+        source = names.source(plan.source.topic)
         count = partitions.get(source)
         if count is None:
             continue
@@ -181,14 +198,14 @@ def control_spec(names: Names) -> TopicSpec:
 def topology_app(topology: Topology, settings: Settings | None = None) -> StreamflowApp:
     """The Faust app of a topology, on Kafka. Opens nothing until it is started."""
     chosen = settings or Settings.load()
-    names = Names(chosen.app_id or topology.name, chosen.topic_prefix)
+    names = chosen.names(topology.name)
     app = StreamflowApp(**faust_settings(chosen, names.app))
 
     def make() -> Host:
         world = KafkaWorld(topology, chosen, names)
         return Host(topology, chosen, world, SystemClock(), faults_from_environment())
 
-    topics = [names.topic(plan.source.topic) for plan in topology.tasks]
+    topics = [names.source(plan.source.topic) for plan in topology.tasks]
     topics += [names.rows(sink.name) for plan in topology.tasks for sink in plan.all_sinks]
     app.run_topology(topics, make)
     return app

@@ -54,7 +54,7 @@ class Topology:
         object.__setattr__(self, "version", version_of(self.tasks))
         check_outputs(Names(name), self.tasks)
         for sink in [sink for task in self.tasks for sink in task.all_sinks]:
-            table_spec(self, sink)
+            table_spec(self, Names(name), sink)
 
     def faust_app(self, **settings: Any) -> faust.App:
         """The Faust app that hosts this topology; opens nothing until a worker starts it."""

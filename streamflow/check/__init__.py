@@ -9,7 +9,6 @@ from streamflow.check.broker import check_broker
 from streamflow.check.finding import Finding
 from streamflow.check.folders import check_lake, check_state
 from streamflow.check.topics import check_topics
-from streamflow.core.names import Names
 from streamflow.engine.settings import Settings
 from streamflow.errors import StreamflowError
 from streamflow.service import connection
@@ -36,7 +35,7 @@ async def check(
     answers = await check_broker(client, app or "streamflow")
     findings += answers
     if loaded is not None and answers[0].level == "ok":
-        names = Names(settings.app_id or loaded.name, settings.topic_prefix)
+        names = settings.names(loaded.name)
         findings += await check_topics(client, loaded, names, create_partitions)
     return findings + check_folders(loaded, settings)
 

@@ -20,7 +20,7 @@ async def check_topics(
     create_partitions: int | None,
 ) -> list[Finding]:
     """Sources first, then every topic that is derived from one that is there."""
-    sources = [names.topic(plan.source.topic) for plan in topology.tasks]
+    sources = [names.source(plan.source.topic) for plan in topology.tasks]
     try:
         async with KafkaAdmin(connection) as admin:
             made: list[str] = []

@@ -17,7 +17,6 @@ from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.control import tell
-from streamflow.core.names import Names
 from streamflow.engine.directives import Directive
 from streamflow.engine.settings import Settings
 from streamflow.service import connection
@@ -61,7 +60,7 @@ def say(
     warn_of_unknown_variables()
     settings = Settings.load(**given)
     loaded = load_topology(topology)
-    names = Names(settings.app_id or loaded.name, settings.topic_prefix)
+    names = settings.names(loaded.name)
     said = Directive(paused, SystemClock().now(), _whoever(), " ".join(why.split()))
     telling = tell(connection(settings), loaded, names, said, source=topic, partitions=partitions)
     return asyncio.run(telling)

@@ -19,6 +19,7 @@ from streamflow.cli.display import Display
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
+from streamflow.engine.app import StreamflowApp
 from streamflow.engine.run import run_app
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import Status, conservation
@@ -40,6 +41,9 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 @click.option("--lake", type=click.Path(path_type=Path), help="Folder below which tables lie.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of local states.")
 @click.option("--worker-id", help="Names this worker's state folder; one per worker and machine.")
+@click.option("--run-id", help="Run a part of the sources beside the live app: a replay's name.")
+@click.option("--from", "run_from", metavar="TIME|OFFSETS", help="Where a run begins; `beginning`.")
+@click.option("--to", "run_to", metavar="TIME|OFFSETS", help="Where a run ends; `end`.")
 @click.option("--until-end", is_flag=True, help="Stop when all there is at the start is done.")
 @click.option("--resume", is_flag=True, help="Go on where a gate has stopped before.")
 @click.option("--commit-interval", metavar="SECONDS", help="Between commits at the most.")
@@ -66,14 +70,15 @@ def command(topology: str, log_level: str, as_json: bool, **given: Any) -> None:
     clock = SystemClock()
     started = clock.monotonic()
     with Display(console, loaded.name) as display:
-        status = asyncio.run(_run(topology_app(loaded, settings), display))
+        app = topology_app(loaded, settings)
+        status = asyncio.run(_run(app, display))
     seconds = clock.monotonic() - started
     records = status.totals["in"]
     if as_json:
-        summary = {"records": records, "seconds": seconds, **status.as_json()}
+        summary = {"records": records, "seconds": seconds, **status.as_json(), **_of_run(app)}
         click.echo(orjson.dumps(summary))
         return
-    for line in summary_lines(status, seconds):
+    for line in [*summary_lines(status, seconds), *run_lines(app)]:
         click.echo(line)
 
 
@@ -84,6 +89,21 @@ def summary_lines(status: Status, seconds: float) -> list[str]:
         *(f"  {line}" for line in conservation(status.totals)),
         f"in this run: {status.files} files, {status.rows:,} rows, {seconds:.1f} s",
     ]
+
+
+def run_lines(app: StreamflowApp) -> list[str]:
+    """What a bounded run has read, and where it has written to; nothing for a live worker."""
+    ranges = app.host.ranges
+    if ranges is None:
+        return []
+    read = [f"  {tp} from {start:,} to {stop:,}" for tp, (start, stop) in ranges.offsets.items()]
+    written = f"it wrote topics and tables whose names end in .{ranges.run}"
+    return [f"the run {ranges.run!r} reads, whenever it is started:", *read, written]
+
+
+def _of_run(app: StreamflowApp) -> dict[str, Any]:
+    ranges = app.host.ranges
+    return {} if ranges is None else {"run": orjson.loads(ranges.encoded())}
 
 
 def refuse_folders(topology: Topology, settings: Settings) -> None:

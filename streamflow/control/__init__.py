@@ -34,7 +34,7 @@ async def tell(
     sources = [plan.source.topic for plan in topology.tasks]
     if source is not None and source not in sources:
         raise SettingsError(f"the topology reads {sources}, not {source!r}")
-    wanted = [names.topic(name) for name in sources if source in (None, name)]
+    wanted = [names.source(name) for name in sources if source in (None, name)]
     async with KafkaAdmin(connection) as admin:
         found = await admin.partitions(wanted)
         tps = [tp for topic in wanted for tp in _chosen(topic, found.get(topic), partitions)]

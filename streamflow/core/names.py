@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamflow.batch import TopicPartition
 from streamflow.core.plan import TaskPlan
-from streamflow.errors import TopologyError
+from streamflow.errors import SettingsError, TopologyError
 
 
 @dataclass(frozen=True)
 class Names:
-    """The app's id is the consumer group; `prefix` is put before every topic of the topology."""
+    """The app's id is the consumer group; `prefix` is put before every topic of the topology.
+
+    A replay, or any run of a part of the sources, has names of its own for all that it writes, so
+    that it touches nothing of the live app; it reads the same topics.
+    """
 
     app: str
     prefix: str = ""
+    run: str | None = None
+
+    def of_run(self, run: str) -> Names:
+        """The names of a run of this app."""
+        return replace(self, app=f"{self.app}-{run}", run=run)
+
+    @property
+    def live(self) -> Names:
+        """The names of the app itself."""
+        if self.run is None:
+            return self
+        return replace(self, app=self.app.removesuffix(f"-{self.run}"), run=None)
+
+    @property
+    def runs(self) -> TopicPartition:
+        """Where the runs of this app are written down."""
+        return TopicPartition(f"{self.app}-runs", 0)
+
+    def source(self, name: str) -> str:
+        """A topic that the topology reads."""
+        return f"{self.prefix}{name}"
 
     def topic(self, name: str) -> str:
-        """A topic that the topology reads or writes."""
-        return f"{self.prefix}{name}"
+        """A topic that the topology writes."""
+        return f"{self.prefix}{self._of_run(name)}"
+
+    def table(self, path: str) -> str:
+        """A table that the topology writes, below the lake."""
+        return self._of_run(path)
 
     def changelog(self, source: str) -> str:
         """The changelog of the tasks of a source, one partition per task."""
@@ -42,17 +71,46 @@ class Names:
         """The transactional id of the task on this source partition."""
         return f"{self.app}-{tp.topic}-{tp.partition}"
 
+    def _of_run(self, name: str) -> str:
+        return name if self.run is None else f"{name}.{self.run}"
+
 
 def check_outputs(names: Names, plans: Sequence[TaskPlan]) -> None:
     """Raises `TopologyError` where an output topic is one that the engine keeps for itself."""
-    own = {names.rows(sink.name) for plan in plans for sink in plan.all_sinks}
-    own.add(names.control.topic)
-    for source in (plan.source.topic for plan in plans):
-        own |= {names.changelog(source), names.watermarks(source).topic}
+    own = _internal(names, plans)
     for plan in plans:
-        for topic in (plan.source.topic, *plan.output_topics):
-            if names.topic(topic) in own:
+        outputs = {topic: names.topic(topic) for topic in plan.output_topics}
+        for topic, name in {plan.source.topic: names.source(plan.source.topic), **outputs}.items():
+            if name in own:
                 raise TopologyError(
                     f"topology {plan.topology!r}: {topic!r} is the name of a topic of its own "
                     "state or rows; give it another one"
                 )
+
+
+def check_run(live: Names, run: Names, plans: Sequence[TaskPlan]) -> None:
+    """Raises `SettingsError` where a run would write what is the live app's."""
+    both = _written(live, plans) & _written(run, plans)
+    if both:
+        raise SettingsError(
+            f"--run-id {run.run!r}: {min(both)!r} belongs to the app itself; choose another"
+        )
+
+
+def _written(names: Names, plans: Sequence[TaskPlan]) -> set[str]:
+    """Topics, transactional ids and tables: those of one app, and what it reads."""
+    found = _internal(names, plans)
+    for plan in plans:
+        found |= {names.topic(topic) for topic in plan.output_topics}
+        found |= {f"table {names.table(sink.table.path)}" for sink in plan.all_sinks}
+        found.add(f"producer {names.app}-{names.source(plan.source.topic)}")
+    return found
+
+
+def _internal(names: Names, plans: Sequence[TaskPlan]) -> set[str]:
+    """The topics that the engine keeps for itself."""
+    found = {names.rows(sink.name) for plan in plans for sink in plan.all_sinks}
+    found |= {names.control.topic, names.runs.topic}
+    for source in (plan.source.topic for plan in plans):
+        found |= {names.changelog(source), names.watermarks(source).topic}
+    return found

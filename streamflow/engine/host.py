@@ -16,7 +16,6 @@ from typing import Any
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
-from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
 from streamflow.engine.directives import Directives
@@ -35,6 +34,7 @@ from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import TaskLane, cancelled
 from streamflow.engine.world import World
 from streamflow.errors import SettingsError, SinkRefused, StateRefused, StreamflowError
+from streamflow.ranges import Ranges
 from streamflow.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ class Host:
     ) -> None:
         self.topology = topology
         self.settings = settings
-        self.names = Names(settings.app_id or topology.name, settings.topic_prefix)
+        self.names = settings.names(topology.name)
+        #: What a bounded run reads; None for a live worker.
+        self.ranges: Ranges | None = None
         self.failure: StreamflowError | None = None
         self.finished = asyncio.Event()
         self.tasks: dict[TopicPartition, TaskLane] = {}
@@ -78,7 +80,7 @@ class Host:
         self._directives = Directives(world.control)
         self._listening: asyncio.Task[None] | None = None
         self._partitions: Mapping[str, int] = {}
-        self._plans = {self.names.topic(p.source.topic): p for p in topology.tasks}
+        self._plans = {self.names.source(p.source.topic): p for p in topology.tasks}
         self._tables: dict[str, SinkPlan] = {
             self.names.rows(sink.name): sink for p in topology.tasks for sink in p.all_sinks
         }
@@ -105,6 +107,7 @@ class Host:
         self._consumption, self._pauses = consumption, Pauses(consumption)
         self._fetches = consumption.fetched
         self._partitions = await self._world.prepare()
+        self.ranges = await self._world.ranges()
         for sink in self._tables.values():
             await asyncio.to_thread(self._agree, sink)
         self._listening = asyncio.create_task(self._directives.run(), name="directives")
@@ -116,7 +119,8 @@ class Host:
         return {tp: {str(reason): what for reason, what in by.items()} for tp, by in words.items()}
 
     def _agree(self, sink: SinkPlan) -> None:
-        files, spec = self._world.files(sink.table.path), table_spec(self.topology, sink)
+        spec = table_spec(self.topology, self.names, sink)
+        files = self._world.files(spec.path)
         sink_chain.claim(files, spec, self.names.app)
         sink_chain.agree(files, spec)
 
@@ -200,7 +204,7 @@ class Host:
     async def watch(self) -> None:
         """Until a bounded input is in visible files, then say so through `finished`."""
         while not self.finished.is_set():
-            if self.settings.until_end and self._all_done():
+            if self.settings.bounded and self._all_done():
                 self.finished.set()
                 return
             await asyncio.sleep(0.1)
@@ -228,12 +232,12 @@ class Host:
         lane = TaskLane(
             tp,
             lambda: self._task(plan, tp),
-            lambda: self._bounds(tp),
+            lambda: self._task_bounds(tp),
             self._seek_one,
             self._pauses,
             self.refuse,
             interval=min(self.settings.commit_interval.total_seconds(), 1.0) / 4,
-            bounded=self.settings.until_end,
+            bounded=self.settings.bounded,
         )
         lane.watch = self._watch(plan, tp)
         lane.directive = lambda: self._directives.on(tp)
@@ -242,7 +246,7 @@ class Host:
     def _watch(self, plan: TaskPlan, tp: TopicPartition) -> IdleWatch | None:
         """A bounded run needs none: its input has an end."""
         idle_after = plan.source.idle_after
-        if idle_after is None or self.settings.until_end:
+        if idle_after is None or self.settings.bounded:
             return None
         return IdleWatch(tp, self._boards[tp.topic], idle_after, self._fetches, self._clock)
 
@@ -258,7 +262,7 @@ class Host:
                 self._sharing.append(running)
 
     def _task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
-        return Task(
+        task = Task(
             plan,
             self.names,
             tp,
@@ -273,6 +277,9 @@ class Host:
             ),
             resume_before=self._resume_before(tp),
         )
+        if self.ranges is not None:
+            task.begin = self.ranges.offsets[tp][0]
+        return task
 
     def _resume_before(self, tp: TopicPartition) -> datetime | None:
         """Where gates have stopped a task before this, it goes on."""
@@ -293,10 +300,11 @@ class Host:
         )
 
     def _sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
+        spec = table_spec(self.topology, self.names, sink)
         return SinkPartition(
-            table_spec(self.topology, sink),
+            spec,
             tp,
-            self._world.files(sink.table.path),
+            self._world.files(spec.path),
             clock=self._clock,
             owner=self.names.app,
             faults=self._faults,
@@ -311,6 +319,10 @@ class Host:
 
     async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
         return (await self._world.bounds([tp]))[tp]
+
+    async def _task_bounds(self, tp: TopicPartition) -> tuple[int, int]:
+        first, stop = await self._bounds(tp)
+        return first, stop if self.ranges is None else self.ranges.offsets[tp][1]
 
     async def _seek_one(self, tp: TopicPartition, position: int) -> None:
         assert self._consumption is not None, "prepare() comes first"

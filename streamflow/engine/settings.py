@@ -10,15 +10,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streamflow.core.names import Names
 from streamflow.engine.faults import VARIABLE as CRASH_AT
 from streamflow.errors import SettingsError
+from streamflow.ranges import RUN_ID, TAKEN
 
 PREFIX = "STREAMFLOW_"
 #: Variables that are read elsewhere.
 OTHERS = (CRASH_AT, "STREAMFLOW_CACHE")
+#: Options that are not called like their setting.
+OPTIONS = {"run_from": "--from", "run_to": "--to"}
 PORTS = range(1, 65536)
 SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d+)")
 #: What Kafka takes in the names of topics and groups.
@@ -76,6 +80,15 @@ class Settings(BaseSettings):
         ge=timedelta(0),
         description="What is in hand is committed within this, or forgotten.",
     )
+    run_id: str | None = Field(
+        None,
+        pattern=RUN_ID,
+        description="Run a part of the sources, beside the live app: a replay of this name.",
+    )
+    run_from: str | None = Field(
+        None, description="Where that part begins: a time, offsets, or `beginning`."
+    )
+    run_to: str | None = Field(None, description="Where it ends: a time, offsets, or `end`.")
     until_end: bool = Field(False, description="Stop when everything there was at start is done.")
     resume: bool = Field(
         False, description="Where a gate has stopped the app before, try again, half open."
@@ -98,6 +111,30 @@ class Settings(BaseSettings):
             if int(found[1]) not in PORTS:
                 raise ValueError(f"a port is a number from 1 to 65535, not {found[1]}")
         return broker
+
+    @model_validator(mode="after")
+    def _whole_run(self) -> Settings:
+        if self.run_id in TAKEN:
+            raise ValueError(f"--run-id {self.run_id!r} stands for something else; take another")
+        if self.run_id is None and (self.run_from or self.run_to):
+            raise ValueError(
+                "--from and --to need a --run-id: without one a worker goes on where it was"
+            )
+        return self
+
+    @property
+    def bounded(self) -> bool:
+        """Does the input have an end?"""
+        return self.until_end or self.run_id is not None
+
+    def live_names(self, topology: str) -> Names:
+        """What the live app of a topology calls its topics."""
+        return Names(self.app_id or topology, self.topic_prefix)
+
+    def names(self, topology: str) -> Names:
+        """What a worker of a topology calls its topics."""
+        live = self.live_names(topology)
+        return live if self.run_id is None else live.of_run(self.run_id)
 
     @staticmethod
     def load(**given: object) -> Settings:
@@ -127,9 +164,12 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
 
 def _problem(detail: Any, given: dict[str, object]) -> str:
     """One setting: where it was set, to what, and what it should be."""
+    words = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:  # of several together, which it names
+        return words
     name = str(detail["loc"][0])
-    option, variable = f"--{name.replace('_', '-')}", f"{PREFIX}{name.upper()}"
+    option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    variable = f"{PREFIX}{name.upper()}"
     place = option if name in given else variable
     value = given.get(name, os.environ.get(variable, detail["input"]))
-    words = str(detail["msg"]).removeprefix("Value error, ")
     return f"{place} {value!r}: {words[:1].lower()}{words[1:]}"

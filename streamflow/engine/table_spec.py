@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.topology import Topology
 
 
-def table_spec(topology: Topology, sink: SinkPlan) -> SinkSpec:
+def table_spec(topology: Topology, names: Names, sink: SinkPlan) -> SinkSpec:
     """The spec of a table; equal columns have the same schema id."""
     return SinkSpec(
         name=sink.name,
-        path=sink.table.path,
+        path=names.table(sink.table.path),
         schema=sink.schema,
         schema_id=sink.schema_id,
         topology=topology.name,

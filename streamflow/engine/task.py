@@ -101,6 +101,8 @@ class Task:
         self.plan = plan
         self.tp = tp
         self.state = TaskState()
+        #: Where it begins while it has no state; None for the first record there is.
+        self.begin: int | None = None
         self._part = Part(plan, names, tp, version, partitions)
         self._ports = ports
         self._limits_of_topics: Mapping[str, TopicLimits] = {}
@@ -135,7 +137,8 @@ class Task:
     async def open(self, first_offset: int) -> int:
         """Fence, restore, and return the position to read from.
 
-        `first_offset` is the first offset that the source partition still has.
+        `first_offset` is the first offset that the source partition still has, where a task that
+        has no state begins, unless `begin` says another.
 
         Raises:
             StateRefused: the state is of another topology or partition count, the position's
@@ -151,11 +154,14 @@ class Task:
         self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]
         if meta is None:
-            self.state, self._committed = TaskState(position=first_offset), None
-            return first_offset
+            position = first_offset if self.begin is None else self.begin
+            self.state, self._committed = TaskState(position=position), None
+            self._check_kept(first_offset)
+            return position
         self.state, state_id, partitions = decode_meta(meta)
         self._committed = self.watermark
-        self._check(state_id, partitions, first_offset)
+        self._check(state_id, partitions)
+        self._check_kept(first_offset)
         if self._known is not None:
             learn_stored(self._known, self._ports.store)
         self.resume_as_told(self._resume_before)
@@ -361,11 +367,13 @@ class Task:
         for ack in acks:
             ack()
 
-    def _check(self, state_id: str, partitions: int, first_offset: int) -> None:
+    def _check(self, state_id: str, partitions: int) -> None:
         if state_id != self.plan.state_id:
             raise other_topology(self.tp, self._part.changelog, self.plan.source.topic)
         if partitions != self._part.partitions:
             raise other_partitions(self.tp, partitions, self._part.partitions)
+
+    def _check_kept(self, first_offset: int) -> None:
         if first_offset > self.state.position:
             position, source = self.state.position, self.plan.source.topic
             raise records_gone(self.tp, position, first_offset, source)

@@ -9,6 +9,7 @@ from streamflow.batch import TopicPartition
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task import TaskPorts
 from streamflow.ports import Changelog, TableFiles
+from streamflow.ranges import Ranges
 
 
 class World(Protocol):
@@ -16,6 +17,10 @@ class World(Protocol):
 
     async def prepare(self) -> Mapping[str, int]:
         """Make the topics that are missing; returns the partition count of every source topic."""
+        ...
+
+    async def ranges(self) -> Ranges | None:
+        """What a bounded run reads, after `prepare`; None for a live worker."""
         ...
 
     async def partitions(self) -> Mapping[str, int]:

@@ -12,7 +12,6 @@ from types import TracebackType
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import SystemClock
-from streamflow.core.names import Names
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
@@ -34,7 +33,7 @@ class AppStates:
     """
 
     def __init__(self, topology: Topology, settings: Settings) -> None:
-        self.names = Names(settings.app_id or topology.name, settings.topic_prefix)
+        self.names = settings.names(topology.name)
         self._topology = topology
         self._connection = connection(settings)
         self._clock = SystemClock()
@@ -71,10 +70,10 @@ class AppStates:
         if source is not None and source not in plans:
             raise SettingsError(f"the topology has no source {source!r}; it has {sorted(plans)}")
         wanted = [plan for topic, plan in plans.items() if source in (None, topic)]
-        counts = await self._admin.partitions([self.names.topic(p.source.topic) for p in wanted])
+        counts = await self._admin.partitions([self.names.source(p.source.topic) for p in wanted])
         places: list[Place] = []
         for plan in wanted:
-            topic = self.names.topic(plan.source.topic)
+            topic = self.names.source(plan.source.topic)
             if topic not in counts:
                 raise SettingsError(f"source topic {topic!r} does not exist")
             if partition is not None and partition >= counts[topic]:
@@ -114,7 +113,7 @@ class AppStates:
     async def carry_out(self, resets: Sequence[Reset]) -> None:
         """Do them one after the other; what was looked at is what is reset."""
         sources = {reset.standing.place.plan.source.topic for reset in resets}
-        counts = await self._admin.partitions([self.names.topic(s) for s in sources])
+        counts = await self._admin.partitions([self.names.source(s) for s in sources])
         # A changelog that was deleted is made again.
         specs = await topic_specs(self._topology, self.names, self._admin, counts)
         await self._admin.create(specs)

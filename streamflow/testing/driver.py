@@ -276,7 +276,7 @@ class TopologyDriver:
         self._answer = self._beside.blocking(lookups.answer)
         for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
             files = self._files.setdefault(sink.table.path, MemoryFiles())
-            sink_chain.agree(files, table_spec(self._topology, sink))
+            sink_chain.agree(files, table_spec(self._topology, self._names, sink))
         for plan in self._topology.tasks:
             partitions = len(self.broker.topics[plan.source.topic])
             board, idle_after = Board(partitions), plan.source.idle_after
@@ -320,7 +320,7 @@ class TopologyDriver:
     def _open_sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
         files = self._files.setdefault(sink.table.path, MemoryFiles())
         opened = SinkPartition(
-            table_spec(self._topology, sink),
+            table_spec(self._topology, self._names, sink),
             tp,
             files,
             clock=self.clock,

@@ -60,6 +60,9 @@ class MemoryWorld:
             self.broker.create(name, 1)
         return await self.partitions()
 
+    async def ranges(self) -> None:
+        return None
+
     async def partitions(self) -> Mapping[str, int]:
         return {"orders": len(self.broker.topics["orders"])}
 
