@@ -15,7 +15,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit integration nightly coverage demo lint format types check bench lock clean
+.PHONY: help setup test unit integration nightly chaos coverage demo lint format types check bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -47,6 +47,9 @@ integration: setup
 
 nightly: setup ## the laws on 10,000 examples each: an hour or more
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 tests/laws tests/unit/test_sink_laws.py
+
+chaos: setup ## workers killed, frozen and rebalanced for MINUTES=10; SEED=n to repeat one
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 coverage: setup ## what tests without Kafka reach: all of the gates, 95 % of the core
 	$(BIN)/coverage erase

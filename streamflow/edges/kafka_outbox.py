@@ -40,6 +40,9 @@ BATCH_BYTES = 900_000
 #: The largest request; the broker's and the topic's own limits are what counts.
 REQUEST_BYTES = 64 * 1024 * 1024
 TRANSACTION_TIMEOUT_MS = 15_000
+#: aiokafka waits for answers when it stops, which may never come; then its connections are cut.
+STOP_SECONDS = 2.0
+_STOPPING: set[asyncio.Task[None]] = set()
 
 
 class InvalidRecord(BrokerResponseError):
@@ -171,8 +174,10 @@ class KafkaOutbox:
         sent, self._sent = self._sent, []
         if producer is None:
             return
-        with suppress(Exception):
-            await producer.stop()
+        stopping = asyncio.create_task(_stopped(producer))
+        _STOPPING.add(stopping)
+        stopping.add_done_callback(_STOPPING.discard)
+        await asyncio.shield(stopping)  # whoever waits may be cancelled, the connections are closed
         for one in sent:
             one.future.cancel()
             _ignore(one.future)
@@ -233,7 +238,25 @@ class KafkaOutbox:
         except (TaskLost, asyncio.CancelledError):
             raise
         except Exception as error:
+            if isinstance(self._sender_failure, ProducerFenced | InvalidProducerEpoch):
+                words = f"{self._id}: another owner has taken this task over ({step})"
+                raise Fenced(words) from error
             raise TaskLost(f"{self._id}: {step} failed: {error!r}") from error
+
+    @property
+    def _sender_failure(self) -> BaseException | None:
+        """Why the client's sender has ended; whatever is asked of it then fails in other words."""
+        sender = None if self._producer is None else self._producer._sender.sender_task
+        return sender.exception() if sender and sender.done() and not sender.cancelled() else None
+
+
+async def _stopped(producer: Any) -> None:
+    with suppress(Exception):
+        async with asyncio.timeout(STOP_SECONDS):
+            await producer.stop()
+            return
+    with suppress(Exception):
+        await producer.client.close()
 
 
 def _is_error(result: Any) -> bool:

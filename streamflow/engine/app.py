@@ -130,6 +130,10 @@ class BatchConsumption:
         """See `Consumption.resume`."""
         await self._app.consumer.resume_batches(tps)
 
+    async def rejoin(self) -> None:
+        """See `Consumption.rejoin`."""
+        await self._app.consumer.rejoin()
+
     def fetched(self, tp: TopicPartition) -> Fetch | None:
         """See `Consumption.fetched`."""
         return self._app.consumer.fetched(tp)
@@ -152,6 +156,7 @@ def faust_settings(settings: Settings, app_id: str) -> dict[str, Any]:
         "topic_disable_leader": True,
         "table_standby_replicas": 0,
         "consumer_auto_offset_reset": "earliest",
+        "consumer_group_instance_id": settings.instance_id,
         "broker_session_timeout": session,
         "broker_heartbeat_interval": session / 5,
         "broker_commit_interval": 1.0,

@@ -1,4 +1,4 @@
-"""Named points at which a test, or an environment variable, can make the process die.
+"""Named points at which a test, or an environment variable, can make the process die, or stand.
 
 The steps of a commit and of a roll call their name here before they act, so a step that is added
 is a step that is crash-tested.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 
 Faults = Callable[[str], None]
@@ -18,7 +19,8 @@ COMMIT_POINTS = ("begin", "produce", "offsets", "commit", "apply", "ack")
 ROLL_POINTS = ("cut-temp", "cut", "files-written", "files-linked")
 CRASH_POINTS = (*COMMIT_POINTS, *ROLL_POINTS)
 
-VARIABLE = "STREAMFLOW_CRASH_AT"
+VARIABLE, FREEZE_VARIABLE = "STREAMFLOW_CRASH_AT", "STREAMFLOW_FREEZE_AT"
+SIGNALS = {VARIABLE: signal.SIGKILL, FREEZE_VARIABLE: signal.SIGSTOP}
 
 
 def no_faults(point: str) -> None:
@@ -26,17 +28,22 @@ def no_faults(point: str) -> None:
 
 
 def faults_from_environment() -> Faults:
-    """`STREAMFLOW_CRASH_AT=commit:3` kills the process (SIGKILL) the third time it gets there."""
-    wanted = os.environ.get(VARIABLE, "")
-    if not wanted:
+    """`STREAMFLOW_CRASH_AT=commit:3` kills the process (SIGKILL) the third time it gets there, and
+    `STREAMFLOW_FREEZE_AT` stops it (SIGSTOP) until somebody lets it go on (SIGCONT).
+    """
+    left: dict[str, list[tuple[int, signal.Signals]]] = {}
+    for variable, number in SIGNALS.items():
+        name, _, count = os.environ.get(variable, "").partition(":")
+        if name:
+            left.setdefault(name, []).append((int(count or "1"), number))
+    if not left:
         return no_faults
-    name, _, count = wanted.partition(":")
-    left = {name: int(count or "1")}
+    reached: Counter[str] = Counter()
 
-    def crash(point: str) -> None:
-        if point in left:
-            left[point] -= 1
-            if left[point] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def fault(point: str) -> None:
+        reached[point] += 1
+        for count, number in left.get(point, ()):
+            if reached[point] == count:
+                os.kill(os.getpid(), number)
 
-    return crash
+    return fault

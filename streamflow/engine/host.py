@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from random import Random
+from functools import partial
 from typing import Any
 
 from streamflow.batch import TopicPartition
@@ -22,9 +22,9 @@ from streamflow.engine.directives import Directives
 from streamflow.engine.faults import Faults
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
+from streamflow.engine.opening import until_it_passes
 from streamflow.engine.pauses import Consumption, Pauses
 from streamflow.engine.refusals import changelog_empty, group_disagrees, source_grew
-from streamflow.engine.retries import OPENING, Retries
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
@@ -33,7 +33,7 @@ from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import TaskLane, cancelled
 from streamflow.engine.world import World
-from streamflow.errors import SettingsError, SinkRefused, StateRefused, StreamflowError
+from streamflow.errors import StreamflowError
 from streamflow.ranges import Ranges
 from streamflow.topology import Topology
 
@@ -76,9 +76,9 @@ class Host:
         self._pauses: Pauses | None = None
         self._fetches: Fetches = lambda tp: None
         self._boards: dict[str, Board] = {}
-        self._sharing: list[asyncio.Task[None]] = []
         self._directives = Directives(world.control)
         self._listening: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.source(p.source.topic): p for p in topology.tasks}
         self._tables: dict[str, SinkPlan] = {
@@ -125,40 +125,21 @@ class Host:
         sink_chain.agree(files, spec)
 
     async def assign(self, assigned: Iterable[Any]) -> None:
-        """Open a lane for every partition of ours, and seek to their positions."""
+        """Hold every partition of ours, and begin to open their lanes; each is let go when it is
+        open. Returns before that: Faust waits for this, and for nothing ever again when it takes
+        too long; and a revocation that comes meanwhile finds all there is to release.
+        """
         await self.release()
         if self.closed:
             return
-        try:
-            await self._refuse_growth()
-        except StreamflowError as error:
-            self.refuse(error)
-            return
+        assert self._pauses is not None, "prepare() comes first"
         tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
         self._boards = {topic: Board(self._partitions[topic]) for topic in self._plans}
         self.tasks = {tp: self._task_lane(tp) for tp in tps if tp.topic in self._plans}
         self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
-        try:
-            positions = await asyncio.gather(*(_opened(lane) for lane in lanes))
-        except StreamflowError as error:
-            self.refuse(error)
-            return
-        at = dict(zip((lane.tp for lane in lanes), positions, strict=True))
-        try:
-            await self._check_group_offsets({tp: at[tp] for tp in self.tasks})
-        except StreamflowError as error:
-            self.refuse(error)
-            return
-        assert self._consumption is not None, "prepare() comes first"
-        try:
-            await self._hold()
-        except StreamflowError as error:
-            self.refuse(error)
-            return
-        await self._consumption.seek(at)
-        for lane in lanes:
-            lane.start()
+        await self._pauses.hold([lane.tp for lane in lanes], "opening")
+        self._beside = [asyncio.create_task(self._open_all(lanes), name="open lanes")]
         self._share()
         self.assigned = True
 
@@ -171,14 +152,20 @@ class Host:
         """Commit what is in hand, within the shutdown time-out, and close every lane."""
         timeout = self.settings.shutdown_timeout.total_seconds() if within is None else within
         self.assigned = False
-        sharing, self._sharing = self._sharing, []
-        await asyncio.gather(*(cancelled(task) for task in sharing))
+        beside, self._beside = self._beside, []
+        await asyncio.gather(*(cancelled(task) for task in beside))
         if self._pauses is not None:
             self._pauses.forget()
         tasks, self.tasks = self.tasks, {}
         sinks, self.sinks = self.sinks, {}
+        lanes = [*tasks.values(), *sinks.values()]
         closing = [lane.close(timeout) for lane in tasks.values()]
-        await asyncio.gather(*closing, *(lane.close() for lane in sinks.values()))
+        closed = await asyncio.gather(
+            *closing, *(lane.close() for lane in sinks.values()), return_exceptions=True
+        )
+        for lane, error in zip(lanes, closed, strict=True):
+            if error is not None:  # a rebalance waits for us: the others have to go on
+                log.error("%s: not closed well: %r", lane.tp, error)
 
     async def close(self) -> None:
         """Release everything and give up the edges; nothing is opened after it."""
@@ -216,15 +203,37 @@ class Host:
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
         return all(lane.done for lane in lanes)
 
-    async def _hold(self) -> None:
-        """Pause again what gates and operators have stopped, before the consumer lets anything
-        through.
-        """
-        assert self._pauses is not None
-        await self._directives.known.wait()
-        for lane in self.tasks.values():
+    async def _open_all(self, lanes: Iterable[TaskLane | SinkLane]) -> None:
+        if await self._passed("the source topics", self._refuse_growth):
+            await asyncio.gather(
+                *(self._passed(str(lane.tp), partial(self._open, lane)) for lane in lanes)
+            )
+
+    async def _passed(self, what: str, step: Callable[[], Awaitable[None]]) -> bool:
+        """Do a step, tried again for as long as what fails may pass; else the worker stops."""
+        try:
+            await until_it_passes(what, step)
+        except StreamflowError as error:
+            self.refuse(error)
+            return False
+        return True
+
+    async def _open(self, lane: TaskLane | SinkLane) -> None:
+        """Open a lane and begin to work on what comes, unless a gate has stopped the task."""
+        assert self._pauses is not None, "prepare() comes first"
+        position = await lane.open()
+        if isinstance(lane, TaskLane):
+            await self._check_group_offsets({lane.tp: position})
+            await self._directives.known.wait()
             await lane.hold()
-        await self._pauses.apply(self.tasks)
+        await self._seek_one(lane.tp, position)
+        lane.start()
+        await self._pauses.remove(lane.tp, "opening")
+
+    async def _rejoin(self) -> None:
+        """Another worker has a task of ours: see what the group says is ours."""
+        assert self._consumption is not None, "prepare() comes first"
+        await self._consumption.rejoin()
 
     def _task_lane(self, tp: TopicPartition) -> TaskLane:
         assert self._pauses is not None, "prepare() comes first"
@@ -241,6 +250,7 @@ class Host:
         )
         lane.watch = self._watch(plan, tp)
         lane.directive = lambda: self._directives.on(tp)
+        lane.on_fenced = self._rejoin
         return lane
 
     def _watch(self, plan: TaskPlan, tp: TopicPartition) -> IdleWatch | None:
@@ -259,7 +269,7 @@ class Host:
             if 0 < len(own) < board.partitions:
                 sharing = Sharing(board, own, self._world.marks(topic), self._clock)
                 running = asyncio.create_task(sharing.run(), name=f"watermarks of {topic}")
-                self._sharing.append(running)
+                self._beside.append(running)
 
     def _task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
         task = Task(
@@ -351,27 +361,3 @@ class Host:
                     raise group_disagrees(tp, position, group, self.names.app, source)
             if waiting:
                 await asyncio.sleep(0.2)
-
-
-async def _opened(lane: TaskLane | SinkLane) -> int:
-    """Open a lane; what may pass (a broker that is away, a fence in progress) is tried again.
-
-    Raises:
-        StreamflowError: a person has to settle it, or it did not pass.
-    """
-    loop = asyncio.get_running_loop()
-    retries = Retries(OPENING, Random(), loop.time())
-    while True:
-        try:
-            return await lane.open()
-        except (StateRefused, SinkRefused, SettingsError):
-            raise
-        except Exception as error:
-            wait = retries.wait(loop.time())
-            if wait is None:
-                raise StreamflowError(
-                    f"{lane.tp}: cannot be opened, after {retries.attempts} attempts: {error!r}; "
-                    "nothing is lost, start the worker again when it is mended"
-                ) from error
-            log.warning("%s: cannot be opened yet: %r", lane.tp, error)
-        await asyncio.sleep(wait)

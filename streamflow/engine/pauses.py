@@ -5,9 +5,10 @@ pause is aiokafka's own, below Faust: Faust's would leave a partition out of its
 every partition is left out it polls no more, for which aiokafka leaves the group after five
 minutes. Here the fetcher passes a paused partition by, and polls go on.
 
-aiokafka forgets its pauses in a rebalance, so whoever assigns partitions says all reasons again and
-calls `apply` before anything is fetched (Faust lets records through only after that). What was
-fetched before a pause may still arrive; the lane leaves it, and seeks back when it goes on.
+aiokafka forgets its pauses in a rebalance, so all partitions of ours are held before anything is
+fetched (Faust lets records through only after that), and each is let go when its lane is open and
+has said its own reasons. What was fetched before a pause may still arrive; the lane leaves it, and
+seeks back when it goes on.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Literal, Protocol
 from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import Fetch
 
-#: A gate has tripped; an operator has said so; the circuit breaker of a stage is open; or the lane
-#: waits for something, and what it holds is enough.
-Reason = Literal["gate", "operator", "breaker", "pressure"]
+#: The lane is not open yet; a gate has tripped; an operator has said so; the circuit breaker of a
+#: stage is open; or the lane waits for something, and what it holds is enough.
+Reason = Literal["opening", "gate", "operator", "breaker", "pressure"]
 
 
 class Consumption(Protocol):
@@ -37,6 +38,10 @@ class Consumption(Protocol):
 
     async def resume(self, tps: Iterable[TopicPartition]) -> None:
         """Fetch from assigned partitions again. Idempotent."""
+        ...
+
+    async def rejoin(self) -> None:
+        """Join the group again: partitions are revoked, and those that are still ours assigned."""
         ...
 
     def fetched(self, tp: TopicPartition) -> Fetch | None:
@@ -81,8 +86,9 @@ class Pauses:
         """No partition is ours any more."""
         self._reasons.clear()
 
-    async def apply(self, tps: Iterable[TopicPartition]) -> None:
-        """Tell the consumer again, of all these partitions: it may have forgotten."""
-        waiting = {tp for tp in tps if self._reasons.get(tp)}
-        await self._consumption.pause(waiting)
-        await self._consumption.resume(set(tps) - waiting)
+    async def hold(self, tps: Iterable[TopicPartition], reason: Reason) -> None:
+        """Let partitions wait that have just been assigned; the consumer has forgotten all else."""
+        held = list(tps)
+        for tp in held:
+            self._reasons[tp][reason] = ""
+        await self._consumption.pause(held)

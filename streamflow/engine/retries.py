@@ -22,7 +22,7 @@ FOR_EVER = RetryPolicy(
 TABLE = RetryPolicy(
     max_attempts=None, backoff=timedelta(seconds=1), max_delay=timedelta(seconds=30)
 )
-#: The opening of a lane while partitions are assigned, about a minute.
+#: What will not pass, about a minute: for whoever looks away for less.
 OPENING = RetryPolicy(
     max_attempts=11, backoff=timedelta(seconds=0.1), max_delay=timedelta(seconds=10)
 )

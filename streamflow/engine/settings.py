@@ -14,13 +14,13 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamflow.core.names import Names
-from streamflow.engine.faults import VARIABLE as CRASH_AT
+from streamflow.engine.faults import SIGNALS
 from streamflow.errors import SettingsError
 from streamflow.ranges import RUN_ID, TAKEN
 
 PREFIX = "STREAMFLOW_"
 #: Variables that are read elsewhere.
-OTHERS = (CRASH_AT, "STREAMFLOW_CACHE")
+OTHERS = (*SIGNALS, "STREAMFLOW_CACHE")
 #: Options that are not called like their setting.
 OPTIONS = {"run_from": "--from", "run_to": "--to"}
 PORTS = range(1, 65536)
@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     lake: Path = Field(Path("lake"), description="Folder below which tables lie.")
     state_dir: Path = Field(Path(".streamflow/state"), description="Folder of local states.")
     worker_id: str = Field("worker", description="Names this worker's folder among the states.")
+    instance_id: str | None = Field(
+        None,
+        pattern=NAME,
+        min_length=1,
+        description="Kafka's group.instance.id, unlike any other worker's: a restart within the "
+        "session time-out does not rebalance the others.",
+    )
     commit_interval: Duration = Field(
         timedelta(seconds=1), gt=timedelta(0), description="A commit waits no longer than this."
     )

@@ -12,7 +12,7 @@ from streamflow.engine.inbox import Arrival
 from streamflow.engine.retries import TABLE, Retries
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.task_lane import cancelled
-from streamflow.errors import SinkUnavailable, StreamflowError
+from streamflow.errors import SinkRefused, SinkUnavailable, StreamflowError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class SinkLane:
     @property
     def is_open(self) -> bool:
         """Is the sink at work?"""
-        return self.sink is not None and not self._closing
+        return self.sink is not None and self._runner is not None and not self._closing
 
     @property
     def done(self) -> bool:
@@ -93,6 +93,10 @@ class SinkLane:
                 await asyncio.sleep(self._retries.wait(now) or 0)
             except StreamflowError as error:
                 self._on_refused(error)
+                return
+            except Exception as error:  # nobody would see that this lane has ended
+                log.error("%s: the sink failed", self.tp, exc_info=error)
+                self._on_refused(SinkRefused(f"{self.tp}: the sink failed: {error!r}"))
                 return
 
     async def _work(self) -> None:

@@ -27,8 +27,8 @@ class Status:
         idle: Tasks whose partition has been silent for so long that it is idle.
         lag: Records that are in the source partitions and not processed; None while unknown.
         files, rows, bytes: What the sinks of this worker have made visible since it started.
-        paused: Partitions that wait, with the reasons: `gate`, `operator`, `breaker`, `pressure`;
-            and for each what there is to say of it.
+        paused: Partitions that wait, with the reasons: `opening`, `gate`, `operator`, `breaker`,
+            `pressure`; and for each what there is to say of it.
         gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
     """
 

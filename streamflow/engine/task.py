@@ -304,8 +304,10 @@ class Task:
     async def close(self) -> None:
         """Give up producer and store. What was not committed is forgotten."""
         self._steps, self._acks = [], []
-        await self._ports.outbox.close()
-        self._ports.store.close()
+        try:
+            await self._ports.outbox.close()
+        finally:  # also when that is cancelled: the next life opens the same store
+            self._ports.store.close()
 
     async def _advanced(self, batch: MicroBatch) -> Step:
         """What comes of a micro-batch, with the answers that its stages ask for."""

@@ -25,7 +25,7 @@ from streamflow.engine.inbox import Arrival, Inbox
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task import Task
-from streamflow.errors import LookupUnavailable, Refused, StateRefused, StreamflowError
+from streamflow.errors import Fenced, LookupUnavailable, Refused, StateRefused, StreamflowError
 from streamflow.retry import ErrorClass
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,8 @@ class TaskLane:
         self.retry = FOR_EVER
         #: What an operator has said last.
         self.directive: Callable[[], Directive | None] = lambda: None
+        #: Told when another worker has the task; it is not taken up here until it is assigned.
+        self.on_fenced: Callable[[], Awaitable[None]] | None = None
         self._make = make
         self._bounds = bounds
         self._seek = seek
@@ -104,7 +106,8 @@ class TaskLane:
     @property
     def is_open(self) -> bool:
         """Is the task at work, and not waiting to be taken up again?"""
-        return self.task is not None and not self._lost and not self._draining.is_set()
+        begun = self.task is not None and self._runner is not None
+        return begun and not self._lost and not self._draining.is_set()
 
     @property
     def idle(self) -> bool:
@@ -121,7 +124,9 @@ class TaskLane:
         return self._end is None or task.state.position >= self._end
 
     async def open(self) -> int:
-        """Open the task; returns the position to seek to. Then call `start`."""
+        """Open the task; returns the position to seek to. Then call `start`, or `open` again."""
+        if self.task is not None:
+            await self.task.close()
         first, stop = await self._bounds()
         if self._bounded and self._end is None:
             self._end = stop
@@ -191,12 +196,13 @@ class TaskLane:
         if self._patience is not None:
             self._patience.reschedule(asyncio.get_running_loop().time() + within / 2)
         if self._runner is not None:
-            _, waiting = await asyncio.wait({self._runner}, timeout=within)
-            if waiting:
+            # One that is lost has nothing to commit.
+            _, waiting = await asyncio.wait({self._runner}, timeout=0 if self._lost else within)
+            if waiting and not self._lost:
                 log.warning(
                     "%s: not committed within %.1f s; it will be done again", self.tp, within
                 )
-                await cancelled(self._runner)
+            await cancelled(self._runner)
         await self._inbox.close()
         if self.task is not None:
             await self.task.close()
@@ -212,6 +218,11 @@ class TaskLane:
             except StateRefused as error:
                 self._on_refused(error)
                 return
+            except Fenced as error:
+                if self.on_fenced is not None and not self._lost:
+                    await self._give_up(error)
+                    return
+                failure = error
             except Exception as error:  # whatever it was: the task is taken up as after a crash
                 failure = error
             self._lost, self._put_off = True, None
@@ -220,7 +231,7 @@ class TaskLane:
             # What it was has passed, and this is something else; or the next life knows more.
             if commit > reached or isinstance(failure, Refused):
                 retries, reached = self._retries(), commit
-            if _is_hopeless(failure) and retries.attempts >= (OPENING.max_attempts or 0):
+            if is_hopeless(failure) and retries.attempts >= (OPENING.max_attempts or 0):
                 self._on_refused(self._given_up(failure, retries.attempts))
                 return
             log.warning("%s: task lost, taking it up again: %s", self.tp, failure)
@@ -240,9 +251,15 @@ class TaskLane:
         log.error("%s: the last failure", self.tp, exc_info=error)
         return made
 
+    async def _give_up(self, error: Fenced) -> None:
+        """Taken up again here, the task would be taken from its owner in turn."""
+        log.warning("%s: given up, joining the group again: %s", self.tp, error)
+        self._lost = True
+        self._inbox.forget()
+        assert self.on_fenced is not None
+        await self.on_fenced()
+
     async def _reopen(self) -> None:
-        if self.task is not None:
-            await self.task.close()
         if self.watch is not None:
             self.watch.record()
         position = await self.open()
@@ -338,7 +355,7 @@ class TaskLane:
             task.end_of_input()
 
 
-def _is_hopeless(error: Exception) -> bool:
+def is_hopeless(error: Exception) -> bool:
     """Is it a defect, which taking the task up again will not mend? Our own errors say what they
     ask for by their class.
     """

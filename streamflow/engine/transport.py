@@ -18,8 +18,11 @@ tests/unit/test_faust_contract.py fails when a Faust release moves any of these 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -34,9 +37,15 @@ from streamflow.clock import SystemClock
 from streamflow.engine.fetched import Parsed, fetch_whole
 from streamflow.engine.idle_watch import Fetch
 
+log = logging.getLogger(__name__)
+
 #: Bytes fetched from one partition at a time, and how long the broker may wait to fill a fetch.
 FETCH_BYTES = 4 * 1024 * 1024
 FETCH_WAIT_MS = 100
+#: Shares of Faust's own bounds. A seek that takes longer than its request time-out ends Faust's
+#: recovery without a word, and nothing would ever be assigned again; a group waits for whoever
+#: revokes.
+SEEK_SHARE, COMMIT_SHARE = 0.5, 0.25
 #: Batches that a topic's channel holds; with `FETCH_BYTES` the bound on what waits in memory.
 CHANNEL_BATCHES = 2
 
@@ -96,6 +105,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def resume(self, tps: set[TP]) -> None:
         """Let aiokafka fetch from them again."""
         await self.call_thread(_each, self._ensure_consumer().resume, tps)
+
+    async def rejoin(self) -> None:
+        """Join the group again, as after a heartbeat that was refused."""
+        await self.call_thread(_rejoin, self._ensure_consumer())
 
     async def _fetch_records(
         self,
@@ -231,8 +244,14 @@ class BatchConsumer(driver.Consumer):
         self._inflight.clear()
         thread: Any = self._thread
         thread.forget_positions()
-        await super().perform_seek()
         app: Any = self.app
+        try:
+            async with asyncio.timeout(app.conf.broker_request_timeout * SEEK_SHARE):
+                await super().perform_seek()
+        except TimeoutError:
+            log.warning("no committed offsets to be had, joining the group again")
+            await self.rejoin()
+            return
         await app.on_seek(self.assignment())
 
     async def seek_batches(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -253,6 +272,11 @@ class BatchConsumer(driver.Consumer):
         stamp, end = state.timestamp, state.lso
         return None if stamp is None or end is None else Fetch(end, stamp)
 
+    async def rejoin(self) -> None:
+        """Join the group again: partitions are revoked, and those that are still ours assigned."""
+        thread: Any = self._thread
+        await thread.rejoin()
+
     async def pause_batches(self, tps: Iterable[TopicPartition]) -> None:
         """Fetch nothing from these partitions of batch topics, and go on polling."""
         thread: Any = self._thread
@@ -267,7 +291,9 @@ class BatchConsumer(driver.Consumer):
         """Let the tasks finish and commit acknowledged batches, while both are still ours."""
         app: Any = self.app
         await app.on_revoke()
-        await self.commit()
+        with suppress(TimeoutError):  # of ordinary topics; what is not committed comes again
+            async with asyncio.timeout(app.conf.broker_session_timeout * COMMIT_SHARE):
+                await self.commit()
         for tp in revoked:
             self._inflight.pop(tp, None)
         await super().on_partitions_revoked(revoked)
@@ -283,6 +309,11 @@ async def _each(act: Callable[[Any], None], tps: set[TP]) -> None:
     """In the consumer's thread, since aiokafka wakes a future of its own loop."""
     for tp in tps:
         act(KafkaTopicPartition(*tp))
+
+
+async def _rejoin(consumer: Any) -> None:
+    """In the consumer's thread, as `_each`."""
+    consumer._coordinator.request_rejoin()
 
 
 def _position(consumer: Any, tp: TP) -> int | None:

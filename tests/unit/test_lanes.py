@@ -109,6 +109,9 @@ class Consumer:
     async def resume(self, tps: Iterable[TopicPartition]) -> None:
         self.log += [f"resume {tp}" for tp in sorted(tps)]
 
+    async def rejoin(self) -> None:
+        self.log.append("rejoin")
+
     def fetched(self, tp: TopicPartition) -> None:
         del tp
 

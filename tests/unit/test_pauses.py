@@ -9,7 +9,7 @@ from tests.unit.test_lanes import Consumer
 ONE, OTHER = TopicPartition("orders", 0), TopicPartition("orders", 1)
 
 
-def test_it_waits_for_its_reasons_and_they_are_told_again_after_a_rebalance() -> None:
+def test_it_waits_for_its_reasons_and_after_a_rebalance_until_its_lane_is_open() -> None:
     async def go() -> None:
         log: list[str] = []
         pauses = Pauses(Consumer(log))
@@ -18,11 +18,14 @@ def test_it_waits_for_its_reasons_and_they_are_told_again_after_a_rebalance() ->
         assert (pauses.reasons(ONE), pauses.reasons(OTHER)) == ({"gate"}, frozenset())
         assert log == ["resume orders[0]", "pause orders[0]"]
         log.clear()
-        await pauses.apply([ONE, OTHER])
-        assert log == ["pause orders[0]", "resume orders[1]"]
-        log.clear()
         pauses.forget()
-        await pauses.apply([ONE, OTHER])
-        assert log == ["resume orders[0]", "resume orders[1]"]
+        await pauses.hold([ONE, OTHER], "opening")
+        assert log == ["pause orders[0]", "pause orders[1]"]
+        log.clear()
+        await pauses.add(ONE, "gate")
+        await pauses.remove(ONE, "opening")
+        await pauses.remove(OTHER, "opening")
+        assert (pauses.reasons(ONE), pauses.reasons(OTHER)) == ({"gate"}, frozenset())
+        assert log == ["pause orders[0]", "resume orders[1]"]
 
     asyncio.run(go())

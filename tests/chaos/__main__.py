@@ -1,0 +1,87 @@
+"""`make chaos MINUTES=10`: workers are killed, frozen, stopped and joined by others all the time.
+
+At the end the input is finished, and everything that came out is compared with what the log of the
+source says has to come out. Ends with 1 when a row is missing, is there twice, or a worker gave up
+or did not end; everything that happened is repeated by `--seed`, but for its exact moments.
+"""
+
+import argparse
+import asyncio
+import random
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from streamflow.broker import Broker, running_broker
+from tests.chaos.feed import Feed
+from tests.chaos.monkey import Monkey
+from tests.chaos.rig import Rig, rig
+from tests.chaos.verdict import Verdict
+
+PARTITIONS = 6
+
+
+async def run(kafka: Broker, folder: Path, minutes: float, seed: int) -> int:
+    """One run; returns the exit code."""
+    async with rig(
+        kafka.bootstrap, f"chaos-{seed}", folder, partitions=PARTITIONS, seed=seed
+    ) as under_trouble:
+        monkey, over = Monkey(random.Random(seed), under_trouble), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(monkey.run(over))
+            group.create_task(tell(under_trouble.feed, monkey, over))
+            await asyncio.sleep(minutes * 60)
+            over.set()
+        return report(await under_trouble.verdict(), under_trouble, monkey)
+
+
+async def tell(feed: Feed, monkey: Monkey, over: asyncio.Event) -> None:
+    """A line now and then."""
+    while not over.is_set():
+        killed = monkey.done["killed"]
+        say(f"{feed.sent:,} sent, {feed.behind:,} behind, {killed} killed, {dict(monkey.done)}")
+        try:
+            await asyncio.wait_for(over.wait(), 15)
+        except TimeoutError:
+            continue
+
+
+def report(verdict: Verdict, under_trouble: Rig, monkey: Monkey) -> int:
+    """Say how it went."""
+    fleet, lost = under_trouble.fleet, under_trouble.fleet.lost()
+    unknown = lost.pop("commit", 0)
+    fenced = lost.pop("fenced", 0)
+    took = under_trouble.feed.recoveries or [0.0]
+    say(f"acts: {dict(monkey.done)}; workers started: {len(fleet.workers)}")
+    say(f"commits {verdict.commits:,}, aborted {lost.total()}, fenced {fenced}, unknown {unknown}")
+    say(f"records {verdict.records:,}; rows {verdict.rows}")
+    say(f"recovery: median {statistics.median(took):.1f} s, longest {max(took):.1f} s")
+    say(f"longest time without a commit: {under_trouble.feed.longest_stall:.1f} s")
+    for line in (*verdict.examples(), *monkey.failures):
+        say(line)
+    say(f"killed {monkey.done['killed']}, lost {verdict.lost}, duplicated {verdict.twice}")
+    return int(bool(verdict.lost or verdict.twice or monkey.failures))
+
+
+def say(line: str) -> None:
+    """A line for whoever watches."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--keep", type=Path, help="keep logs, state and tables in this folder")
+    given = parser.parse_args()
+    say(f"{given.minutes:g} minutes; repeat it with --seed {given.seed}")
+    with tempfile.TemporaryDirectory() as made, running_broker(say=say) as kafka:
+        folder = given.keep or Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(run(kafka, folder, given.minutes, given.seed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""What happens to the workers of an app: chosen by a seeded generator, one after the other."""
+
+import asyncio
+import random
+import signal
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from streamflow.engine.faults import COMMIT_POINTS, CRASH_POINTS, VARIABLE
+from tests.chaos.fleet import Worker
+from tests.chaos.rig import Rig
+
+#: Names of the workers that there may be at a time, and the least there should be.
+NAMES, LEAST = ("one", "two", "three"), 2
+#: How often a worker is started with a step at which it kills itself, and the times it gets there.
+DOOMED, COMMITS, ROLLS = 0.6, (1, 25), (1, 4)
+#: A worker needs so many seconds to get to work; mostly those are chosen that have had them.
+YOUNG_SECONDS, YOUNG = 6.0, 0.2
+#: Seconds: past the session time-out; past the time-out of a transaction.
+SESSION, TRANSACTION = (7.0, 10.0), (17.0, 22.0)
+PAUSE = (1.0, 4.0)
+#: What may happen, and how often in comparison.
+ACTS = {"kill": 5, "term": 2, "freeze": 2, "freeze longer": 1, "join": 2, "leave": 2}
+
+
+class Monkey:
+    """Keeps two or three workers going, and makes trouble until it is told to stop."""
+
+    def __init__(self, rng: random.Random, under_trouble: Rig) -> None:
+        self.done: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._rng = rng
+        self._rig = under_trouble
+        self._fleet = under_trouble.fleet
+        self._feed = under_trouble.feed
+        self._slots: dict[str, Worker | None] = dict.fromkeys(NAMES[:LEAST])
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Until told to stop; then wake and stop every worker."""
+        keeping = asyncio.create_task(self._keep(until))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(until.wait(), 8)
+        while not until.is_set():
+            act = self._rng.choices(list(ACTS), list(ACTS.values()))[0]
+            if self._act(act):
+                self.done[act] += 1
+                self._feed.fault()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(until.wait(), self._rng.uniform(*PAUSE))
+        await keeping
+        for worker in self._fleet.alive:
+            self._later(self._ended(worker))
+        await asyncio.gather(*self._ending)
+
+    async def _keep(self, until: asyncio.Event) -> None:
+        """Start again what has ended, after a while."""
+        while not until.is_set():
+            for name, worker in list(self._slots.items()):
+                if worker is None or not worker.alive:
+                    self._slots[name] = self._start(name, worker)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(until.wait(), self._rng.uniform(0.1, 1.0))
+
+    def _start(self, name: str, last: Worker | None) -> Worker:
+        if last is not None:
+            self._reap(last)
+        environment: dict[str, str] = {}
+        if self._rng.random() < DOOMED:
+            point = self._rng.choice(CRASH_POINTS)
+            times = self._rng.randint(*(COMMITS if point in COMMIT_POINTS else ROLLS))
+            environment[VARIABLE] = f"{point}:{times}"
+        return self._fleet.start(name, **environment)
+
+    def _reap(self, worker: Worker) -> None:
+        code = worker.process.poll()
+        if code == -signal.SIGKILL:
+            self.done["killed"] += 1
+            self._feed.fault()
+        elif code not in (0, -signal.SIGTERM):  # the latter: told before it could listen
+            self.failures.append(f"worker {worker.log.name} ended with {code}:\n{worker.words()}")
+
+    def _act(self, act: str) -> bool:
+        """Do it; False where it makes no sense now."""
+        running = [w for w in self._slots.values() if w and w.alive and not w.stopped]
+        if act == "join":
+            return self._join()
+        if len(running) < LEAST:
+            return False
+        if self._rng.random() >= YOUNG:
+            running = [worker for worker in running if worker.age > YOUNG_SECONDS] or running
+        worker = self._rng.choice(running)
+        if act == "kill":
+            worker.kill()
+        elif act == "term":
+            self._later(self._ended(worker))
+        elif act == "leave":
+            if len(self._slots) == LEAST:
+                return False
+            self._slots = {name: one for name, one in self._slots.items() if one is not worker}
+            self._later(self._ended(worker))
+        else:
+            span = SESSION if act == "freeze" else TRANSACTION
+            self._later(self._freeze(worker, self._rng.uniform(*span)))
+        return True
+
+    def _join(self) -> bool:
+        alive = {worker.name for worker in self._fleet.alive}
+        free = [name for name in NAMES if name not in self._slots and name not in alive]
+        for name in free[:1]:
+            self._slots[name] = None
+        return bool(free)
+
+    async def _ended(self, worker: Worker) -> None:
+        try:
+            await self._rig.end(worker)
+        except AssertionError as error:
+            self.failures.append(str(error))
+
+    async def _freeze(self, worker: Worker, seconds: float) -> None:
+        worker.send(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        worker.send(signal.SIGCONT)
+        self._feed.fault()
+
+    def _later(self, act: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(act)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
