@@ -20,6 +20,7 @@ from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
 from streamflow.engine.directives import Directives
 from streamflow.engine.faults import Faults
+from streamflow.engine.holdings import Holdings
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.opening import until_it_passes
@@ -29,6 +30,7 @@ from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.sink_pressure import SinkPressure
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import TaskLane, cancelled
@@ -79,6 +81,7 @@ class Host:
         self._directives = Directives(world.control)
         self._listening: asyncio.Task[None] | None = None
         self._beside: list[asyncio.Task[None]] = []
+        self._holdings = Holdings(settings.sink_buffer_bytes)
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.source(p.source.topic): p for p in topology.tasks}
         self._tables: dict[str, SinkPlan] = {
@@ -141,6 +144,7 @@ class Host:
         await self._pauses.hold([lane.tp for lane in lanes], "opening")
         self._beside = [asyncio.create_task(self._open_all(lanes), name="open lanes")]
         self._share()
+        self._press()
         self.assigned = True
 
     async def revoke(self) -> None:
@@ -260,6 +264,21 @@ class Host:
             return None
         return IdleWatch(tp, self._boards[tp.topic], idle_after, self._fetches, self._clock)
 
+    def _press(self) -> None:
+        """Pause the sources of tables that fall too far behind."""
+        assert self._pauses is not None, "prepare() comes first"
+        filled = {rows: self._sources_of(rows) for rows in self.sinks}
+        if self.sinks:
+            limit, bounds = self.settings.max_sink_lag, self._world.bounds
+            pressure = SinkPressure(limit, self.sinks, filled, self._pauses, bounds)
+            self._beside.append(asyncio.create_task(pressure.run(), name="sink pressure"))
+
+    def _sources_of(self, rows: TopicPartition) -> list[TopicPartition]:
+        """The source partitions of ours whose rows come through this partition."""
+        filling = [t for t, p in self._plans.items() if self._tables[rows.topic] in p.all_sinks]
+        tps = [TopicPartition(topic, rows.partition) for topic in filling]
+        return [tp for tp in tps if tp in self.tasks]
+
     def _share(self) -> None:
         """Share the watermarks of sources of which other workers have partitions too."""
         for topic, board in self._boards.items():
@@ -300,12 +319,14 @@ class Host:
         return max(told, default=None)
 
     def _sink_lane(self, tp: TopicPartition) -> SinkLane:
+        assert self._pauses is not None, "prepare() comes first"
         sink = self._tables[tp.topic]
         return SinkLane(
             tp,
             lambda: self._sink(sink, tp),
             lambda: self._bounds(tp),
             self._world.trim,
+            self._pauses,
             self.refuse,
         )
 
@@ -318,6 +339,7 @@ class Host:
             clock=self._clock,
             owner=self.names.app,
             faults=self._faults,
+            holdings=self._holdings,
         )
 
     async def _refuse_growth(self) -> None:

@@ -21,6 +21,8 @@ from streamflow.engine.pauses import Pauses
 QUEUE_BATCHES = 2
 #: A wait that is shorter than this holds nobody up: a pause for each would cost more.
 PATIENCE_SECONDS = 0.1
+#: The same for a commit, most of which is computing.
+COMMIT_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,27 @@ class Inbox:
         self._moved = asyncio.Event()
         #: Does the lane wait for something else than its batches?
         self.held_up = False
+        #: For how long whoever brings batches waits then.
+        self.patience = PATIENCE_SECONDS
         self._forgets = False
         self._closed = False
 
     async def put(self, arrival: Arrival) -> None:
         """Take a batch; waits while there is no room, but not for long while the lane waits too."""
+        waited = 0.0
         while self._full and not self._forgets and not self._paused:
             self._moved.clear()
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._moved.wait()
             except TimeoutError:
-                if self.held_up:
-                    await self._pauses.add(self._tp, "pressure")
+                waited += PATIENCE_SECONDS
+                if self.held_up and waited >= self.patience:
+                    await self._pauses.add(self._tp, "inbox")
         if not self._forgets:
             self._queue.put_nowait(arrival)
         elif not self._closed and not self._paused:
-            await self._pauses.add(self._tp, "pressure")
+            await self._pauses.add(self._tp, "inbox")
 
     async def get(self, within: float) -> Arrival | None:
         """The next batch; None when there was none for so many seconds."""
@@ -87,7 +93,7 @@ class Inbox:
     async def relieve(self) -> None:
         """Let the partition run again where there is room."""
         if self._paused and not self._full:
-            await self._pauses.remove(self._tp, "pressure")
+            await self._pauses.remove(self._tp, "inbox")
 
     async def close(self) -> None:
         """Forget everything, for good; whoever waits to hand something over goes on."""
@@ -101,4 +107,4 @@ class Inbox:
 
     @property
     def _paused(self) -> bool:
-        return "pressure" in self._pauses.reasons(self._tp)
+        return "inbox" in self._pauses.reasons(self._tp)

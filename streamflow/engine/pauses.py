@@ -21,8 +21,9 @@ from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import Fetch
 
 #: The lane is not open yet; a gate has tripped; an operator has said so; the circuit breaker of a
-#: stage is open; or the lane waits for something, and what it holds is enough.
-Reason = Literal["opening", "gate", "operator", "breaker", "pressure"]
+#: stage is open; too many rows wait for a table; a disk does not take what is written; or the lane
+#: waits for something, and what has arrived for it is enough.
+Reason = Literal["opening", "gate", "operator", "breaker", "pressure", "disk", "inbox"]
 
 
 class Consumption(Protocol):

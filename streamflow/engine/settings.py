@@ -71,6 +71,16 @@ class Settings(BaseSettings):
     commit_bytes: int = Field(
         32 * 1024 * 1024, gt=0, description="A commit has no more bytes of input than this."
     )
+    sink_buffer_bytes: int = Field(
+        256 * 1024 * 1024,
+        gt=0,
+        description="Encoded rows that the sinks of a worker hold; above it the largest rolls.",
+    )
+    max_sink_lag: int = Field(
+        1024 * 1024 * 1024,
+        gt=0,
+        description="Bytes of rows of a partition that wait for a table before it is paused.",
+    )
     recall_keys: int = Field(
         500_000,
         ge=0,

@@ -23,6 +23,7 @@ from streamflow.clock import Clock
 from streamflow.core.cut import Cut, next_cut
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine import sink_chain
+from streamflow.engine.holdings import Holdings
 from streamflow.engine.sink_buffer import Buffer
 from streamflow.engine.sink_roll import (
     Rows,
@@ -63,6 +64,7 @@ class SinkPartition:
         clock: Clock,
         owner: str,
         faults: Callable[[str], None] = ignore,
+        holdings: Holdings | None = None,
     ) -> None:
         self.spec = spec
         self.tp = tp
@@ -70,6 +72,10 @@ class SinkPartition:
         self._clock = clock
         self._owner = owner
         self._faults = faults
+        self._holdings = holdings or Holdings()
+        #: Bytes of rows per offset of the topic, as they were read.
+        self.mean_bytes = 0.0
+        self._read = (0, 0)
         #: What this process has made visible since it was made.
         self.written = Written()
         # The last finished cut, the one that stands but is not finished yet, and what lies beyond.
@@ -123,12 +129,15 @@ class SinkPartition:
             )
         trim = self._settle()
         wanted = batch.cut(buffer.position, max(batch.stop, buffer.position))
+        self._measure(wanted)
         records = zip(wanted.offsets, wanted.values, wanted.headers, strict=True)
         for offset, value, headers in records:
             if self._buffer.take(offset, value, headers) is not None:
+                self._holdings.hold(self.tp, self._buffer.nbytes)
                 self._since = self._clock.monotonic() if self._since is None else self._since
                 trim = _latest(trim, self._settle())
         self._buffer.skip(batch.stop)
+        self._holdings.hold(self.tp, self._buffer.nbytes)
         return trim
 
     def tick(self) -> int | None:
@@ -137,15 +146,17 @@ class SinkPartition:
 
     def close(self) -> None:
         """Drop everything held; nothing is written."""
+        self._holdings.forget(self.tp)
         self._last = self._pending = self._since = None
         self._buffer = Buffer(self.tp, 0, None)
 
     @property
     def position(self) -> int:
         """The offset up to which every row is visible."""
-        if self._pending is not None:
-            return self._pending.first
-        return 0 if self._last is None else self._last.next
+        pending, last = self._pending, self._last  # another thread may look while one rolls
+        if pending is not None:
+            return pending.first
+        return 0 if last is None else last.next
 
     @property
     def wanted(self) -> int:
@@ -191,6 +202,8 @@ class SinkPartition:
             return self._buffer.commits >= IDLE_COMMITS
         if self._buffer.whole_bytes * self._ratio >= self.spec.target_bytes:
             return True
+        if self._holdings.too_much(self.tp):
+            return True
         interval, since = self.spec.roll_interval, self._since
         if interval is None or since is None:
             return False
@@ -229,7 +242,13 @@ class SinkPartition:
         if self._buffer.position < cut.next:
             self._buffer = Buffer(self.tp, cut.next, cut.trailer)
         self._buffer.drop(cut.next)
+        self._holdings.hold(self.tp, self._buffer.nbytes)
         self._since = self._clock.monotonic() if len(self._buffer) else None
+
+    def _measure(self, batch: MicroBatch) -> None:
+        nbytes, offsets = self._read
+        self._read = (nbytes + batch.nbytes, offsets + batch.stop - batch.start)
+        self.mean_bytes = self._read[0] / max(self._read[1], 1)
 
 
 def _latest(trim: int | None, newer: int | None) -> int | None:

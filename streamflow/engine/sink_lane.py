@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from streamflow.batch import TopicPartition
-from streamflow.engine.inbox import Arrival
+from streamflow.engine.inbox import Arrival, Inbox
+from streamflow.engine.pauses import Pauses
 from streamflow.engine.retries import TABLE, Retries
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.task_lane import cancelled
@@ -16,8 +17,6 @@ from streamflow.errors import SinkRefused, SinkUnavailable, StreamflowError
 
 log = logging.getLogger(__name__)
 
-#: Batches of rows that wait for a sink.
-QUEUE_BATCHES = 2
 #: How often a sink looks at the clock.
 TICK_SECONDS = 1.0
 
@@ -31,6 +30,7 @@ class SinkLane:
         make: Callable[[], SinkPartition],
         bounds: Callable[[], Awaitable[tuple[int, int]]],
         trim: Callable[[TopicPartition, int], Awaitable[None]],
+        pauses: Pauses,
         on_refused: Callable[[StreamflowError], None],
     ) -> None:
         self.tp = tp
@@ -39,7 +39,9 @@ class SinkLane:
         self._bounds = bounds
         self._trim = trim
         self._on_refused = on_refused
-        self._queue: asyncio.Queue[Arrival] = asyncio.Queue(QUEUE_BATCHES)
+        self._pauses = pauses
+        self._inbox = Inbox(tp, pauses)
+        self._inbox.held_up = True  # what writes is a thread: nobody else has to wait for it
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
         self._held: Arrival | None = None
@@ -68,17 +70,19 @@ class SinkLane:
         self._runner = asyncio.create_task(self._run(), name=f"sink lane {self.tp}")
 
     async def put(self, arrival: Arrival) -> None:
-        """Hand a batch over; waits while the queue is full. A closed lane forgets it."""
-        if not self._closing:
-            await self._queue.put(arrival)
+        """Hand a batch over; see `Inbox.put`. A closed lane forgets it."""
+        await self._inbox.put(arrival)
+
+    def lag_bytes(self, end: int) -> int:
+        """About how many bytes of rows before this end of the topic are in no visible file."""
+        return round((end - self.sink.position) * self.sink.mean_bytes) if self.sink else 0
 
     async def close(self) -> None:
         """Stop at once, without a roll; Kafka has the rows."""
         self._closing = True
         if self._runner is not None:
             await cancelled(self._runner)
-        while not self._queue.empty():
-            self._queue.get_nowait()  # wakes whoever waits to put one more
+        await self._inbox.close()
         if self.sink is not None:
             self.sink.close()
 
@@ -90,6 +94,7 @@ class SinkLane:
                 log.warning("%s: the table does not take writes, trying again: %s", self.tp, error)
                 now = asyncio.get_running_loop().time()
                 self._retries = self._retries or Retries(TABLE, Random(), now)
+                await self._pauses.add(self.tp, "disk", str(error))
                 await asyncio.sleep(self._retries.wait(now) or 0)
             except StreamflowError as error:
                 self._on_refused(error)
@@ -105,22 +110,19 @@ class SinkLane:
         assert sink is not None
         while not self._closing:
             if self._held is None:
-                self._held = await self._next()
+                self._held = await self._inbox.get(TICK_SECONDS)
             if self._held is None:
                 done = await asyncio.to_thread(sink.tick)
             else:
                 done = await asyncio.to_thread(sink.receive, self._held.batch)
                 self._held.ack()
                 self._held = None
-            self._retries = None
+            if self._retries is not None:
+                self._retries = None
+                log.warning("%s: the table takes writes again", self.tp)
+                await self._pauses.remove(self.tp, "disk")
             if done is not None:
                 await self._trim_log(done)
-
-    async def _next(self) -> Arrival | None:
-        try:
-            return await asyncio.wait_for(self._queue.get(), TICK_SECONDS)
-        except TimeoutError:
-            return None
 
     async def _trim_log(self, before: int) -> None:
         try:

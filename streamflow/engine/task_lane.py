@@ -21,7 +21,12 @@ from streamflow.batch import TopicPartition
 from streamflow.engine.directives import Directive
 from streamflow.engine.failures import classify
 from streamflow.engine.idle_watch import IdleWatch
-from streamflow.engine.inbox import Arrival, Inbox
+from streamflow.engine.inbox import (
+    COMMIT_PATIENCE_SECONDS,
+    PATIENCE_SECONDS,
+    Arrival,
+    Inbox,
+)
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task import Task
@@ -278,13 +283,21 @@ class TaskLane:
             self._give_idle(task)
             last = self._draining.is_set() or task.state.ended is not None
             if task.due or (last and not task.idle):
-                await task.commit()
+                await self._commit(task)
             if self._draining.is_set() and task.idle:
                 return
             await self.hold()
             arrival = await self._next()
             if arrival is not None:
                 await self._take(task, arrival)
+
+    async def _commit(self, task: Task) -> None:
+        """A broker that is slow holds no other partition up."""
+        self._inbox.held_up, self._inbox.patience = True, COMMIT_PATIENCE_SECONDS
+        try:
+            await task.commit()
+        finally:
+            self._inbox.held_up, self._inbox.patience = False, PATIENCE_SECONDS
 
     async def _next(self) -> Arrival | None:
         """The next batch, or None when it is time to look at the clock."""

@@ -92,9 +92,7 @@ class Health:
     def _positions(self, host: Host) -> Positions:
         running = [(tp, lane.task) for tp, lane in host.tasks.items() if lane.task is not None]
         # One that waits for a reason that was said stands still on purpose.
-        waits = {
-            tp for tp, reasons in host.waits.items() if reasons.keys() - {"opening", "pressure"}
-        }
+        waits = {tp for tp, reasons in host.waits.items() if reasons.keys() - {"opening", "inbox"}}
         tasks = {tp: task.state.position for tp, task in running if tp not in waits}
         sinks = {tp: lane.sink.wanted for tp, lane in host.sinks.items() if lane.sink}
         at = {**tasks, **sinks}

@@ -225,7 +225,7 @@ def test_a_sink_lane_closes_also_when_a_cancellation_gets_lost() -> None:
         def make() -> Any:
             return sink
 
-        lane = SinkLane(TP, make, bounds, trim, never)
+        lane = SinkLane(TP, make, bounds, trim, Pauses(Consumer([])), never)
         await lane.open()
         lane.start()
         await lane.put(Arrival(batch(0, 1), lambda: None))
