@@ -6,11 +6,12 @@ write-ahead log is not synced: the changelog is what survives a machine, this on
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +27,9 @@ from rocksdict import (
 )
 
 from streamflow.errors import SettingsError, StateDamaged, TaskLost
+
+#: RocksDB has one exception for all, with the system's words.
+FULL = os.strerror(errno.ENOSPC)
 
 
 class StateMemory:
@@ -76,6 +80,7 @@ class RocksStore:
     Raises:
         TaskLost: this process has the database open already; it may be closed later.
         StateDamaged: a database was corrupt, or none can be made.
+        OSError: there is no room on the disk; what is there stays.
     """
 
     def __init__(self, path: Path, memory: StateMemory | None = None) -> None:
@@ -127,9 +132,12 @@ class RocksStore:
 
     def close(self) -> None:
         """See `StateStore.close`."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        db, self._db = self._db, None
+        if db is not None:
+            # After a write that failed, as on a full disk, this fails too, and it is closed then.
+            # What it could not keep is in the changelog.
+            with suppress(Exception):
+                db.close()
         if self._corrupt:
             _remove(self._path)
             self._corrupt = False
@@ -141,6 +149,8 @@ class RocksStore:
         except Exception as error:
             if "lock hold by current process" in str(error):
                 raise TaskLost(f"the state {self._path} is still in use: {error}") from error
+            if FULL in str(error):  # without room, a new one is none either
+                raise OSError(errno.ENOSPC, f"the state cannot be opened: {error}") from error
             reason = str(error)
         try:
             _remove(self._path)

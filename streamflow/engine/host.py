@@ -19,6 +19,7 @@ from streamflow.clock import Clock
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
 from streamflow.engine.directives import Directives
+from streamflow.engine.disk_watch import DiskWatch, percent_used
 from streamflow.engine.faults import Faults
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
@@ -265,13 +266,22 @@ class Host:
         return IdleWatch(tp, self._boards[tp.topic], idle_after, self._fetches, self._clock)
 
     def _press(self) -> None:
-        """Pause the sources of tables that fall too far behind."""
+        """Pause the sources of tables that fall too far behind, and what disks have no room for."""
         assert self._pauses is not None, "prepare() comes first"
         filled = {rows: self._sources_of(rows) for rows in self.sinks}
         if self.sinks:
             limit, bounds = self.settings.max_sink_lag, self._world.bounds
             pressure = SinkPressure(limit, self.sinks, filled, self._pauses, bounds)
             self._beside.append(asyncio.create_task(pressure.run(), name="sink pressure"))
+        settings = self.settings
+        disks = DiskWatch(
+            {settings.state_dir: lambda: self.tasks, settings.lake: lambda: self.sinks},
+            self._pauses,
+            warn=settings.disk_warn_percent,
+            pause=settings.disk_pause_percent,
+            used=percent_used,
+        )
+        self._beside.append(asyncio.create_task(disks.run(), name="disks"))
 
     def _sources_of(self, rows: TopicPartition) -> list[TopicPartition]:
         """The source partitions of ours whose rows come through this partition."""

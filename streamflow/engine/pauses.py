@@ -21,9 +21,9 @@ from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import Fetch
 
 #: The lane is not open yet; a gate has tripped; an operator has said so; the circuit breaker of a
-#: stage is open; too many rows wait for a table; a disk does not take what is written; or the lane
-#: waits for something, and what has arrived for it is enough.
-Reason = Literal["opening", "gate", "operator", "breaker", "pressure", "disk", "inbox"]
+#: stage is open; too many rows wait for a table; a disk does not take what is written, or is nearly
+#: full; or the lane waits for something, and what has arrived for it is enough.
+Reason = Literal["opening", "gate", "operator", "breaker", "pressure", "disk", "space", "inbox"]
 
 
 class Consumption(Protocol):

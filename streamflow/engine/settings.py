@@ -81,6 +81,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Bytes of rows of a partition that wait for a table before it is paused.",
     )
+    disk_warn_percent: float = Field(
+        85.0, gt=0, le=100, description="A disk of states or tables that is so full is warned of."
+    )
+    disk_pause_percent: float = Field(
+        95.0, gt=0, le=100, description="What is written to a disk that is so full waits."
+    )
     recall_keys: int = Field(
         500_000,
         ge=0,

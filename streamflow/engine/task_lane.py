@@ -19,7 +19,7 @@ from random import Random
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.directives import Directive
-from streamflow.engine.failures import classify
+from streamflow.engine.failures import classify, is_disk_full
 from streamflow.engine.idle_watch import IdleWatch
 from streamflow.engine.inbox import (
     COMMIT_PATIENCE_SECONDS,
@@ -240,6 +240,8 @@ class TaskLane:
                 self._on_refused(self._given_up(failure, retries.attempts))
                 return
             log.warning("%s: task lost, taking it up again: %s", self.tp, failure)
+            if is_disk_full(failure):
+                await self._pauses.add(self.tp, "disk", str(failure))
             wait = retries.wait(asyncio.get_running_loop().time())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._draining.wait(), wait)
@@ -270,8 +272,9 @@ class TaskLane:
         position = await self.open()
         self._inbox.expect()
         await self._seek(self.tp, position)
-        if "breaker" in self._pauses.reasons(self.tp):
-            await self._pauses.remove(self.tp, "breaker")
+        for reason in ("breaker", "disk"):
+            if reason in self._pauses.reasons(self.tp):
+                await self._pauses.remove(self.tp, reason)
         await self._inbox.relieve()
         self._lost = False
 

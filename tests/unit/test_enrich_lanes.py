@@ -21,6 +21,7 @@ from streamflow.engine.task import Task, TaskLimits, TaskPorts
 from streamflow.engine.task_lane import TaskLane
 from streamflow.enrich import OnLookupError
 from streamflow.errors import StreamflowError
+from streamflow.ports import StateStore
 from streamflow.retry import RetryPolicy
 from tests.unit.test_lanes import Consumer
 
@@ -147,6 +148,10 @@ class Worker:
         lane.retry = retry
         return lane
 
+    def store(self, tp: TopicPartition) -> StateStore:
+        """The local state of a task, for each of its lives."""
+        return self.stores[tp]
+
     async def fence(self, tp: TopicPartition) -> None:
         """Somebody else takes the partition for a moment: the task is lost at its next commit."""
         await MemoryOutbox(self.broker, self._names.producer(tp)).fence()
@@ -156,7 +161,7 @@ class Worker:
         ports = TaskPorts(
             MemoryOutbox(self.broker, self._names.producer(tp)),
             MemoryChangelog(self.broker, changelog),
-            self.stores[tp],
+            self.store(tp),
             SystemClock(),
             answer=self.lookups.answer,
         )
