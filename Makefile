@@ -79,6 +79,7 @@ bench: setup ## throughput next to plain Faust and bare aiokafka; shares of the 
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/operators.py
 	$(BIN)/python bench/changes.py
+	$(BIN)/python bench/restore.py
 
 lock: ## resolve the dependencies anew (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv" >&2; exit 1; }

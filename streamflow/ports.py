@@ -79,6 +79,15 @@ class Changelog(Protocol):
         """Every record in `[start, stop)`, oldest first; value None is a tombstone."""
         ...
 
+    async def fetch(
+        self, start: int, stop: int
+    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+        """Those of these records that come at once, and the offset to go on at, at last `stop`.
+
+        It may be `start` again, with no record, where none has come yet.
+        """
+        ...
+
     async def close(self) -> None:
         """Give up connections; `bounds` may be called again later. Never raises."""
         ...
@@ -111,6 +120,18 @@ class StateStore(Protocol):
 
     def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Write all changes or none; value None deletes."""
+        ...
+
+    def load(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Write changes of a state that is being rebuilt, as fast as can be.
+
+        Call it only between `clear` and `loaded`, with nothing but `load` and `close` in between.
+        Until `loaded` has returned, a crash or `close` may leave any of it or none.
+        """
+        ...
+
+    def loaded(self) -> None:
+        """All that was loaded is there now, and outlives a crash of the process."""
         ...
 
     def clear(self) -> None:

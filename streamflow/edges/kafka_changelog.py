@@ -1,17 +1,20 @@
-"""Reading one changelog partition on Kafka, outside any consumer group."""
+"""Reading one changelog partition on Kafka, outside any consumer group, a fetch at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
 
 from streamflow.batch import TopicPartition
+from streamflow.fetched import Parsed, fetch_whole
 
 FETCH_BYTES = 8 * 1024 * 1024
+_ENTRY = attrgetter("key", "value")
 
 
 class KafkaChangelog:
@@ -21,6 +24,7 @@ class KafkaChangelog:
         self._connection = connection
         self._tp = KafkaTopicPartition(*tp)
         self._consumer: Any = None
+        fetch_whole([tp.topic])
 
     async def bounds(self) -> tuple[int, int]:
         """See `Changelog.bounds`."""
@@ -31,17 +35,27 @@ class KafkaChangelog:
 
     async def read(self, start: int, stop: int) -> Sequence[tuple[bytes, bytes | None]]:
         """See `Changelog.read`."""
-        consumer = await self._started()
-        consumer.seek(self._tp, start)
         records: list[tuple[bytes, bytes | None]] = []
-        while await consumer.position(self._tp) < stop:
-            fetched = await consumer.getmany(self._tp, timeout_ms=200)
-            records += [
-                (record.key or b"", record.value)
-                for record in fetched.get(self._tp, ())
-                if record.offset < stop
-            ]
+        while start < stop:
+            some, start = await self.fetch(start, stop)
+            records += some
         return records
+
+    async def fetch(
+        self, start: int, stop: int
+    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+        """See `Changelog.fetch`."""
+        consumer = await self._started()
+        # Seeking forgets what was fetched ahead.
+        if await consumer.position(self._tp) != start:
+            consumer.seek(self._tp, start)
+        fetched = await consumer.getmany(self._tp, timeout_ms=200)
+        batches: list[list[Parsed]] = fetched.get(self._tp, [])
+        position = await consumer.position(self._tp)
+        if position > stop:
+            batches = [[one for one in batch if one.offset < stop] for batch in batches]
+        entries = [entry for batch in batches for entry in map(_ENTRY, batch)]
+        return entries, min(position, stop)
 
     async def close(self) -> None:
         """See `Changelog.close`."""

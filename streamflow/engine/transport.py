@@ -34,8 +34,8 @@ from faust.types.tuples import ConsumerMessage
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import SystemClock
-from streamflow.engine.fetched import Parsed, fetch_whole
 from streamflow.engine.idle_watch import Fetch
+from streamflow.fetched import Parsed, fetch_whole
 
 log = logging.getLogger(__name__)
 

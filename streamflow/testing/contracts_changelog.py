@@ -90,6 +90,22 @@ async def parts_of_a_read_are_the_whole(bench: ChangelogBench) -> None:
     await changelog.close()
 
 
+async def fetches_one_after_the_other_are_the_whole(bench: ChangelogBench) -> None:
+    for turn in range(3):
+        await write(bench, first(bench), records(range(turn * 100, turn * 100 + 100)))
+    changelog = bench.changelog()
+    start, stop = await changelog.bounds()
+    for last in (stop, stop - 50, start + 1, start):
+        position, found = start, list[bytes | None]()
+        while position < last:
+            entries, after = await changelog.fetch(position, last)
+            found += [value for _, value in entries]
+            assert position <= after <= last
+            position = after
+        assert found == [value for _, value in await changelog.read(start, last)]
+    await changelog.close()
+
+
 async def aborted_records_are_skipped(bench: ChangelogBench) -> None:
     outbox = await fenced(bench)
     for value, commits in (("a", True), ("b", False), ("c", True), ("d", False)):
@@ -161,6 +177,7 @@ LAWS: Sequence[Callable[[ChangelogBench], Awaitable[None]]] = (
     a_read_is_half_open,
     a_read_may_go_back,
     parts_of_a_read_are_the_whole,
+    fetches_one_after_the_other_are_the_whole,
     aborted_records_are_skipped,
     an_open_transaction_lies_beyond_the_bounds,
     bounds_start_at_the_first_record_still_there,

@@ -101,6 +101,50 @@ def clear_forgets_everything_and_the_store_goes_on(open_store: OpenStore) -> Non
         assert again.scan(b"", b"\xff") == [(b"b", b"3")]
 
 
+def what_was_loaded_is_there_in_its_order(open_store: OpenStore) -> None:
+    with closing(open_store()) as store:
+        store.apply([(b"old", b"1")])
+        store.clear()
+        store.load([(b"b", b"1"), (b"a", b"1"), (b"c", b"1"), (b"a", b"2")])
+        store.load([(b"b", None), (b"d", b"1"), (b"never there", None)])
+        store.load([(b"b", b"3"), (b"c", None), (b"e", b"")])
+        store.loaded()
+        wanted = [(b"a", b"2"), (b"b", b"3"), (b"d", b"1"), (b"e", b"")]
+        assert store.scan(b"", b"\xff") == wanted
+        store.apply([(b"d", None)])
+        wanted.remove((b"d", b"1"))
+        assert store.scan(b"", b"\xff") == wanted
+    with closing(open_store()) as again:
+        assert again.scan(b"", b"\xff") == wanted
+        assert again.get([b"a", b"c", b"old"]) == [b"2", None, None]
+
+
+def nothing_may_be_loaded(open_store: OpenStore) -> None:
+    with closing(open_store()) as store:
+        store.clear()
+        store.load([])
+        store.loaded()
+        assert store.scan(b"", b"\xff") == []
+        store.clear()
+        store.loaded()
+        store.apply([(b"a", b"1")])
+        assert store.get([b"a"]) == [b"1"]
+
+
+def a_load_that_was_broken_off_is_cleared(open_store: OpenStore) -> None:
+    store = open_store()
+    store.clear()
+    store.load([(b"a", b"1")])
+    store.close()
+    with closing(open_store()) as again:
+        again.clear()
+        again.load([(b"b", b"2")])
+        again.clear()
+        again.load([(b"c", b"3")])
+        again.loaded()
+        assert again.scan(b"", b"\xff") == [(b"c", b"3")]
+
+
 def what_was_applied_is_there_after_opening_again(open_store: OpenStore) -> None:
     with closing(open_store()) as store:
         store.apply([(b"a", b"1")])
@@ -130,6 +174,9 @@ LAWS: Sequence[Callable[[OpenStore], None]] = (
     a_scan_of_nothing_is_empty,
     all_changes_are_written_or_none,
     clear_forgets_everything_and_the_store_goes_on,
+    what_was_loaded_is_there_in_its_order,
+    nothing_may_be_loaded,
+    a_load_that_was_broken_off_is_cleared,
     what_was_applied_is_there_after_opening_again,
     close_is_idempotent_and_lets_the_state_be_opened_again,
 )

@@ -19,7 +19,7 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 
-from streamflow.engine.fetched import _made, _wrap
+from streamflow.fetched import _made, _wrap
 
 OVERRIDDEN: list[tuple[Any, str, list[str]]] = [
     (Consumer, "getmany", ["self", "timeout"]),

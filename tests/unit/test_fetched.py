@@ -11,7 +11,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.engine.fetched import fetch_whole
+from streamflow.fetched import fetch_whole
 from tests.examples import examples
 
 WHOLE, PLAIN = "fetched-whole", "fetched-one-by-one"
