@@ -57,6 +57,7 @@ class KafkaWorld:
         self._faults = faults_from_environment()
         self._lookups = Lookups(self._clock)
         self._state: StateFolder | None = None
+        self._cluster = ""
         self._offsets: KafkaOffsets | None = None
         self._limits: KafkaLimits | None = None
         self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
@@ -82,6 +83,7 @@ class KafkaWorld:
         async with KafkaAdmin(self._connection) as admin:
             specs = await topic_specs(self._topology, self._names, admin, found)
             await admin.create(specs)
+            self._cluster = await admin.cluster()
         self._limits = KafkaLimits(self._connection, [spec.name for spec in specs], self._clock)
         folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
         self._state = StateFolder(folder)
@@ -132,7 +134,7 @@ class KafkaWorld:
                 self._limits.batch_bytes,
             ),
             KafkaChangelog(self._connection, changelog),
-            self._state.store(f"{tp.topic}-{tp.partition}"),
+            self._state.store(f"{tp.topic}-{tp.partition}", f"{self._cluster} {changelog}"),
             self._clock,
             self._faults,
             self._lookups.answer,

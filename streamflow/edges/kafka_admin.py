@@ -69,6 +69,10 @@ class KafkaAdmin:
     async def __aexit__(self, *error: object) -> None:
         await self._admin.close()
 
+    async def cluster(self) -> str:
+        """The id of the cluster: another one with the same topics is not the same."""
+        return (await self._admin.describe_cluster()).get("cluster_id") or ""
+
     async def partitions(self, topics: Sequence[str]) -> dict[str, int]:
         """Partition counts of those topics that exist."""
         # Asked about by name, a missing topic is made by a broker that makes topics by itself.

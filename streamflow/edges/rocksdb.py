@@ -38,6 +38,12 @@ _UNLOGGED: Any = WriteOptions()
 _UNLOGGED.disable_wal = True
 
 
+#: What a database is of, in the database itself, after all keys that a task has.
+IDENTITY = b"\xff" * 8 + b"of"
+#: Of how a worker's local states are kept. Another one is made anew.
+FORMAT = 1
+
+
 class StateMemory:
     """The memory that all databases of a worker share, in bytes."""
 
@@ -66,9 +72,9 @@ class StateFolder:
                 f"the state folder {path} is in use by another worker; give each a --worker-id"
             ) from error
 
-    def store(self, name: str) -> RocksStore:
-        """Open the state of one task."""
-        return RocksStore(self.path / name, self.memory)
+    def store(self, name: str, of: str = "") -> RocksStore:
+        """Open the state of one task; one that is not `of` what is said is made anew."""
+        return RocksStore(self.path / name, self.memory, of)
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -80,8 +86,10 @@ class StateFolder:
 class RocksStore:
     """A `StateStore` on disk.
 
-    A database that does not open, or turns out to be corrupt, is no loss: the changelog has all
-    that was in it. It is deleted, at once or in `close`, and the next one starts empty.
+    A database that does not open, turns out to be corrupt, or is of something else, is no loss: the
+    changelog has all that should be in it. It is deleted, at once or in `close`, and the next one
+    starts empty. RocksDB keeps checksums of all its files; what a database is of, and the format
+    of that, is an entry of its own.
 
     Raises:
         TaskLost: this process has the database open already; it may be closed later.
@@ -89,8 +97,9 @@ class RocksStore:
         OSError: there is no room on the disk; what is there stays.
     """
 
-    def __init__(self, path: Path, memory: StateMemory | None = None) -> None:
+    def __init__(self, path: Path, memory: StateMemory | None = None, of: str = "") -> None:
         self._path = path
+        self._identity = f"{FORMAT} {of}".encode()
         self._memory = memory or StateMemory()
         self._corrupt = False
         self._loading = False
@@ -178,7 +187,11 @@ class RocksStore:
     def _open(self) -> Any:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return self._rdict(self._options())
+            found = self._rdict(self._options())
+            if self._is_own(found):
+                return found
+            found.close()
+            reason = "it is of something else"
         except Exception as error:
             if "lock hold by current process" in str(error):
                 raise TaskLost(f"the state {self._path} is still in use: {error}") from error
@@ -187,9 +200,23 @@ class RocksStore:
             reason = str(error)
         try:
             _remove(self._path)
-            return self._rdict(self._options())
+            made = self._rdict(self._options())
+            made.put(IDENTITY, self._identity)
+            return made
         except Exception as error:
             raise StateDamaged(f"no state can be made in {self._path}: {reason}") from error
+
+    def _is_own(self, found: Any) -> bool:
+        """Is it empty, or of what it should be of? An empty one becomes that."""
+        identity = found.get(IDENTITY)
+        if identity is None:
+            entries = found.iter()
+            entries.seek_to_first()
+            if entries.valid():
+                return False
+            entries.status()
+            found.put(IDENTITY, self._identity)
+        return identity in (None, self._identity)
 
     def _rdict(self, options: Options) -> Any:
         # Options that are not given for the column family are those that it was written with.

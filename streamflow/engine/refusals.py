@@ -19,8 +19,9 @@ def other_topology(tp: TopicPartition, changelog: TopicPartition, source: str) -
     """The state is of other windows."""
     command = reset_command(source, tp.partition, "--to changelog --discard")
     return StateRefused(
-        f"{tp}: the state in {changelog} was written by other windows than this topology has; use "
-        f"a new app id, or the topology that wrote it, or forget the state: {command}"
+        f"{tp}: the state in {changelog} was written by other windows than this topology has: if "
+        "workers of a newer one run in this group, this one is out of date. Use a new app id, or "
+        f"the topology that wrote it, or forget the state: {command}"
     )
 
 

@@ -1,5 +1,6 @@
 """The state of a task on disk: the contract of every store, and what only a disk can do wrong."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamflow.edges.memory import MemoryStore
-from streamflow.edges.rocksdb import RocksStore, StateFolder
+from streamflow.edges.rocksdb import IDENTITY, RocksStore, StateFolder
 from streamflow.errors import SettingsError, StateDamaged, TaskLost
 from streamflow.testing.contracts_store import LAWS, OpenStore
 
@@ -152,3 +153,68 @@ def test_the_stores_of_a_worker_are_apart_and_share_their_memory(tmp_path: Path)
         assert other.get([b"k"]) == [None]
         assert one._memory is other._memory is folder.memory
     folder.close()
+
+
+@pytest.mark.parametrize("of", ["other-orders-changelog[0]", "app-orders-changelog[1]", ""])
+def test_a_database_of_something_else_is_made_anew(tmp_path: Path, of: str) -> None:
+    """As one that was copied into the place of another: of another app, partition or cluster."""
+    folder = StateFolder(tmp_path)
+    with closing(folder.store("orders-1", of)) as other:
+        other.apply([(b"a", b"1")])
+    shutil.copytree(tmp_path / "orders-1", tmp_path / "orders-0")
+    for _ in range(2):
+        with closing(folder.store("orders-0", "app-orders-changelog[0]")) as store:
+            assert store.scan(b"", b"~") == []
+    with closing(folder.store("orders-0", "app-orders-changelog[0]")) as store:
+        store.apply([(b"b", b"2")])
+        store.clear()
+        store.load([(b"c", b"3")])
+        store.loaded()
+    with closing(folder.store("orders-0", "app-orders-changelog[0]")) as again:
+        assert again.scan(b"", b"~") == [(b"c", b"3")]
+    folder.close()
+
+
+def test_a_database_of_another_format_or_of_before_it_was_said_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    for identity in (None, b"2 app-orders-changelog[0]"):
+        with closing(RocksStore(tmp_path / "a", of="app-orders-changelog[0]")) as store:
+            store.apply([(b"a", b"1"), (IDENTITY, identity)])
+        with closing(RocksStore(tmp_path / "a", of="app-orders-changelog[0]")) as again:
+            assert again.scan(b"", b"~") == []
+
+
+@pytest.mark.parametrize("damage", ["*.sst", "*.log", "MANIFEST-*", "CURRENT", "OPTIONS-*"])
+@pytest.mark.parametrize("how", ["gone", "cut", "flipped"])
+def test_whatever_happens_to_a_file_no_wrong_state_is_read(
+    tmp_path: Path, damage: str, how: str
+) -> None:
+    """It is whole, an earlier whole one, or made anew; in these the changelog has the rest."""
+    path = tmp_path / "flights-0"
+    commits = [[(b"n", b"%d" % n), (b"k%d" % n, b"%d" % n * 500)] for n in range(20)]
+    with closing(RocksStore(path)) as store:
+        for number, changes in enumerate(commits):
+            store.apply(changes)
+            if number == 9:
+                store._db.flush()
+    for file in path.glob(damage):
+        data = bytearray(file.read_bytes())
+        if how == "gone":
+            file.unlink()
+            continue
+        middle = len(data) // 2
+        data = data[:middle] if how == "cut" else data
+        if how == "flipped" and data:
+            data[middle] ^= 0xFF
+        file.write_bytes(data)
+    whole = [dict(change for part in commits[:n] for change in part) for n in range(21)]
+    for _ in range(2):
+        try:
+            with closing(RocksStore(path)) as store:
+                assert dict(store.scan(b"", b"~")) in whole
+                break
+        except StateDamaged:
+            continue
+    else:
+        raise AssertionError("a damaged state was not made anew")

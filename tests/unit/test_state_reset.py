@@ -120,6 +120,9 @@ def test_the_state_of_another_topology_is_refused_and_can_be_discarded(
     driver.deploy(hourly)
     driver.send("orders", order(9))
     assert driver.totals["in"] == 1
+    with pytest.raises(StateRefused, match="in this group, this one is out of date"):
+        driver.deploy(topology)
+    driver.deploy(hourly)
     driver.end_of_input()
     assert len(driver.files("orders")) == 6
 
