@@ -115,6 +115,11 @@ class KafkaWorld:
         async with KafkaAdmin(self._connection) as admin:
             return await admin.group_offset(self._names.app, tp)
 
+    async def exists(self, topic: str) -> bool:
+        """See `World.exists`."""
+        async with KafkaAdmin(self._connection) as admin:
+            return bool(await admin.partitions([topic]))
+
     async def trim(self, tp: TopicPartition, before: int) -> None:
         """See `World.trim`."""
         async with KafkaAdmin(self._connection) as admin:

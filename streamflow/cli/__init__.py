@@ -26,6 +26,7 @@ COMMANDS = {
     "resume": "Let partitions go on that an operator, or a gate, has paused.",
     "run": "Run a topology over files, in one process, without Kafka.",
     "produce": "Send records from files to a topic.",
+    "sink": "Make files of what is committed for a table.",
     "state": "Look at the state of a topology's tasks, and settle where they go on.",
 }
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -146,8 +147,17 @@ def kind_of(key: bytes) -> str:
     return "meta" if key == META else _KINDS.get(key[:1], "other")
 
 
-def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: int) -> bytes:
-    """The meta record: what a task has to know besides its partials."""
+def encode_meta(
+    state: TaskState,
+    *,
+    state_id: str,
+    version: str,
+    partitions: int,
+    tables: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """The meta record: what a task has to know besides its partials. `tables` are the paths of
+    those that its commit has rows for, by the names of their sinks.
+    """
     ended = [{"decision": "end_of_input", "offset": state.ended}] if state.ended is not None else []
     resumed = [
         {"decision": "resume", "gate": name, "offset": one.tripped + 1, "at_ms": one.resumed}
@@ -172,8 +182,14 @@ def encode_meta(state: TaskState, *, state_id: str, version: str, partitions: in
             "state_id": state_id,
             "version": version,
             "partitions": partitions,
+            "tables": dict(tables),
         }
     )
+
+
+def tables_in(data: bytes) -> dict[str, str]:
+    """The tables of a meta record that can be read; an older one names none."""
+    return orjson.loads(data).get("tables", {})
 
 
 def decode_meta(data: bytes) -> tuple[TaskState, str, int]:

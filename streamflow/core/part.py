@@ -38,4 +38,5 @@ class Part:
             state_id=self.plan.state_id,
             version=self.version,
             partitions=self.partitions,
+            tables={s.name: self.names.table(s.table.path) for s in self.plan.all_sinks},
         )

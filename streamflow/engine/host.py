@@ -24,6 +24,7 @@ from streamflow.engine.faults import Faults
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
+from streamflow.engine.left_behind import refuse_left_behind
 from streamflow.engine.opening import until_it_passes
 from streamflow.engine.pauses import Consumption, Pauses
 from streamflow.engine.refusals import changelog_empty, group_disagrees, source_grew
@@ -229,6 +230,8 @@ class Host:
         position = await lane.open()
         if isinstance(lane, TaskLane):
             await self._check_group_offsets({lane.tp: position})
+            assert lane.task is not None
+            await refuse_left_behind(lane.task, self.names, self._tables, self._world)
             await self._directives.known.wait()
             await lane.hold()
         await self._seek_one(lane.tp, position)

@@ -60,6 +60,16 @@ def input_ended(tp: TopicPartition, ended: int, stop: int, source: str) -> State
     )
 
 
+def table_left_behind(rows: TopicPartition, sink: str, path: str, commit: int) -> StateRefused:
+    """The topology has a table no more of which some rows are in the rows topic only."""
+    return StateRefused(
+        f"{rows}: the topology writes the table {path!r} no more, but rows of it up to commit "
+        f"{commit} are in no file yet. Make files of them: `streamflow sink drain TOPOLOGY {sink} "
+        f"--table {path}`, or give the topology its table back; to give the rows up, delete the "
+        f"topic {rows.topic}"
+    )
+
+
 def group_disagrees(
     tp: TopicPartition, position: int, group: int, app: str, source: str
 ) -> StateRefused:

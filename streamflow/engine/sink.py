@@ -144,6 +144,10 @@ class SinkPartition:
         """Roll when the roll interval has passed, or what an error left over; as `receive`."""
         return self._settle()
 
+    def roll(self) -> int | None:
+        """Roll every whole commit that is held, due or not; as `receive`."""
+        return self._settle(due=lambda: self._buffer.last is not None)
+
     def close(self) -> None:
         """Drop everything held; nothing is written."""
         self._holdings.forget(self.tp)
@@ -174,10 +178,10 @@ class SinkPartition:
         rolled = self._pending is None and not len(self._buffer)
         return rolled and self._last is not None and self._last.end_of_input
 
-    def _settle(self) -> int | None:
+    def _settle(self, due: Callable[[], bool] | None = None) -> int | None:
         """Finish what stands and roll what is due, as far as the rows held allow."""
-        trim = None
-        while self._pending is not None or self._due():
+        trim, due = None, due or self._due
+        while self._pending is not None or due():
             rows = None
             if self._pending is None:
                 self._pending, rows = self._decide()

@@ -90,6 +90,15 @@ def start(files: TableFiles, tp: TopicPartition, spec: SinkSpec, first_offset: i
     return decode_cut(files.read(name, private=True), name)
 
 
+def rolled_to(files: TableFiles, tp: TopicPartition) -> int | None:
+    """The last commit of which all rows are in visible files; None for none."""
+    name = last_cut_name(files.names(private=True), tp)
+    if name is None:
+        return None
+    cut = decode_cut(files.read(name, private=True), name)
+    return cut.trailer if finished(files, cut) else cut.after
+
+
 def settle(files: TableFiles, cut: Cut) -> Cut:
     """Append `cut`, or find what stands in its place. Raises `SinkRefused` when that does not fit.
 

@@ -20,7 +20,7 @@ from streamflow.clock import Clock
 from streamflow.core.advance import advance, decide, resume
 from streamflow.core.breaker import blocked
 from streamflow.core.changed import learn_stored
-from streamflow.core.keys import META, decode_meta
+from streamflow.core.keys import META, decode_meta, tables_in
 from streamflow.core.names import Names
 from streamflow.core.part import Part
 from streamflow.core.plan import TaskPlan
@@ -103,6 +103,8 @@ class Task:
         self.state = TaskState()
         #: Where it begins while it has no state; None for the first record there is.
         self.begin: int | None = None
+        #: The tables that the state it opened with was committed for: paths by sinks' names.
+        self.tables: dict[str, str] = {}
         self._part = Part(plan, names, tp, version, partitions)
         self._ports = ports
         self._limits_of_topics: Mapping[str, TopicLimits] = {}
@@ -159,6 +161,7 @@ class Task:
             self._check_kept(first_offset)
             return position
         self.state, state_id, partitions = decode_meta(meta)
+        self.tables = tables_in(meta)
         self._committed = self.watermark
         self._check(state_id, partitions)
         self._check_kept(first_offset)

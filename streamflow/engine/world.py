@@ -35,6 +35,10 @@ class World(Protocol):
         """The offset that the consumer group has committed, None for none."""
         ...
 
+    async def exists(self, topic: str) -> bool:
+        """Is there a topic of this name?"""
+        ...
+
     async def trim(self, tp: TopicPartition, before: int) -> None:
         """Delete the records of an internal topic below an offset."""
         ...

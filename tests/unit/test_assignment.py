@@ -86,6 +86,9 @@ class World:
     async def group_offset(self, tp: TopicPartition) -> int | None:
         del tp
 
+    async def exists(self, topic: str) -> bool:
+        return topic in self._broker.topics
+
     async def trim(self, tp: TopicPartition, before: int) -> None:
         raise AssertionError((tp, before))
 

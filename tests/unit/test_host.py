@@ -47,13 +47,14 @@ class MemoryWorld:
 
     def __init__(self, broker: MemoryBroker, clock: SimulatedClock) -> None:
         self.broker = broker
+        self.topology = topology
         self.stores: dict[TopicPartition, MemoryStore] = {}
         self._names = Names(topology.name)
         self._clock = clock
         self._files: dict[str, MemoryFiles] = {}
 
     async def prepare(self) -> Mapping[str, int]:
-        plan = topology.tasks[0]
+        plan = self.topology.tasks[0]
         internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
         internal += [CHANGELOG.topic, self._names.control.topic]
         for name in ("orders", *plan.output_topics, *internal):
@@ -72,6 +73,9 @@ class MemoryWorld:
 
     async def group_offset(self, tp: TopicPartition) -> int | None:
         return self.broker.offsets.get(tp)
+
+    async def exists(self, topic: str) -> bool:
+        return topic in self.broker.topics
 
     async def trim(self, tp: TopicPartition, before: int) -> None:
         self.broker.partition(tp).trim(before)

@@ -1,0 +1,134 @@
+"""A table that the topology has no more, while rows of it are in its rows topic only."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from streamflow import Topology
+from streamflow.batch import TopicPartition
+from streamflow.clock import SimulatedClock
+from streamflow.destinations import Parquet
+from streamflow.edges.memory import MemoryBroker
+from streamflow.engine.faults import no_faults
+from streamflow.engine.host import Host
+from streamflow.engine.inbox import Arrival
+from streamflow.engine.settings import Settings
+from streamflow.engine.sink import SinkPartition
+from streamflow.engine.table_spec import table_spec
+from tests.laws.orders import order, topology
+
+from .sink_log import Crash
+from .test_host import NOW, TP, Consumer, HurriedClock, MemoryWorld, settled
+
+ORDERS = next(e.destination for e in topology.edges if isinstance(e.destination, Parquet))
+ROWS = TopicPartition("orders-orders-rows", 0)
+#: The same, without the table of its orders.
+smaller = Topology("orders", *(e for e in topology.edges if e.destination != ORDERS))
+smallest = Topology("orders", *(e for e in smaller.edges if not isinstance(e.destination, Parquet)))
+
+
+@pytest.fixture
+def world() -> MemoryWorld:
+    """An app that has committed five orders, and rolled none into a file."""
+    clock = HurriedClock(NOW)
+    broker = MemoryBroker(int(NOW.timestamp() * 1000))
+    broker.create("orders", 1)
+    for second in range(5):
+        broker.append(TP, order(second))
+    made = MemoryWorld(broker, clock)
+
+    async def go() -> None:
+        host = await started(made, topology)
+        await host.receive(Arrival(broker.fetch(TP, 0), lambda: None))
+        async with asyncio.timeout(5):
+            while broker.offsets.get(TP) != 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await host.close()
+        assert host.failure is None
+
+    asyncio.run(go())
+    return made
+
+
+async def started(world: MemoryWorld, made: Topology) -> Host:
+    world.topology = made
+    host = Host(made, Settings.load(), world, SimulatedClock(NOW), no_faults)
+    await host.prepare(Consumer())
+    await host.assign([TP, *(TopicPartition(topic, 0) for topic in host.rows_topics)])
+    await settled(host)
+    return host
+
+
+def failure(world: MemoryWorld, made: Topology) -> str:
+    """Why a worker of this topology stops; nothing when it does not."""
+
+    async def go() -> str:
+        host = await started(world, made)
+        await host.close()
+        return str(host.failure or "")
+
+    return asyncio.run(go())
+
+
+def drain(world: MemoryWorld, faults: Callable[[str], None] = no_faults) -> SinkPartition:
+    """Roll all that is committed for the table."""
+    (sink,) = [s for s in topology.tasks[0].all_sinks if s.name == "orders"]
+    files = world.files("orders")
+    spec = table_spec(topology, Settings.load().names("orders"), sink)
+    partition = SinkPartition(
+        spec, ROWS, files, clock=SimulatedClock(NOW), owner="orders", faults=faults
+    )
+    log = world.broker.partition(ROWS)
+    partition.open(log.first_offset, log.next_offset)
+    partition.receive(world.broker.fetch(ROWS, 0))
+    assert partition.written.rows == 0
+    partition.roll()
+    return partition
+
+
+def test_a_worker_that_would_leave_rows_behind_names_the_command(world: MemoryWorld) -> None:
+    said = failure(world, smaller)
+    assert said.startswith(f"{ROWS}: the topology writes the table 'orders' no more, but rows of")
+    assert "`streamflow sink drain TOPOLOGY orders --table orders`" in said
+    assert failure(world, topology) == ""
+
+
+def test_what_is_drained_is_left_behind_no_more(world: MemoryWorld) -> None:
+    assert drain(world).written.rows == 5
+    assert failure(world, smaller) == ""
+
+
+def test_a_cut_that_is_not_finished_is_not_rolled(world: MemoryWorld) -> None:
+    def die(point: str) -> None:
+        if point == "files-written":
+            raise Crash
+
+    with pytest.raises(Crash):
+        drain(world, die)
+    assert world.files("orders").names(private=True)
+    assert "rows of it up to commit" in failure(world, smaller)
+
+
+def test_rows_whose_topic_was_deleted_are_given_up(world: MemoryWorld) -> None:
+    del world.broker.topics[ROWS.topic]
+    assert failure(world, smaller) == ""
+
+
+def test_a_commit_without_the_table_knows_it_no_more(world: MemoryWorld) -> None:
+    drain(world)
+    world.broker.append(TP, order(6))
+
+    async def go() -> None:
+        host = await started(world, smaller)
+        task = host.tasks[TP].task
+        assert task is not None
+        assert set(task.tables) == {"orders", "per-minute"}
+        await host.receive(Arrival(world.broker.fetch(TP, 5), lambda: None))
+        await host.close()
+        assert host.failure is None
+        assert world.broker.offsets[TP] == 6
+
+    asyncio.run(go())
+    assert failure(world, smaller) == ""
+    assert "'per-minute' no more" in failure(world, smallest)
