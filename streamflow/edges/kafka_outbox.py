@@ -40,6 +40,8 @@ BATCH_BYTES = 900_000
 #: The largest request; the broker's and the topic's own limits are what counts.
 REQUEST_BYTES = 64 * 1024 * 1024
 TRANSACTION_TIMEOUT_MS = 15_000
+#: aiokafka asks for ever; after this the broker has ended the transaction by itself.
+STEP_SECONDS = TRANSACTION_TIMEOUT_MS / 1000
 #: aiokafka waits for answers when it stops, which may never come; then its connections are cut.
 STOP_SECONDS = 2.0
 _STOPPING: set[asyncio.Task[None]] = set()
@@ -90,7 +92,8 @@ def usual_bytes(topic: str) -> int:
 class KafkaOutbox:
     """An `Outbox` on Kafka. Each `fence` makes a new producer with the same transactional id.
 
-    `batch_bytes` tells how large a batch a topic takes.
+    `batch_bytes` tells how large a batch a topic takes; a step that takes more than `seconds` has
+    failed.
     """
 
     def __init__(
@@ -99,11 +102,13 @@ class KafkaOutbox:
         transactional_id: str,
         group: str,
         batch_bytes: Callable[[str], int] = usual_bytes,
+        seconds: float = STEP_SECONDS,
     ) -> None:
         self._connection = connection
         self._id = transactional_id
         self._group = group
         self._batch_bytes = batch_bytes
+        self._seconds = seconds
         self._producer: Any = None
         self._sent: list[Sent] = []
         self._partitions: dict[str, int] = {}
@@ -139,7 +144,8 @@ class KafkaOutbox:
     async def flush(self) -> Mapping[TopicPartition, int]:
         """See `Outbox.flush`."""
         ends: dict[TopicPartition, int] = {}
-        results = await asyncio.gather(*(s.future for s in self._sent), return_exceptions=True)
+        async with self._errors("flush"):
+            results = await asyncio.gather(*(s.future for s in self._sent), return_exceptions=True)
         failed = [(s, r) for s, r in zip(self._sent, results, strict=True) if _is_error(r)]
         for sent, error in failed:
             if isinstance(error, POISON):
@@ -227,7 +233,8 @@ class KafkaOutbox:
     async def _errors(self, step: str) -> AsyncGenerator[None]:
         """Any failure of the client means that the task is lost; being fenced is said apart."""
         try:
-            yield
+            async with asyncio.timeout(self._seconds):
+                yield
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._id}: another owner has taken this task over ({step})") from error
         except OUTAGES as error:

@@ -72,7 +72,17 @@ async def found(bootstrap: str, prefix: str, lake: Path) -> tuple[Mapping[str, R
 def outcome(
     topics: Mapping[str, Iterable[Logged]], source: str, lake: Path
 ) -> tuple[Mapping[str, Rows], int]:
-    """What is in topics and tables."""
+    """What is in topics and tables, and how many commits sent it."""
+    out, commits = in_topics(topics, source)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, columns in TABLES.items():
+            out[f"{name}*"] = _table(connection, lake / name, columns)
+    return out, commits
+
+
+def in_topics(topics: Mapping[str, Iterable[Logged]], source: str) -> tuple[dict[str, Rows], int]:
+    """What is in topics, and how many commits sent it."""
     commits: dict[int, int] = {}
     out: dict[str, Rows] = {}
     for name, records in topics.items():
@@ -83,10 +93,6 @@ def outcome(
             commits[partition] = max(commits.get(partition, 0), origin.commit)
             rows[_comparable(name, record, (partition, origin.first))] += 1
         out[name] = rows
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        for name, columns in TABLES.items():
-            out[f"{name}*"] = _table(connection, lake / name, columns)
     return out, sum(commits.values())
 
 
