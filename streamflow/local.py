@@ -30,7 +30,8 @@ from streamflow.engine.lookups import Lookups
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sync import Beside, run_sync
 from streamflow.engine.table_spec import table_spec
-from streamflow.engine.task import Task, TaskLimits, TaskPorts
+from streamflow.engine.task import Task, TaskLimits
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import SettingsError
 from streamflow.topology import Topology
 

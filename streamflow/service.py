@@ -6,8 +6,9 @@ the engine and the edges.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,32 @@ from streamflow.edges.kafka_announcer import KafkaAnnouncer
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_limits import KafkaLimits
 from streamflow.edges.kafka_outbox import KafkaOutbox
+from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
 from streamflow.edges.kafka_runs import take_up_run
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.rocksdb import StateFolder
 from streamflow.engine.app import StreamflowApp, faust_settings
+from streamflow.engine.chosen import NEEDED, Chosen, chosen
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import faults_from_environment
 from streamflow.engine.host import Host
 from streamflow.engine.lookups import Lookups
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.suspects import Suspects
-from streamflow.engine.task import TaskPorts
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import CheckFailed
-from streamflow.ports import Changelog, TableFiles
+from streamflow.ports import Changelog, Outbox, TableFiles
 from streamflow.ranges import Ranges
 from streamflow.topology import Topology
 
+log = logging.getLogger(__name__)
+
 #: Dead letters hold the record and its context: the source's limit and this much more.
 LETTER_BYTES = 64 * 1024
+#: Entries of a commit without transactions that a crash has left unmarked are mended by the next
+#: owner (`engine/marked.py`); for this long the log is not compacted without it.
+COMPACTION_LAG_MS = 3_600_000
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -59,13 +68,22 @@ class KafkaWorld:
         self._state: StateFolder | None = None
         self._cluster = ""
         self._offsets: KafkaOffsets | None = None
+        self._chosen = Chosen(settings.delivery)
         self._limits: KafkaLimits | None = None
         self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
         self._sources = {names.source(p.source.topic): p for p in topology.tasks}
 
+    @property
+    def delivery(self) -> Delivery:
+        """See `World.delivery`."""
+        return self._chosen.delivery
+
     async def prepare(self) -> Mapping[str, int]:
         """See `World.prepare`."""
         async with KafkaAdmin(self._connection) as admin:
+            self._chosen = chosen(tuple(await admin.lacks(NEEDED)), self._settings)
+            if self._chosen.words is not None:
+                log.error("%s", self._chosen.words)
             found = await admin.partitions(list(self._sources))
             missing = [topic for topic in self._sources if topic not in found]
             if missing:
@@ -132,12 +150,7 @@ class KafkaWorld:
         source = self._sources[tp.topic].source.topic
         changelog = TopicPartition(self._names.changelog(source), tp.partition)
         return TaskPorts(
-            KafkaOutbox(
-                self._connection,
-                self._names.producer(tp),
-                self._names.app,
-                self._limits.batch_bytes,
-            ),
+            self._outbox(tp, self._limits.batch_bytes),
             KafkaChangelog(self._connection, changelog),
             self._state.store(f"{tp.topic}-{tp.partition}", f"{self._cluster} {changelog}"),
             self._clock,
@@ -146,6 +159,12 @@ class KafkaWorld:
             self._limits.read,
             self._suspects[tp],
         )
+
+    def _outbox(self, tp: TopicPartition, batch_bytes: Callable[[str], int]) -> Outbox:
+        given = self._connection, self._names.producer(tp), self._names.app, batch_bytes
+        if self._chosen.delivery == "exactly_once":
+            return KafkaOutbox(*given)
+        return KafkaPlainOutbox(*given, has_ids=self._chosen.has_ids)
 
     def marks(self, topic: str) -> MarkPorts:
         """See `World.marks`."""
@@ -185,7 +204,8 @@ async def topic_specs(
         largest = int((await admin.config(source))["max.message.bytes"])
         keep = {"retention.ms": "-1", "max.message.bytes": str(largest + LETTER_BYTES)}
         rows = {"retention.ms": "-1", "max.message.bytes": str(2 * largest + LETTER_BYTES)}
-        compact = {"cleanup.policy": "compact", **rows}
+        lag = {"min.compaction.lag.ms": str(COMPACTION_LAG_MS)}
+        compact = {"cleanup.policy": "compact", **lag, **rows}
         wanted = [TopicSpec(names.topic(topic), count, keep) for topic in plan.output_topics]
         wanted.append(TopicSpec(names.changelog(plan.source.topic), count, compact))
         wanted += [TopicSpec(names.rows(sink.name), count, rows) for sink in plan.all_sinks]

@@ -32,7 +32,7 @@ async def check(
     loaded = None if isinstance(topology, StreamflowError) else topology
     app = settings.app_id or (loaded.name if loaded is not None else None)
     client = connection(settings)
-    answers = await check_broker(client, app or "streamflow")
+    answers = await check_broker(client, app or "streamflow", settings)
     findings += answers
     if loaded is not None and answers[0].level == "ok":
         names = settings.names(loaded.name)

@@ -11,18 +11,24 @@ from aiokafka import AIOKafkaProducer
 
 from streamflow.check.finding import Finding
 from streamflow.edges.kafka_admin import KafkaAdmin
+from streamflow.engine.chosen import NEEDED, chosen
+from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
 
 #: A broker that has just been started needs some seconds for its first transaction.
 TRANSACTION_SECONDS = 20.0
 
 
-async def check_broker(connection: Mapping[str, Any], app: str) -> list[Finding]:
-    """The broker's answer first; whether transactions work only if there was one."""
+async def check_broker(
+    connection: Mapping[str, Any], app: str, settings: Settings
+) -> list[Finding]:
+    """The broker's answer first; whether transactions work only if there was one, and they are
+    wanted.
+    """
     servers = connection["bootstrap_servers"]
     try:
-        async with KafkaAdmin(connection):
-            pass
+        async with KafkaAdmin(connection) as admin:
+            delivery = await _delivery(admin, settings)
     except SettingsError:
         return [
             Finding.problem(
@@ -33,8 +39,22 @@ async def check_broker(connection: Mapping[str, Any], app: str) -> list[Finding]
         ]
     return [
         Finding.ok("broker", f"broker {servers} answers"),
-        await _transactions(connection, f"{app}-check-{uuid.uuid4().hex}"),
+        delivery or await _transactions(connection, f"{app}-check-{uuid.uuid4().hex}"),
     ]
+
+
+async def _delivery(admin: KafkaAdmin, settings: Settings) -> Finding | None:
+    """What there is to say where commits are not transactions; None where they are."""
+    try:
+        found = chosen(tuple(await admin.lacks(NEEDED)), settings)
+    except SettingsError as error:
+        return Finding.problem("transactions", str(error), "see docs/operating.md on delivery")
+    if found.words is not None:
+        return Finding.warning("transactions", found.words, "see docs/operating.md on delivery")
+    if found.delivery == "at_least_once":
+        what = "delivery is at least once: topics may get records again after a crash"
+        return Finding.ok("transactions", what)
+    return None
 
 
 async def _transactions(connection: Mapping[str, Any], transactional_id: str) -> Finding:

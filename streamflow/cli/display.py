@@ -95,6 +95,7 @@ def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
         ("dead letters", f"{totals['rejected']:,}"),
         *dropped,
         ("rows in files", f"{status.rows:,}"),
+        *([("delivery", "at least once")] if status.delivery == "at_least_once" else []),
         *([("paused", _paused(status))] if status.paused else []),
     ]
 

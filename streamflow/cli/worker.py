@@ -87,6 +87,7 @@ def summary_lines(status: Status, seconds: float) -> list[str]:
     return [
         "since the app began, in the partitions of this worker:",
         *(f"  {line}" for line in conservation(status.totals)),
+        *(["delivery at least once"] if status.delivery == "at_least_once" else []),
         f"in this run: {status.files} files, {status.rows:,} rows, {seconds:.1f} s",
     ]
 

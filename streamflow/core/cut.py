@@ -47,7 +47,7 @@ class Cut:
     """Rolls the offsets `[first, next)`: the whole commits after commit `after`, up to `trailer`.
 
     `watermark` and `end_of_input` are those of the last trailer; `sources`, `counts` and `gates`
-    are sums over all of them.
+    are sums over all of them. `epoch` is that of the owner at `next` (`core/rows.py`).
     """
 
     k: int
@@ -67,6 +67,7 @@ class Cut:
     counts: Mapping[str, int]
     gates: Mapping[str, int]
     files: tuple[CutFile, ...]
+    epoch: int = 0
 
     # What a newer version adds to a cut has a meaning that this one would miss.
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -147,6 +148,7 @@ def next_cut(
             )
             for i, group in enumerate(groups)
         ),
+        epoch=last.epoch,
     )
 
 
@@ -191,7 +193,10 @@ def check_rows(cut: Cut, groups: Sequence[Group]) -> None:
 
 def encode_cut(cut: Cut) -> bytes:
     """Its JSON. Equal cuts give equal bytes."""
-    return _json({"format": FORMAT, **_CUT.dump_python(cut, mode="json")}).encode()
+    document = _CUT.dump_python(cut, mode="json")
+    if not cut.epoch:  # else it is as versions have it that know only transactions
+        del document["epoch"]
+    return _json({"format": FORMAT, **document}).encode()
 
 
 def decode_cut(data: bytes, name: str) -> Cut:

@@ -14,7 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -168,6 +168,8 @@ def encode_meta(
         {
             "format": FORMAT,
             "born": state.born,
+            "epoch": state.epoch,
+            "provisional": state.provisional,
             "commit": state.commit,
             "position": state.position,
             "seen": state.seen,
@@ -225,6 +227,8 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             ended=ended[-1] if ended else None,
             totals=meta["totals"],
             rules=meta["rules"],
+            epoch=meta.get("epoch", 0),
+            provisional=meta.get("provisional", False),
             born=meta.get("born"),
         )
         return state, meta["state_id"], meta["partitions"]
@@ -241,9 +245,26 @@ def number_in(meta: bytes | None, name: str) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def discarding(commit: int, position: int | None) -> bytes:
+class Mark(NamedTuple):
+    """What tells the commit of a meta record from others."""
+
+    epoch: int
+    commit: int
+    born: int | None
+
+
+def mark_of(meta: bytes) -> Mark:
+    """The mark in a meta record of any format. Raises `StateDamaged`."""
+    try:
+        found = orjson.loads(meta)
+        return Mark(found.get("epoch") or 0, found.get("commit") or 0, found.get("born"))
+    except (AttributeError, orjson.JSONDecodeError) as error:
+        raise StateDamaged(f"the meta record cannot be read: {error}") from error
+
+
+def discarding(commit: int, position: int | None, epoch: int) -> bytes:
     """A meta record from which no task starts: the entries beside it are being erased."""
-    numbers = {"commit": commit, "position": position}
+    numbers = {"commit": commit, "position": position, "epoch": epoch}
     return orjson.dumps({"format": FORMAT, "discarding": True, **numbers})
 
 

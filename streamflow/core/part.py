@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamflow.batch import TopicPartition
@@ -31,12 +32,15 @@ class Part:
         """The changelog partition."""
         return TopicPartition(self.names.changelog(self.plan.source.topic), self.tp.partition)
 
-    def meta(self, state: TaskState) -> bytes:
-        """The meta record of a commit that leads to this state."""
+    def meta(self, state: TaskState, left: Mapping[str, str] | None = None) -> bytes:
+        """The meta record of a commit that leads to this state; `left` are tables besides the
+        plan's that the state is of.
+        """
+        tables = {s.name: self.names.table(s.table.path) for s in self.plan.all_sinks}
         return encode_meta(
             state,
             state_id=self.plan.state_id,
             version=self.version,
             partitions=self.partitions,
-            tables={s.name: self.names.table(s.table.path) for s in self.plan.all_sinks},
+            tables=dict(left or {}) | tables,
         )

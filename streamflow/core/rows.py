@@ -1,6 +1,12 @@
 """The format of a rows topic: Arrow chunks of a commit's rows, and the trailer that ends a commit.
 
-A commit is any number of chunk records and then exactly one trailer, also when it has no rows. A
+A commit is any number of chunk records and then exactly one trailer, also when it has no rows. It
+counts when it is there, if it was written in a transaction. Else it is provisional: it counts when
+a later record of its task, a naming, says that it was committed, and is void when that names the
+commit before. Namings and provisional records carry the epoch of their owner; a higher epoch takes
+over with a naming, and whatever a lower one writes after that is void.
+
+A
 chunk is a whole Arrow IPC stream, schema included, so that rows can be read without knowing which
 version of a topology wrote them. Bodies are compressed with zstd at level 1: on flights rows 35 B a
 row for 0.12 us, where lz4 takes 58 B for 0.07 us, and every byte is replicated, stored and fetched.
@@ -51,6 +57,7 @@ class Trailer:
 
     `previous` is the number of the task's previous commit. `watermark` is in microseconds since the
     epoch, None while there is none, and without meaning at `end_of_input`, where it is infinite.
+    `epoch` is the owner's, and `provisional` says that the commit still has to be named.
     `sources` holds `topic -> (partition, first, next)`, the offsets this commit covers; `counts`
     holds records by exit; `gates` holds the records each rule flagged or rejected.
     """
@@ -64,16 +71,27 @@ class Trailer:
     sources: Mapping[str, tuple[int, int, int]] = field(default_factory=_no_sources)
     counts: Mapping[str, int] = field(default_factory=_no_counts)
     gates: Mapping[str, int] = field(default_factory=_no_counts)
+    epoch: int = 0
+    provisional: bool = False
+
+    @property
+    def is_naming(self) -> bool:
+        """Does it end no commit of its own, but name the last one that was committed?"""
+        return self.commit == (self.previous or 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowsChunk:
-    """Some of the rows of a commit, still as encoded; chunks are numbered from 0 in a commit."""
+    """Some of the rows of a commit, still as encoded; chunks are numbered from 0 in a commit.
+
+    `epoch` is its owner's where the commit is provisional, else None.
+    """
 
     commit: int
     number: int
     schema: pa.Schema
     payload: bytes
+    epoch: int | None = None
 
     def table(self) -> pa.Table:
         """The rows. Raises `SinkRefused` when the payload is damaged."""
@@ -84,17 +102,22 @@ class RowsChunk:
 
 
 def encode_rows(
-    batches: Sequence[pa.RecordBatch], commit: int, *, chunk_bytes: int = CHUNK_BYTES
+    batches: Sequence[pa.RecordBatch],
+    commit: int,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    epoch: int | None = None,
 ) -> list[Record]:
     """All rows of one commit as records for the rows topic; no record when there is no row.
 
     Batches must share one schema. No record's value is above `chunk_bytes`, except that a larger
-    single row travels alone.
+    single row travels alone. `epoch` is the owner's where the commit is provisional.
     """
     filled = [batch for batch in batches if batch.num_rows]
     if not filled:
         return []
     rows = pa.Table.from_batches(filled).combine_chunks()
+    owner: Headers = () if epoch is None else (("sf-epoch", str(epoch).encode()),)
     return [
         Record(
             None,
@@ -103,6 +126,7 @@ def encode_rows(
                 ("sf-kind", _ROWS),
                 ("sf-commit", str(commit).encode()),
                 ("sf-chunk", str(number).encode()),
+                *owner,
             ),
         )
         for number, payload in enumerate(_chunks(rows, chunk_bytes))
@@ -123,6 +147,8 @@ def encode_trailer(trailer: Trailer) -> Record:
         "counts": dict(trailer.counts),
         "gates": dict(trailer.gates),
     }
+    if trailer.epoch:  # else it is as versions have it that know only transactions
+        document |= {"epoch": trailer.epoch, "provisional": trailer.provisional}
     value = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     headers = (("sf-kind", _TRAILER), ("sf-commit", str(trailer.commit).encode()))
     return Record(None, value, headers=headers)
@@ -144,11 +170,15 @@ def decode(value: bytes | None, headers: Headers) -> RowsChunk | Trailer:
     return _trailer(value) if kind == _TRAILER else _chunk(value, named)
 
 
-def commit_of_trailer(value: bytes | None) -> int | None:
-    """The commit that a value ends, if it is one of a trailer; chunks are no JSON."""
+def settled_trailer(value: bytes | None) -> Trailer | None:
+    """The trailer in a value, or the naming; chunks are no JSON, and what a provisional one ends
+    may be void.
+    """
     if not (value or b"").startswith(b"{"):
         return None
-    return decode(value, (("sf-kind", _TRAILER),)).commit
+    trailer = decode(value, (("sf-kind", _TRAILER),))
+    assert isinstance(trailer, Trailer)
+    return None if trailer.provisional and not trailer.is_naming else trailer
 
 
 def record_name(record: Record) -> str:
@@ -191,10 +221,11 @@ def _encode(rows: pa.Table) -> bytes:
 def _chunk(value: bytes, named: Mapping[str, bytes | None]) -> RowsChunk:
     try:
         commit, number = (int(named[name] or b"") for name in ("sf-commit", "sf-chunk"))
+        epoch = int(named["sf-epoch"] or b"") if "sf-epoch" in named else None
         schema = pa.ipc.open_stream(value).schema
     except (KeyError, ValueError, OSError) as error:
         raise _malformed("rows chunk", error) from None
-    return RowsChunk(commit, number, schema, value)
+    return RowsChunk(commit, number, schema, value, epoch)
 
 
 def _trailer(value: bytes) -> Trailer:
@@ -216,7 +247,13 @@ def _trailer(value: bytes) -> Trailer:
 
 
 def _check(trailer: Trailer) -> None:
-    whole = [trailer.commit, trailer.chunks, *trailer.counts.values(), *trailer.gates.values()]
+    whole = [
+        trailer.commit,
+        trailer.chunks,
+        trailer.epoch,
+        *trailer.counts.values(),
+        *trailer.gates.values(),
+    ]
     whole += [number for number in (trailer.previous, trailer.watermark) if number is not None]
     for span in trailer.sources.values():
         if len(span) != 3:
@@ -226,8 +263,9 @@ def _check(trailer: Trailer) -> None:
     words = [layout.schema_id, layout.topology_version, *layout.partition_by]
     wrong = [number for number in whole if type(number) is not int]
     wrong += [word for word in words if type(word) is not str]
-    if wrong or type(trailer.end_of_input) is not bool:
-        raise ValueError(f"wrong type of value: {wrong or trailer.end_of_input!r}")
+    flags = (trailer.end_of_input, trailer.provisional)
+    if wrong or {type(flag) for flag in flags} != {bool}:
+        raise ValueError(f"wrong type of value: {wrong or flags!r}")
 
 
 def _malformed(what: str, error: Exception) -> SinkRefused:

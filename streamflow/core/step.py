@@ -216,6 +216,10 @@ class TaskState:
         breakers: What is remembered of each threshold, by its name.
         extents: What is remembered of checks, by the key of their plan.
         tallies: What is remembered of the quality over extents, by the key of its plan.
+        epoch: The number of the owner that has written it, where commits were not transactions
+            ever; it never falls.
+        provisional: Was it committed without a transaction? Then its rows count when its trailer is
+            named.
         born: When its first commit was made, in milliseconds: it tells this state from one that was
             discarded, or lost with its changelog. None before.
     """
@@ -235,6 +239,8 @@ class TaskState:
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     extents: Mapping[str, Extents] = field(default_factory=dict)
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+    epoch: int = 0
+    provisional: bool = False
     born: int | None = None
 
     def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:

@@ -34,6 +34,30 @@ def table_records(
             yield _of_sink(part, steps, state, screen, sink, results)
 
 
+def namings(part: Part, state: TaskState) -> list[tuple[TopicPartition, list[Record]]]:
+    """Per table the record that names the last commit of this state: its rows count, and whatever
+    follows it of a lower epoch, or came before it and is not named, is void.
+    """
+    return [
+        (
+            TopicPartition(part.names.rows(sink.name), part.tp.partition),
+            [
+                encode_trailer(
+                    Trailer(
+                        commit=state.commit,
+                        previous=state.commit or None,
+                        chunks=0,
+                        layout=Layout(sink.schema_id, sink.partition_by, part.version),
+                        epoch=state.epoch,
+                        provisional=True,
+                    )
+                )
+            ],
+        )
+        for sink in part.plan.all_sinks
+    ]
+
+
 def _of_sink(
     part: Part,
     steps: Sequence[Step],
@@ -49,7 +73,8 @@ def _of_sink(
         rules.update(step.rules)
     batches = [sink.rows(batch) for batch in rows]
     chunk_bytes = screen.chunk_bytes(topic, RECORD_BYTES)
-    chunks = encode_rows(batches, state.commit, chunk_bytes=chunk_bytes)
+    epoch = state.epoch if state.provisional else None
+    chunks = encode_rows(batches, state.commit, chunk_bytes=chunk_bytes, epoch=epoch)
     watermark = state.watermark(part.plan.out_of_orderness)
     trailer = Trailer(
         commit=state.commit,
@@ -61,6 +86,8 @@ def _of_sink(
         gates=dict(rules),
         chunks=len(chunks),
         layout=Layout(sink.schema_id, sink.partition_by, part.version),
+        epoch=state.epoch,
+        provisional=state.provisional,
     )
     records = [*chunks, encode_trailer(trailer)]
     screen.must_fit(topic, records, 0, record_name)

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
     for_code,
 )
+from aiokafka.protocol.admin import ApiVersionRequest
 
 from streamflow.batch import TopicPartition
 from streamflow.errors import SettingsError
@@ -83,6 +84,12 @@ class KafkaAdmin:
     async def config(self, topic: str) -> dict[str, str]:
         """The settings of a topic, the broker's defaults included."""
         return (await self.configs([topic]))[topic]
+
+    async def lacks(self, apis: Mapping[int, str]) -> list[str]:
+        """Those of these APIs, names by number, that the broker says it has not."""
+        answer = await self._admin._send_request(ApiVersionRequest())
+        has = {entry[0] for entry in answer.api_versions}
+        return [name for number, name in apis.items() if number not in has]
 
     async def configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         """The settings of topics, the broker's defaults included; without those that are missing or

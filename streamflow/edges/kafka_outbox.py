@@ -96,6 +96,8 @@ class KafkaOutbox:
     failed.
     """
 
+    _transactional = True
+
     def __init__(
         self,
         connection: Mapping[str, Any],
@@ -202,7 +204,7 @@ class KafkaOutbox:
 
     def _batch(self, topic: str) -> Any:
         """An empty batch of the size that its topic takes; a larger record is alone in one."""
-        return BatchBuilder(self._batch_bytes(topic), 0, is_transactional=True)
+        return BatchBuilder(self._batch_bytes(topic), 0, is_transactional=self._transactional)
 
     async def _send_batch(self, tp: TopicPartition, records: Sequence[Record], batch: Any) -> None:
         batch.close()

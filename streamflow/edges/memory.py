@@ -73,6 +73,11 @@ class MemoryBroker:
         count = len(self.topics[topic])
         return TopicPartition(topic, default_partition(key, count) if key is not None else 0)
 
+    def takes_not(self, topic: str, record: Record) -> bool:
+        """Would it refuse this record?"""
+        size = batch_bytes(record)
+        return size > self.limits.get(topic, size) or self.refuses(topic, record)
+
     def append(self, tp: TopicPartition, record: Record) -> int:
         """Write one record outside any transaction; returns its offset."""
         stamped = record if record.timestamp is not None else record._replace(timestamp=self.now_ms)
@@ -147,7 +152,7 @@ class MemoryOutbox:
         """See `Outbox.flush`."""
         transaction = self._transaction()
         for tp, batch in self._calls:
-            if any(self._refused(tp.topic, record) for record in batch):
+            if any(self._broker.takes_not(tp.topic, record) for record in batch):
                 raise Refused(tp.topic, batch, "it does not take one of them")
         counts = Counter(tp for tp, _ in transaction)
         return {tp: self._broker.partition(tp).next_offset + n for tp, n in counts.items()}
@@ -174,10 +179,6 @@ class MemoryOutbox:
         """See `Outbox.close`."""
         self._open = None
 
-    def _refused(self, topic: str, record: Record) -> bool:
-        size = batch_bytes(record)
-        return size > self._broker.limits.get(topic, size) or self._broker.refuses(topic, record)
-
     def _transaction(self) -> list[tuple[TopicPartition, Record]]:
         if self._broker.epochs.get(self._id) != self._epoch:
             raise Fenced(f"{self._id}: a newer producer has this transactional id")
@@ -190,6 +191,57 @@ class MemoryOutbox:
         for tp in {tp for tp, _ in self._open or ()}:
             self._broker.partition(tp).next_offset += 1
         self._open = None
+
+
+class MemoryPlainOutbox:
+    """A producer without transactions on a `MemoryBroker`: what it is given is there at once."""
+
+    def __init__(self, broker: MemoryBroker, transactional_id: str) -> None:
+        self._broker = broker
+        self._fence = MemoryOutbox(broker, transactional_id)
+        self._ends: dict[TopicPartition, int] = {}
+        self._refused: Refused | None = None
+
+    async def fence(self) -> None:
+        """See `Outbox.fence`; fences owners that use transactions, and none that does not."""
+        await self._fence.fence()
+
+    async def begin(self) -> None:
+        """See `Outbox.begin`; nothing is opened."""
+        self._ends, self._refused = {}, None
+
+    async def produce(self, to: TopicPartition | str, records: Sequence[Record]) -> None:
+        """See `Outbox.produce`; a batch that is refused is not there, and said in `flush`."""
+        if (to if isinstance(to, str) else to.topic) not in self._broker.topics:
+            raise Unavailable(f"there is no topic for {to}")
+        batches: dict[TopicPartition, list[Record]] = {}
+        for record in records:
+            tp = self._broker.place(to, record.key) if isinstance(to, str) else to
+            batches.setdefault(tp, []).append(record)
+        for tp, batch in batches.items():
+            if any(self._broker.takes_not(tp.topic, record) for record in batch):
+                self._refused = Refused(tp.topic, batch, "it does not take one of them")
+                continue
+            for record in batch:
+                self._ends[tp] = self._broker.append(tp, record) + 1
+
+    async def flush(self) -> Mapping[TopicPartition, int]:
+        """See `Outbox.flush`."""
+        if self._refused is not None:
+            raise self._refused
+        return dict(self._ends)
+
+    async def offsets(self, positions: Mapping[TopicPartition, int]) -> None:
+        """See `Outbox.offsets`; the group's offset is not moved."""
+
+    async def commit(self) -> None:
+        """See `Outbox.commit`; nothing is left to do."""
+
+    async def abort(self) -> None:
+        """See `Outbox.abort`; nothing can be taken back."""
+
+    async def close(self) -> None:
+        """See `Outbox.close`."""
 
 
 class MemoryChangelog:

@@ -85,6 +85,8 @@ class StreamflowApp(faust.App):
         await super().on_start()
         if self._make_host is not None:
             await self.host.prepare(BatchConsumption(self))
+            if self.host.delivery == "at_least_once":
+                self.managed_topics -= set(self.host.source_topics)  # Faust commits their offsets
             self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
 
     def on_webserver_init(self, web: Any) -> None:

@@ -15,6 +15,8 @@ Faults = Callable[[str], None]
 
 #: The steps of a commit, in order. A crash at a step is a crash just before it.
 COMMIT_POINTS = ("begin", "produce", "offsets", "commit", "apply", "ack")
+#: Those of one without a transaction; it passes `produce` for each topic.
+PLAIN_POINTS = ("begin", "produce", "commit", "mark", "apply", "name", "ack")
 #: The steps of a roll, in order.
 ROLL_POINTS = ("cut-temp", "cut", "files-written", "files-linked")
 CRASH_POINTS = (*COMMIT_POINTS, *ROLL_POINTS)

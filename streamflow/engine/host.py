@@ -18,16 +18,18 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.directives import Directives
 from streamflow.engine.disk_watch import DiskWatch, percent_used
 from streamflow.engine.faults import Faults
+from streamflow.engine.group_offset import see_that_they_agree
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.left_behind import refuse_left_behind
 from streamflow.engine.opening import until_it_passes
 from streamflow.engine.pauses import Consumption, Pauses
-from streamflow.engine.refusals import changelog_empty, group_disagrees, source_grew
+from streamflow.engine.refusals import source_grew
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
@@ -42,10 +44,6 @@ from streamflow.ranges import Ranges
 from streamflow.topology import Topology
 
 log = logging.getLogger(__name__)
-
-#: A group offset that disagrees with the changelog is read again for this long: the transaction
-#: that wrote both may still be settling.
-GROUP_OFFSET_SECONDS = 10.0
 
 
 class Host:
@@ -104,6 +102,11 @@ class Host:
     def partitions(self) -> Mapping[str, int]:
         """Partition counts of the source topics."""
         return self._partitions
+
+    @property
+    def delivery(self) -> Delivery:
+        """How tasks deliver; known after `prepare`."""
+        return self._world.delivery
 
     async def prepare(self, consumption: Consumption) -> None:
         """Before anything is consumed: make missing topics and agree with the tables on what their
@@ -229,8 +232,8 @@ class Host:
         assert self._pauses is not None, "prepare() comes first"
         position = await lane.open()
         if isinstance(lane, TaskLane):
-            await self._check_group_offsets({lane.tp: position})
             assert lane.task is not None
+            await see_that_they_agree(lane.task, self.names, self._world, self._clock)
             await refuse_left_behind(lane.task, self.names, self._tables, self._world)
             await self._directives.known.wait()
             await lane.hold()
@@ -316,6 +319,7 @@ class Host:
                 self.settings.commit_records,
                 self.settings.commit_bytes,
                 self.settings.recall_keys,
+                self._world.delivery,
             ),
             resume_before=self._resume_before(tp),
         )
@@ -372,27 +376,3 @@ class Host:
     async def _seek_one(self, tp: TopicPartition, position: int) -> None:
         assert self._consumption is not None, "prepare() comes first"
         await self._consumption.seek({tp: position})
-
-    async def _check_group_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
-        """The changelog's position is the one that counts; the group's must not contradict it.
-
-        Raises:
-            StateRefused: it still does after `GROUP_OFFSET_SECONDS`.
-        """
-        started = self._clock.monotonic()
-        waiting = dict(positions)
-        while waiting:
-            for tp, position in list(waiting.items()):
-                group = await self._world.group_offset(tp)
-                task = self.tasks[tp].task
-                begun = task is not None and task.state.commit > 0
-                if group is None or (begun and group == position):
-                    del waiting[tp]
-                elif self._clock.monotonic() - started > GROUP_OFFSET_SECONDS:
-                    source = self._plans[tp.topic].source.topic
-                    if task is None or not begun:
-                        changelog = TopicPartition(self.names.changelog(source), tp.partition)
-                        raise changelog_empty(tp, changelog, group, self.names.app, source)
-                    raise group_disagrees(tp, position, group, self.names.app, source)
-            if waiting:
-                await asyncio.sleep(0.2)

@@ -10,11 +10,14 @@ A local state knows how far it has applied the changelog, when, and which state 
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 from streamflow.clock import Clock
 from streamflow.core.keys import META, number_in
 from streamflow.engine.commit import APPLIED, APPLIED_AT
+from streamflow.engine.marked import ALL, Marked, Overrun
 from streamflow.engine.refusals import changelog_lost
 from streamflow.ports import Changelog, StateStore
 
@@ -25,7 +28,15 @@ STALE_AFTER = timedelta(hours=12)
 Entries = list[tuple[bytes, bytes | None]]
 
 
-async def restore(store: StateStore, changelog: Changelog, clock: Clock, name: str) -> None:
+@dataclass(frozen=True)
+class Restored:
+    """Where the changelog ended, and the keys of void entries in it (`marked.py`)."""
+
+    stop: int
+    void: frozenset[bytes]
+
+
+async def restore(store: StateStore, changelog: Changelog, clock: Clock, name: str) -> Restored:
     """Bring the local store up to the changelog, which the words of a refusal call `name`.
 
     Raises:
@@ -41,33 +52,72 @@ async def restore(store: StateStore, changelog: Changelog, clock: Clock, name: s
             raise changelog_lost(name, start, stop)
     stale = at is None or now_ms - int(at) > STALE_AFTER.total_seconds() * 1000
     if start is None or stale or not first <= start <= stop:
-        await _rebuild(store, changelog, first, stop, now_ms)
+        void = await _rebuild(store, changelog, first, stop, now_ms)
     else:
-        await _catch_up(store, changelog, start, stop, now_ms)
-        if meta is not None and _born(store.get([META])[0]) != _born(meta):
-            await _rebuild(store, changelog, first, stop, now_ms)
+        void = await _caught_up(store, changelog, (first, start, stop), meta, now_ms)
     await changelog.close()
+    return Restored(stop, void)
+
+
+async def _caught_up(
+    store: StateStore,
+    changelog: Changelog,
+    bounds: tuple[int, int, int],
+    meta: bytes | None,
+    now_ms: int,
+) -> frozenset[bytes]:
+    first, start, stop = bounds
+    marked = Marked(meta)
+    try:
+        await _catch_up(store, changelog, start, stop, now_ms, marked)
+        void = marked.void()
+    except Overrun:
+        return await _rebuild(store, changelog, first, stop, now_ms)
+    if meta is not None and _born(store.get([META])[0]) != _born(meta):
+        return await _rebuild(store, changelog, first, stop, now_ms)
+    return void
 
 
 async def _rebuild(
     store: StateStore, changelog: Changelog, first: int, stop: int, now_ms: int
-) -> None:
-    store.clear()
-    position = first
-    while position < stop:
-        entries, position = await changelog.fetch(position, stop)
-        store.load(entries)
-    store.loaded()
-    store.apply(_reached(stop, now_ms))
+) -> frozenset[bytes]:
+    for marked in (Marked(None), Marked(None, ALL)):
+        store.clear()
+        with suppress(Overrun):
+            reached = await _load(store, changelog, first, stop, marked)
+            void = marked.void()
+            store.apply(_reached(reached, now_ms))
+            return void
+    raise AssertionError("what is held back cannot have been let through")
+
+
+async def _load(
+    store: StateStore, changelog: Changelog, first: int, stop: int, marked: Marked
+) -> int:
+    """Load what counts; returns up to where everything does."""
+    position = reached = first
+    try:
+        while position < stop:
+            entries, position = await changelog.fetch(position, stop)
+            store.load(marked.take(entries))
+            reached = position if marked.whole else reached
+    finally:
+        store.loaded()
+    return reached
 
 
 async def _catch_up(
-    store: StateStore, changelog: Changelog, start: int, stop: int, now_ms: int
+    store: StateStore, changelog: Changelog, start: int, stop: int, now_ms: int, marked: Marked
 ) -> None:
-    position = start
+    """Apply what counts. Where something does not, or is not known to yet, the store is not said to
+    be further: it will be found again until it is mended.
+    """
+    position = reached = start
     while position < stop:
         entries, position = await changelog.fetch(position, stop)
-        store.apply([*entries, *_reached(position, now_ms)])
+        counting = marked.take(entries)
+        reached = position if marked.whole else reached
+        store.apply([*counting, *_reached(reached, now_ms)])
 
 
 def _reached(offset: int, now_ms: int) -> Entries:

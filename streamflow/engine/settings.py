@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamflow.core.names import Names
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import SIGNALS
 from streamflow.errors import SettingsError
 from streamflow.ranges import RUN_ID, TAKEN
@@ -86,6 +87,11 @@ class Settings(BaseSettings):
     )
     disk_pause_percent: float = Field(
         95.0, gt=0, le=100, description="What is written to a disk that is so full waits."
+    )
+    delivery: Delivery = Field(
+        "exactly_once",
+        description="exactly_once, in transactions; or at_least_once, where topics may get records "
+        "again after a crash.",
     )
     recall_keys: int = Field(
         500_000,

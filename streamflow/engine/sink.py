@@ -112,7 +112,8 @@ class SinkPartition:
             self._follow(cut)
         else:
             self._pending = cut
-            self._buffer = Buffer(self.tp, cut.first, cut.after)
+            before = sink_chain.epoch_before(self._files, cut)
+            self._buffer = Buffer(self.tp, cut.first, cut.after, before)
         return needed
 
     def receive(self, batch: MicroBatch) -> int | None:
@@ -244,7 +245,7 @@ class SinkPartition:
         """Go on after a finished cut."""
         self._last, self._pending = cut, None
         if self._buffer.position < cut.next:
-            self._buffer = Buffer(self.tp, cut.next, cut.trailer)
+            self._buffer = Buffer(self.tp, cut.next, cut.trailer, cut.epoch)
         self._buffer.drop(cut.next)
         self._holdings.hold(self.tp, self._buffer.nbytes)
         self._since = self._clock.monotonic() if len(self._buffer) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -30,11 +30,15 @@ class Commits:
 class Buffer:
     """Takes the records of a rows partition in order, and checks that its commits form a chain.
 
-    It starts at offset `start`, after commit `after`. At a `start` above 0 without `after` the
-    chain's beginning is not known, and the first trailer may follow any commit.
+    It starts at offset `start`, after commit `after`, with an owner of this epoch. At a `start`
+    above 0 without `after` the chain's beginning is not known, and the first trailer may follow any
+    commit.
+
+    A provisional commit is held apart until it is named: then it ends with the naming, so that what
+    lies before any boundary of commits tells by itself what it holds. What is void is not held.
     """
 
-    def __init__(self, tp: TopicPartition, start: int, after: int | None) -> None:
+    def __init__(self, tp: TopicPartition, start: int, after: int | None, epoch: int = 0) -> None:
         self.tp = tp
         #: The next offset to take.
         self.position = start
@@ -44,15 +48,18 @@ class Buffer:
         self._any = after is None and start > 0
         self._chunks: dict[int, RowsChunk] = {}
         self._trailers: dict[int, Trailer] = {}
-        self._begun: list[RowsChunk] = []
-        self._begun_bytes = 0
+        self._epoch = epoch
+        self._begun: dict[int, RowsChunk] = {}
+        # The commit that waits to be named, and its rows.
+        self._pending: tuple[Trailer, dict[int, RowsChunk]] | None = None
         self._whole_bytes = 0
         self._changes: list[int] = []  # where commits of another layout begin
 
     @property
     def nbytes(self) -> int:
         """Encoded rows held, those of a commit that is still without its trailer included."""
-        return self._whole_bytes + self._begun_bytes
+        waiting = [*self._begun.values(), *(self._pending[1].values() if self._pending else ())]
+        return self._whole_bytes + sum(len(chunk.payload) for chunk in waiting)
 
     @property
     def whole_bytes(self) -> int:
@@ -69,27 +76,28 @@ class Buffer:
         return len(self._trailers)
 
     def __len__(self) -> int:
-        return len(self._chunks) + len(self._trailers)
+        waiting = len(self._begun) + (self._pending is not None)
+        return len(self._chunks) + len(self._trailers) + waiting
 
     def take(self, offset: int, value: bytes | None, headers: Headers) -> Trailer | None:
-        """Hold one record; the trailer when it ends a commit.
+        """Hold one record; the trailer when a commit counts from now on.
 
         Raises `SinkRefused` when the record is not one of a rows topic or does not fit the chain;
         then the position has not moved.
         """
+        counted: Trailer | None = None
         try:
             record = decode(value, headers)
             if isinstance(record, RowsChunk):
-                self._begin(record)
-                self._chunks[offset] = record
+                self._begin(offset, record)
+            elif record.is_naming:
+                counted = self._name(offset, record)
             else:
-                self._end(record)
-                self._trailers[offset] = record
-                self.stop = offset + 1
+                counted = self._end(offset, record)
         except SinkRefused as error:
             raise SinkRefused(f"{self.tp}@{offset}: {error}") from None
         self.position = offset + 1
-        return record if isinstance(record, Trailer) else None
+        return counted
 
     def skip(self, position: int) -> None:
         """Move over offsets that carry no record."""
@@ -115,35 +123,100 @@ class Buffer:
         self._whole_bytes -= rolled.payload_bytes
         self._changes = [change for change in self._changes if change > stop]
 
-    def _begin(self, chunk: RowsChunk) -> None:
-        commit = self._begun[0].commit if self._begun else chunk.commit
-        if (chunk.commit, chunk.number) != (commit, len(self._begun)):
+    def _begin(self, offset: int, chunk: RowsChunk) -> None:
+        if chunk.epoch is not None and self._is_void(chunk.epoch):
+            return
+        begun = next(iter(self._begun.values()), chunk)
+        if chunk.epoch is not None and self._is_repeated(chunk):
+            return
+        if (chunk.commit, chunk.number) != (begun.commit, len(self._begun)):
             raise SinkRefused(
                 f"chunk {chunk.number} of commit {chunk.commit} where chunk {len(self._begun)} of"
-                f" commit {commit} was expected: were records of this topic lost?"
+                f" commit {begun.commit} was expected: were records of this topic lost?"
             )
-        self._begun.append(chunk)
-        self._begun_bytes += len(chunk.payload)
+        self._begun[offset] = chunk
 
-    def _end(self, trailer: Trailer) -> None:
+    def _is_repeated(self, chunk: RowsChunk) -> bool:
+        """Has it come before? A producer without an id repeats what it was not answered."""
+        if self._pending is not None:
+            return chunk.commit == self._pending[0].commit
+        begun = next(iter(self._begun.values()), None)
+        same = begun is not None and begun.commit == chunk.commit
+        return same and chunk.number < len(self._begun)
+
+    def _end(self, offset: int, trailer: Trailer) -> Trailer | None:
+        pending = None if self._pending is None else self._pending[0]
+        if trailer.provisional:
+            if self._is_void(trailer.epoch) or (pending and pending.commit == trailer.commit):
+                return None
+        elif trailer.epoch < self._epoch:
+            raise SinkRefused(
+                f"a transaction of epoch {trailer.epoch} ends commit {trailer.commit}, but an owner"
+                f" of epoch {self._epoch} has taken over before it: were the state or the topic"
+                " brought back from an older copy?"
+            )
+        if pending is not None:
+            raise SinkRefused(
+                f"the trailer of commit {trailer.commit} comes before commit {pending.commit} is"
+                " named: records of this topic were lost, or written by something else"
+            )
         if not self._any and trailer.previous != self._after:
             raise SinkRefused(
                 f"the trailer of commit {trailer.commit} follows {_commit(trailer.previous)}, but"
                 f" the last one here is {_commit(self._after)}: commits were lost, or two owners"
                 " wrote to this partition; the sink stops rather than lose or repeat rows"
             )
-        commits = {chunk.commit for chunk in self._begun}
+        commits = {chunk.commit for chunk in self._begun.values()}
         if len(self._begun) != trailer.chunks or commits - {trailer.commit}:
             raise SinkRefused(
                 f"the trailer of commit {trailer.commit} ends {trailer.chunks} chunks, but"
                 f" {len(self._begun)} came before it, of {_commits(commits)}"
             )
+        begun, self._begun = self._begun, {}
+        if trailer.provisional:
+            self._pending = trailer, begun
+            return None
+        return self._count(offset, trailer, begun)
+
+    def _name(self, offset: int, naming: Trailer) -> Trailer | None:
+        """The commit that is named counts, if it was waiting for that; any other is void."""
+        if naming.epoch < self._epoch:
+            return None
+        pending, self._pending = self._pending, None
+        if pending is not None and pending[0].commit == naming.commit:
+            self._begun = {}
+            return self._count(offset, replace(pending[0], epoch=naming.epoch), pending[1])
+        if not self._any and naming.commit != (self._after or 0):
+            self._pending = pending
+            last = _commit(pending[0].commit if pending else self._after)
+            raise SinkRefused(
+                f"an owner names commit {naming.commit} as its last, but the last one here is"
+                f" {last}: commits were lost; the sink stops rather than lose or repeat rows"
+            )
+        if self._any:
+            self._after, self._any = naming.commit or None, False
+        self._begun, self._epoch = {}, naming.epoch
+        return None
+
+    def _count(self, offset: int, trailer: Trailer, chunks: dict[int, RowsChunk]) -> Trailer:
         last = self.last
         if last is not None and last.layout != trailer.layout:
             self._changes.append(self.stop)
-        self._after, self._any = trailer.commit, False
-        self._whole_bytes += self._begun_bytes
-        self._begun, self._begun_bytes = [], 0
+        self._after, self._any, self._epoch = trailer.commit, False, trailer.epoch
+        self._chunks |= chunks
+        self._whole_bytes += sum(len(chunk.payload) for chunk in chunks.values())
+        self._trailers[offset] = trailer
+        self.stop = offset + 1
+        return trailer
+
+    def _is_void(self, epoch: int) -> bool:
+        """Was it written after a later owner had taken over?"""
+        if epoch > self._epoch and not self._any:
+            raise SinkRefused(
+                f"an owner of epoch {epoch} writes without having taken over from that of epoch"
+                f" {self._epoch}: records of this topic were lost"
+            )
+        return epoch < self._epoch
 
 
 def _commit(number: int | None) -> str:

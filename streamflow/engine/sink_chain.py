@@ -6,6 +6,7 @@ that was thought dead included, finds it there and follows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -97,6 +98,14 @@ def rolled_to(files: TableFiles, tp: TopicPartition) -> int | None:
         return None
     cut = decode_cut(files.read(name, private=True), name)
     return cut.trailer if finished(files, cut) else cut.after
+
+
+def epoch_before(files: TableFiles, cut: Cut) -> int:
+    """The epoch of the owner at the start of a cut: that at the end of the one before."""
+    before = replace(cut, k=cut.k - 1)
+    if not cut.k or not files.exists(before.name, private=True):
+        return 0
+    return decode_cut(files.read(before.name, private=True), before.name).epoch
 
 
 def settle(files: TableFiles, cut: Cut) -> Cut:

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.task_lane import TaskLane
 
@@ -29,6 +30,7 @@ class Status:
         files, rows, bytes: What the sinks of this worker have made visible since it started.
         paused: Partitions that wait, with the reasons: `opening`, `gate`, `operator`, `breaker`,
             `pressure`; and for each what there is to say of it.
+        delivery: How it delivers.
         gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
     """
 
@@ -44,6 +46,7 @@ class Status:
     rows: int
     bytes: int
     paused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    delivery: Delivery = "exactly_once"
     gates: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def status_of(
         idle += lane.idle
         end = ends.get(tp)
         lag = None if lag is None or end is None else lag + max(end - state.position, 0)
+    plain = any(lane.task.delivery == "at_least_once" for lane in tasks.values() if lane.task)
     open_sinks = [lane.sink for lane in sinks.values() if lane.sink is not None]
     return Status(
         totals=totals,
@@ -102,6 +106,7 @@ def status_of(
         rows=sum(sink.written.rows for sink in open_sinks),
         bytes=sum(sink.written.bytes for sink in open_sinks),
         paused={str(tp): dict(reasons) for tp, reasons in waits.items()},
+        delivery="at_least_once" if plain else "exactly_once",
         gates=gates,
     )
 

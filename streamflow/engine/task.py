@@ -9,14 +9,13 @@ is the same path as after a crash.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.checks import Brake
-from streamflow.clock import Clock
 from streamflow.core.advance import advance, decide, resume
 from streamflow.core.breaker import blocked
 from streamflow.core.changed import learn_stored
@@ -29,8 +28,7 @@ from streamflow.core.recall import Known, known_of
 from streamflow.core.seal import seal
 from streamflow.core.step import Breaker, Decision, Failure, Step, TaskState
 from streamflow.engine.commit import commit
-from streamflow.engine.faults import Faults, no_faults
-from streamflow.engine.lookups import Answer, no_lookups
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.refusals import (
     input_ended,
     other_partitions,
@@ -38,33 +36,10 @@ from streamflow.engine.refusals import (
     records_gone,
 )
 from streamflow.engine.restore import restore
-from streamflow.engine.suspects import Suspects
+from streamflow.engine.takeover import is_needed, takeover
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import StateRefused, TaskLost
-from streamflow.ports import Changelog, Outbox, StateStore
 from streamflow.stages import Watch
-
-Limits = Callable[[], Awaitable[Mapping[str, TopicLimits]]]
-
-
-async def no_limits() -> Mapping[str, TopicLimits]:
-    """Nothing is known of what topics take."""
-    return {}
-
-
-@dataclass(frozen=True)
-class TaskPorts:
-    """What a task needs of the world. `limits` tells what its topics take, and `suspects` is what
-    they have refused in its earlier lives.
-    """
-
-    outbox: Outbox
-    changelog: Changelog
-    store: StateStore
-    clock: Clock
-    faults: Faults = no_faults
-    answer: Answer = no_lookups
-    limits: Limits = no_limits
-    suspects: Suspects = field(default_factory=Suspects)
 
 
 @dataclass(frozen=True)
@@ -77,6 +52,7 @@ class TaskLimits:
     records: int = 50_000
     bytes: int = 32 * 1024 * 1024
     recall: int = 500_000
+    delivery: Delivery = "exactly_once"
 
 
 class Task:
@@ -115,8 +91,19 @@ class Task:
         self._pending = self._pending_bytes = 0
         self._since = 0.0
         self._committed: int | None = None
+        self._end = 0  # where the changelog goes on
         self._failure: Failure | None = None
         self._known: Known | None = None
+
+    @property
+    def changelog(self) -> TopicPartition:
+        """Its changelog partition."""
+        return self._part.changelog
+
+    @property
+    def delivery(self) -> Delivery:
+        """How it delivers."""
+        return self._limits.delivery
 
     @property
     def watermark(self) -> int | None:
@@ -151,25 +138,39 @@ class Task:
         self._failure = None
         self._pending = self._pending_bytes = 0
         changelog = str(self._part.changelog)
-        await restore(self._ports.store, self._ports.changelog, self._ports.clock, changelog)
+        ports = self._ports
+        restored = await restore(ports.store, ports.changelog, ports.clock, changelog)
+        self._end = restored.stop
         self._limits_of_topics = await self._ports.limits()
         self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]
         if meta is None:
             position = first_offset if self.begin is None else self.begin
             self.state, self._committed = TaskState(position=position), None
-            self._check_kept(first_offset)
-            return position
-        self.state, state_id, partitions = decode_meta(meta)
-        self.tables = tables_in(meta)
-        self._committed = self.watermark
-        self._check(state_id, partitions)
+        else:
+            self.state, state_id, partitions = decode_meta(meta)
+            self.tables = tables_in(meta)
+            self._committed = self.watermark
+            self._check(state_id, partitions)
         self._check_kept(first_offset)
+        await self._take_over(restored.void)
         if self._known is not None:
             learn_stored(self._known, self._ports.store)
         self.resume_as_told(self._resume_before)
         self._refuse_halted()
         return self.state.position
+
+    async def _take_over(self, void: Collection[bytes]) -> None:
+        """Settle what an owner without transactions has left, before anything is committed."""
+        provisional = self.delivery == "at_least_once"
+        if not is_needed(self.state, void, provisional=provisional):
+            return
+        ports, now_ms = self._ports, _millis(self._ports.clock.now())
+        sealed = takeover(
+            self._part, self.state, ports.store, void, now_ms, provisional=provisional
+        )
+        self._end = await commit(sealed, self._part, ports, now_ms=now_ms, expected=self._end)
+        self.state = sealed.state
 
     def go_on(self) -> bool:
         """Let the partition go on where a pause is over by the clock. Does it run?"""
@@ -283,18 +284,15 @@ class Task:
             self._acknowledge()
             return False
         now_ms = _millis(self._ports.clock.now())
-        suspects = self._ports.suspects
-        screen = Screen(self._limits_of_topics, suspects.alone)
+        screen = Screen(self._limits_of_topics, self._ports.suspects.alone)
         sealed = seal(self._part, self._steps, self._ports.store, now_ms=now_ms, screen=screen)
-        await commit(
+        self._end = await commit(
             sealed,
             self._part,
-            outbox=self._ports.outbox,
-            suspects=suspects,
-            store=self._ports.store,
+            self._ports,
             now_ms=now_ms,
+            expected=self._end,
             ack=self._acknowledge,
-            faults=self._ports.faults,
         )
         self.state = sealed.state
         self._committed = self.watermark

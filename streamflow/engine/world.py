@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.sharing import MarkPorts
-from streamflow.engine.task import TaskPorts
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.ports import Changelog, TableFiles
 from streamflow.ranges import Ranges
 
 
 class World(Protocol):
     """The edges of one worker."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """How its tasks deliver; known after `prepare`."""
+        ...
 
     async def prepare(self) -> Mapping[str, int]:
         """Make the topics that are missing; returns the partition count of every source topic."""

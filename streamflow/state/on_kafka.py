@@ -17,7 +17,7 @@ from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.rocksdb import RocksStore, StateFolder
 from streamflow.engine.settings import Settings
-from streamflow.engine.task import TaskPorts
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import SettingsError, StateRefused
 from streamflow.service import connection, topic_specs
 from streamflow.state.reset import Reset, carry_out

@@ -20,10 +20,12 @@ from streamflow.core.keys import META, discarding
 from streamflow.core.part import Part
 from streamflow.core.seal import Sealed, seal
 from streamflow.core.step import Step, TaskState
+from streamflow.core.table_records import namings
 from streamflow.engine.commit import commit
 from streamflow.engine.refusals import other_partitions, reset_command
 from streamflow.engine.restore import restore
-from streamflow.engine.task import TaskPorts
+from streamflow.engine.takeover import mended
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import SettingsError, StateRefused
 from streamflow.state.standing import PAGE, Standing, pages
 
@@ -155,7 +157,7 @@ async def carry_out(reset: Reset, ports: TaskPorts, *, version: str, page: int =
     """
     standing, place = reset.standing, reset.standing.place
     await ports.outbox.fence()
-    await restore(ports.store, ports.changelog, ports.clock, str(place.changelog))
+    restored = await restore(ports.store, ports.changelog, ports.clock, str(place.changelog))
     if ports.store.get([META])[0] != standing.meta:
         raise StateRefused(
             f"{place.tp}: a worker has committed since this was looked at; nothing was changed. "
@@ -165,8 +167,14 @@ async def carry_out(reset: Reset, ports: TaskPorts, *, version: str, page: int =
     state = TaskState(commit=standing.commit, position=reset.to)
     if not reset.discard and standing.state is not None:
         state = replace(standing.state, position=reset.to)
+    # A worker without transactions can have left a commit that is not named, and may be alive.
+    state = replace(state, epoch=standing.epoch + (standing.epoch > 0), provisional=False)
     part = Part(place.plan, place.names, place.tp, version, place.partitions)
     sealed = seal(part, [Step(state, reset.to, reset.to)], ports.store, now_ms=now_ms)
+    if state.epoch:
+        named = namings(part, replace(state, commit=standing.commit))
+        changes = (*mended(ports.store, restored.void), *sealed.changes)
+        sealed = replace(sealed, outputs=(*named, *sealed.outputs), changes=changes)
     rest: Changes = await _erase(reset, part, ports, now_ms, page) if reset.discard else []
     await _commit(part, ports, replace(sealed, changes=(*rest, *sealed.changes)), now_ms)
 
@@ -174,8 +182,9 @@ async def carry_out(reset: Reset, ports: TaskPorts, *, version: str, page: int =
 async def _erase(reset: Reset, part: Part, ports: TaskPorts, now_ms: int, page: int) -> Changes:
     """Erase the state, but for a last part, which is to be erased together with the reset."""
     standing = reset.standing
-    marked = discarding(standing.commit, standing.position)
-    state = TaskState(commit=standing.commit, position=reset.to)
+    epoch = standing.epoch
+    marked = discarding(standing.commit, standing.position, epoch)
+    state = TaskState(commit=standing.commit, position=reset.to, epoch=epoch)
     last: Changes = []
     for entries in pages(ports.store, page):
         if last:
@@ -189,10 +198,6 @@ async def _commit(part: Part, ports: TaskPorts, sealed: Sealed, now_ms: int) -> 
     await commit(
         sealed,
         part,
-        outbox=ports.outbox,
-        suspects=ports.suspects,
-        store=ports.store,
+        ports,
         now_ms=now_ms,
-        ack=lambda: None,
-        faults=ports.faults,
     )

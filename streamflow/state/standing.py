@@ -11,7 +11,7 @@ from streamflow.clock import Clock
 from streamflow.core.keys import META, decode_meta, kind_of, number_in
 from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
-from streamflow.core.rows import commit_of_trailer
+from streamflow.core.rows import Trailer, settled_trailer
 from streamflow.core.step import TaskState
 from streamflow.engine.restore import restore
 from streamflow.errors import StateDamaged, StateRefused
@@ -56,6 +56,7 @@ class Standing:
         problem: Why this topology cannot go on from it; None where it can, or there is none.
         partitions: How many the source had when it was written; None while unknown.
         commit: The number of the last commit; tables have it, too, where the changelog was lost.
+        epoch: That of the last owner, where commits were not transactions ever.
         entries, sizes: Entries by kind, and their bytes: keys and values, uncompressed.
     """
 
@@ -68,6 +69,7 @@ class Standing:
     problem: str | None
     partitions: int | None
     commit: int
+    epoch: int
     entries: Mapping[str, int]
     sizes: Mapping[str, int]
 
@@ -106,10 +108,11 @@ async def look(
         await restore(store, reading.changelog, reading.clock, str(place.changelog))
     meta = store.get([META])[0]
     state, problem, partitions = _read(place, meta)
-    commits = [number_in(meta, "commit") or 0]
-    commits += [await last_trailer(rows) or 0 for rows in reading.rows]
+    trailers = [found for rows in reading.rows if (found := await last_trailer(rows)) is not None]
+    commit = max([number_in(meta, "commit") or 0, *(trailer.commit for trailer in trailers)])
+    epoch = max([number_in(meta, "epoch") or 0, *(trailer.epoch for trailer in trailers)])
     entries, sizes = count(store)
-    found = meta, state, problem, partitions, max(commits), entries, sizes
+    found = meta, state, problem, partitions, commit, epoch, entries, sizes
     return Standing(place, *bounds, group, *found)
 
 
@@ -132,15 +135,15 @@ def pages(store: StateStore, size: int = PAGE) -> Iterator[list[tuple[bytes, byt
         start = page[-1][0] + b"\0"
 
 
-async def last_trailer(rows: Changelog) -> int | None:
-    """The last commit that a rows partition has whole; None where it has none."""
+async def last_trailer(rows: Changelog) -> Trailer | None:
+    """What ends or names the last commit that a rows partition has whole; None for none."""
     first, stop = await rows.bounds()
     span = 16
-    found: int | None = None
+    found: Trailer | None = None
     while stop > first and found is None:
         start = max(first, stop - span)
-        commits = [commit_of_trailer(value) for _, value in await rows.read(start, stop)]
-        found = next((commit for commit in reversed(commits) if commit is not None), None)
+        trailers = [settled_trailer(value) for _, value in await rows.read(start, stop)]
+        found = next((trailer for trailer in reversed(trailers) if trailer is not None), None)
         if start == first:
             break
         span *= 16

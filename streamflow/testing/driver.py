@@ -9,13 +9,13 @@ fails is tried again at once, and its circuit breaker stays closed.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from datetime import datetime, timedelta
 from itertools import count, cycle
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -26,9 +26,16 @@ from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.core.seal import to_json
 from streamflow.core.step import Decision
-from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryStore
+from streamflow.edges.memory import (
+    MemoryBroker,
+    MemoryChangelog,
+    MemoryOutbox,
+    MemoryPlainOutbox,
+    MemoryStore,
+)
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine import sink_chain
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
 from streamflow.engine.lookups import Lookups, no_wait
 from streamflow.engine.replay import Replay
@@ -36,8 +43,10 @@ from streamflow.engine.sink import SinkPartition
 from streamflow.engine.suspects import Suspects
 from streamflow.engine.sync import Beside, run_sync
 from streamflow.engine.table_spec import table_spec
-from streamflow.engine.task import Task, TaskLimits, TaskPorts
-from streamflow.errors import Refused
+from streamflow.engine.task import Task, TaskLimits
+from streamflow.engine.task_ports import TaskPorts
+from streamflow.errors import Fenced, Refused, TaskLost
+from streamflow.testing.readable import readable
 from streamflow.topology import Topology
 
 
@@ -74,6 +83,8 @@ class TopologyDriver:
     ) -> None:
         self.clock = SimulatedClock(now)
         self.broker = MemoryBroker(self._now_ms())
+        #: As the setting; it holds from the next start on.
+        self.delivery: Delivery = "exactly_once"
         self._topology = topology
         self._names = Names(topology.name)
         self._batches = cycle(batches)
@@ -82,6 +93,7 @@ class TopologyDriver:
         self._recall_keys = recall_keys
         self._replayed = decisions
         self._crash_at: str | None = None
+        self._crash_after = 0
         self._resume_before: datetime | None = None
         self._stores: dict[TopicPartition, MemoryStore] = {}
         self._files: dict[str, MemoryFiles] = {}
@@ -132,9 +144,11 @@ class TopologyDriver:
         self._run_sinks()
 
     @contextmanager
-    def crash(self, *, at: str) -> Generator[None]:
-        """Let the process die when it gets to this step, once; afterwards it is started again."""
-        self._crash_at = at
+    def crash(self, *, at: str, after: int = 0) -> Generator[None]:
+        """Let the process die when it gets to this step, once, having passed it `after` times;
+        afterwards it is started again.
+        """
+        self._crash_at, self._crash_after = at, after
         try:
             yield
         except Crash:
@@ -155,6 +169,21 @@ class TopologyDriver:
         self._resume_before = None
         self.process()
 
+    def overtake(self) -> Callable[[], None]:
+        """Start again while the process before it is only thought dead. What is returned lets that
+        one work and commit once more, as far as it gets.
+        """
+        tasks = self._tasks
+        self._stores = deepcopy(self._stores)  # the other one has a disk of its own
+        self.restart()
+
+        def wake() -> None:
+            for tp, task in tasks.items():
+                with suppress(TaskLost):
+                    self._work_off(tp, task)
+
+        return wake
+
     def deploy(self, topology: Topology) -> None:
         """Stop, and start another version of the topology on the same topics, tables and state.
 
@@ -171,7 +200,7 @@ class TopologyDriver:
         Times come back as `datetime`; dead letters and late records have their context beside the
         original value's fields: `offset`, `reason` and `rule`, or `lateness`.
         """
-        return [_readable(record) for record in self.broker.records(topic)]
+        return [readable(record) for record in self.broker.records(topic)]
 
     def records(self, topic: str) -> list[Record]:
         """All records of a topic as they are."""
@@ -220,12 +249,12 @@ class TopologyDriver:
         return {tp: recorded(self._stores[tp]) for tp in self._tasks}
 
     def _until_taken(self, tp: TopicPartition, work: Callable[[TopicPartition], None]) -> None:
-        """Work, and take the task up again when the broker refuses a record, as a lane does."""
+        """Work, and take the task up again when it is refused or fenced, as a lane does."""
         plans = {plan.source.topic: plan for plan in self._topology.tasks}
         while True:
             try:
                 return work(tp)
-            except Refused:
+            except (Refused, Fenced):
                 self._tasks[tp] = self._open_task(plans[tp.topic], tp)
 
     def _end_input(self, tp: TopicPartition) -> None:
@@ -234,7 +263,10 @@ class TopologyDriver:
         run_sync(self._tasks[tp].commit())
 
     def _run_task(self, tp: TopicPartition) -> None:
-        task, end = self._tasks[tp], self.broker.partition(tp).next_offset
+        self._work_off(tp, self._tasks[tp])
+
+    def _work_off(self, tp: TopicPartition, task: Task) -> None:
+        end = self.broker.partition(tp).next_offset
         replay = Replay((self._replayed or {}).get(tp, ()))
         replay.apply(task)
         while task.go_on() and task.state.position < end:
@@ -294,8 +326,9 @@ class TopologyDriver:
     def _open_task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
         store = self._stores.setdefault(tp, MemoryStore())
         changelog = TopicPartition(self._names.changelog(plan.source.topic), tp.partition)
+        outbox = MemoryOutbox if self.delivery == "exactly_once" else MemoryPlainOutbox
         ports = TaskPorts(
-            MemoryOutbox(self.broker, self._names.producer(tp)),
+            outbox(self.broker, self._names.producer(tp)),
             MemoryChangelog(self.broker, changelog),
             store,
             self.clock,
@@ -311,7 +344,9 @@ class TopologyDriver:
             ports,
             partitions=len(self.broker.topics[tp.topic]),
             version=self._topology.version,
-            limits=TaskLimits(records=self._commit_records, recall=self._recall_keys),
+            limits=TaskLimits(
+                records=self._commit_records, recall=self._recall_keys, delivery=self.delivery
+            ),
             resume_before=self._resume_before,
         )
         run_sync(task.open(self.broker.partition(tp).first_offset))
@@ -352,8 +387,10 @@ class TopologyDriver:
 
     def _faults(self, point: str) -> None:
         if point == self._crash_at:
-            self._crash_at = None
-            raise Crash(point)
+            self._crash_after -= 1
+            if self._crash_after < 0:
+                self._crash_at = None
+                raise Crash(point)
 
     def _now_ms(self) -> int:
         return int(self.clock.now().timestamp() * 1000)
@@ -361,29 +398,3 @@ class TopologyDriver:
 
 def _committed(task: Task) -> None:
     run_sync(task.commit())
-
-
-def _readable(record: Record) -> dict[str, Any]:
-    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-    try:
-        value = orjson.loads(record.value or b"null")
-    except orjson.JSONDecodeError:
-        value = None
-    row: dict[str, Any] = dict(_with_times(value)) if isinstance(value, dict) else {}
-    if "streamflow.reason" in headers:
-        row["offset"] = int(headers["__connect.errors.offset"])
-        row["reason"] = headers["streamflow.reason"]
-        row["rule"] = headers["streamflow.rule"]
-        row["field"] = headers["streamflow.field"]
-    if "streamflow.late.lateness_us" in headers:
-        row["lateness"] = timedelta(microseconds=int(headers["streamflow.late.lateness_us"]))
-    return row
-
-
-def _with_times(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name, item in value.items():
-        if isinstance(item, str) and len(item) >= 20 and item[10] == "T" and item.endswith("Z"):
-            # A dead letter may hold text that only looks like a time.
-            with suppress(ValueError):
-                item = datetime.fromisoformat(item)  # noqa: PLW2901
-        yield name, item

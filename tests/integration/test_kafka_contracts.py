@@ -13,7 +13,9 @@ from streamflow.broker import Broker
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
-from streamflow.testing import contracts_changelog, contracts_outbox
+from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
+from streamflow.ports import Outbox
+from streamflow.testing import contracts_changelog, contracts_outbox, contracts_plain_outbox
 
 
 class KafkaBench:
@@ -33,7 +35,7 @@ class KafkaBench:
                 [TopicSpec(self.topic, contracts_outbox.PARTITIONS, {"retention.ms": "-1"})]
             )
 
-    def outbox(self) -> KafkaOutbox:
+    def outbox(self) -> Outbox:
         return KafkaOutbox(self._connection, f"{self.topic}-producer", f"{self.topic}-group")
 
     def changelog(self) -> KafkaChangelog:
@@ -78,27 +80,42 @@ class KafkaBench:
             await admin.trim(tp, before)
 
 
+class PlainKafkaBench(KafkaBench):
+    """One whose outboxes have no transactions."""
+
+    def outbox(self) -> Outbox:
+        return KafkaPlainOutbox(self._connection, f"{self.topic}-producer", f"{self.topic}-group")
+
+    def transactional(self) -> Outbox:
+        return super().outbox()
+
+
 Law = Callable[[KafkaBench], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
-def run(kafka: Broker, fresh: str) -> Callable[[Law], None]:
+def run(kafka: Broker, fresh: str) -> Callable[..., None]:
     """Runs a law on a fresh topic."""
 
-    async def go(law: Law) -> None:
-        bench = KafkaBench(kafka.bootstrap, fresh)
+    async def go(law: Any, kind: type[KafkaBench]) -> None:
+        bench = kind(kafka.bootstrap, fresh)
         async with asyncio.timeout(60):
             await bench.prepare()
             await law(bench)
 
-    return lambda law: asyncio.run(go(law))
+    return lambda law, kind=KafkaBench: asyncio.run(go(law, kind))
 
 
 @pytest.mark.parametrize("law", contracts_outbox.LAWS, ids=lambda law: law.__name__)
-def test_the_outbox_keeps_the_contract(law: Law, run: Callable[[Law], None]) -> None:
+def test_the_outbox_keeps_the_contract(law: Law, run: Callable[..., None]) -> None:
     run(law)
 
 
+@pytest.mark.parametrize("law", contracts_plain_outbox.LAWS, ids=lambda law: law.__name__)
+def test_the_plain_outbox_keeps_the_contract(law: Any, run: Callable[..., None]) -> None:
+    run(law, PlainKafkaBench)
+
+
 @pytest.mark.parametrize("law", contracts_changelog.LAWS, ids=lambda law: law.__name__)
-def test_the_changelog_keeps_the_contract(law: Law, run: Callable[[Law], None]) -> None:
+def test_the_changelog_keeps_the_contract(law: Law, run: Callable[..., None]) -> None:
     run(law)

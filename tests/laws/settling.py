@@ -5,7 +5,7 @@ from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
 from streamflow.edges.memory import MemoryChangelog, MemoryOutbox, MemoryStore
 from streamflow.engine.sync import run_sync
-from streamflow.engine.task import TaskPorts
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.state.reset import Reset, carry_out, plan_reset
 from streamflow.state.standing import Place, Reading, Standing, look
 from streamflow.testing import TopologyDriver

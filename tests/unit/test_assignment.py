@@ -23,12 +23,13 @@ from streamflow.edges.memory import (
 )
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine import opening
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import no_faults
 from streamflow.engine.host import Host
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import MarkPorts
-from streamflow.engine.task import TaskPorts
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import StateRefused, StreamflowError, TaskLost
 from streamflow.ports import TableFiles
 from tests.unit.test_lanes import Consumer, until
@@ -69,6 +70,7 @@ class World:
         self.open: set[TopicPartition] = set()
         self.before_bounds: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
         self._broker = broker
+        self.delivery: Delivery = "exactly_once"
 
     async def prepare(self) -> Mapping[str, int]:
         return {"clicks": len(TPS)}

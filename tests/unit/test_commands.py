@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -170,7 +171,8 @@ def status(records: int, opened: int = 2, **changes: int) -> Status:
         "rows": 0,
         "bytes": 0,
     } | changes
-    return Status(totals, Counter(), None, opened=opened, gates={}, paused={}, **numbers)
+    lists: Any = {"gates": {}, "paused": {}, "delivery": "exactly_once"}
+    return Status(totals, Counter(), None, opened=opened, **numbers, **lists)
 
 
 def test_a_summary_says_what_is_of_the_app_and_what_of_this_run() -> None:

@@ -17,8 +17,9 @@ from streamflow.engine.inbox import PATIENCE_SECONDS, QUEUE_BATCHES, Arrival
 from streamflow.engine.lookups import Lookups, no_wait
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.retries import FOR_EVER
-from streamflow.engine.task import Task, TaskLimits, TaskPorts
+from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import TaskLane
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.enrich import OnLookupError
 from streamflow.errors import StreamflowError
 from streamflow.ports import StateStore

@@ -15,16 +15,19 @@ from streamflow.edges.memory import (
     MemoryBroker,
     MemoryChangelog,
     MemoryOutbox,
+    MemoryPlainOutbox,
     MemoryStore,
 )
 from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import no_faults
 from streamflow.engine.host import Host
 from streamflow.engine.idle_watch import Fetch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import MarkPorts
-from streamflow.engine.task import TaskPorts
+from streamflow.engine.status import status_of
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import StateRefused
 from streamflow.ports import Changelog, TableFiles
 from tests.laws.orders import order, topology
@@ -52,6 +55,7 @@ class MemoryWorld:
         self._names = Names(topology.name)
         self._clock = clock
         self._files: dict[str, MemoryFiles] = {}
+        self.delivery: Delivery = "exactly_once"
 
     async def prepare(self) -> Mapping[str, int]:
         plan = self.topology.tasks[0]
@@ -81,8 +85,9 @@ class MemoryWorld:
         self.broker.partition(tp).trim(before)
 
     def task_ports(self, tp: TopicPartition) -> TaskPorts:
+        outbox = MemoryOutbox if self.delivery == "exactly_once" else MemoryPlainOutbox
         return TaskPorts(
-            MemoryOutbox(self.broker, self._names.producer(tp)),
+            outbox(self.broker, self._names.producer(tp)),
             MemoryChangelog(self.broker, TopicPartition(CHANGELOG.topic, tp.partition)),
             self.stores.setdefault(tp, MemoryStore()),
             self._clock,
@@ -133,10 +138,16 @@ def broker() -> MemoryBroker:
     return made
 
 
-async def assigned(broker: MemoryBroker, consumer: Consumer | None = None) -> Host:
+async def assigned(
+    broker: MemoryBroker,
+    consumer: Consumer | None = None,
+    delivery: Delivery = "exactly_once",
+) -> Host:
     """A worker that was given everything."""
     clock = HurriedClock(NOW)
-    host = Host(topology, Settings.load(), MemoryWorld(broker, clock), clock, no_faults)
+    world = MemoryWorld(broker, clock)
+    world.delivery = delivery
+    host = Host(topology, Settings.load(), world, clock, no_faults)
     await host.prepare(consumer or Consumer())
     rows = [TopicPartition(topic, 0) for topic in host.rows_topics]
     await host.assign([TP, *rows])
@@ -228,3 +239,27 @@ def test_partitions_that_a_source_is_given_stop_the_worker(broker: MemoryBroker)
         await host.close()
 
     asyncio.run(go())
+
+
+def test_without_transactions_a_group_offset_that_lags_is_no_reason_to_stop(
+    broker: MemoryBroker,
+) -> None:
+    work(broker)
+    broker.offsets[TP] = 2
+
+    async def go(delivery: Delivery) -> int:
+        consumer = Consumer()
+        host = await assigned(broker, consumer, delivery)
+        assert host.failure is None
+        assert host.delivery == delivery
+        lanes = list(host.tasks.values())
+        assert status_of(host.tasks, {}, {}, {}).delivery == delivery
+        await host.close()
+        assert len(lanes) == 1
+        return consumer.at[TP]
+
+    assert asyncio.run(go("at_least_once")) == 5
+    assert broker.offsets[TP] == 2
+    # Whoever delivers exactly once afterwards settles it with what it writes first.
+    assert asyncio.run(go("exactly_once")) == 5
+    assert broker.offsets[TP] == 5

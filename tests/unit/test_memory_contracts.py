@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from streamflow.batch import Record, TopicPartition
-from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox
+from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox, MemoryPlainOutbox
 from streamflow.engine.sync import run_sync
-from streamflow.testing import contracts_changelog, contracts_outbox
+from streamflow.ports import Outbox
+from streamflow.testing import contracts_changelog, contracts_outbox, contracts_plain_outbox
 
 
 class MemoryBench:
@@ -24,7 +25,7 @@ class MemoryBench:
             record_bytes=contracts_outbox.RECORD_LIMIT,
         )
 
-    def outbox(self) -> MemoryOutbox:
+    def outbox(self) -> Outbox:
         return MemoryOutbox(self.broker, "producer")
 
     def changelog(self) -> MemoryChangelog:
@@ -43,12 +44,27 @@ class MemoryBench:
         self.broker.partition(tp).trim(before)
 
 
+class PlainMemoryBench(MemoryBench):
+    """One whose outboxes have no transactions."""
+
+    def outbox(self) -> Outbox:
+        return MemoryPlainOutbox(self.broker, "producer")
+
+    def transactional(self) -> Outbox:
+        return super().outbox()
+
+
 Law = Callable[[MemoryBench], Coroutine[Any, Any, None]]
 
 
 @pytest.mark.parametrize("law", contracts_outbox.LAWS, ids=lambda law: law.__name__)
 def test_the_outbox_keeps_the_contract(law: Law) -> None:
     run_sync(law(MemoryBench()))
+
+
+@pytest.mark.parametrize("law", contracts_plain_outbox.LAWS, ids=lambda law: law.__name__)
+def test_the_plain_outbox_keeps_the_contract(law: Any) -> None:
+    run_sync(law(PlainMemoryBench()))
 
 
 @pytest.mark.parametrize("law", contracts_changelog.LAWS, ids=lambda law: law.__name__)
