@@ -12,6 +12,7 @@
     ├── StateRefused      a person has to decide: the message names the command
     ├── SinkRefused       stop the sink stage: its chain of cuts does not fit its topic
     ├── SinkUnavailable   pause and try again: a disk or a store did not take the write
+    ├── WorkerStalled     end the worker with code 3, so that whoever runs it starts it again
     └── LookupUnavailable pause and ask again later: whom a stage asks is away
 
 A record that is wrong is not an exception: it is a `Reject` and goes to the dead-letter topic.
@@ -92,6 +93,12 @@ class SinkRefused(StreamflowError):
 
 class SinkUnavailable(StreamflowError):
     """The table's file system or store did not take a write; nothing is lost by trying again."""
+
+
+class WorkerStalled(StreamflowError):
+    """Nothing moves, and nothing says why."""
+
+    streamflow_exit_code = 3
 
 
 class LookupUnavailable(StreamflowError):

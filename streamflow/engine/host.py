@@ -20,7 +20,6 @@ from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.directives import Directives
-from streamflow.engine.disk_watch import DiskWatch, percent_used
 from streamflow.engine.faults import Faults
 from streamflow.engine.group_offset import see_that_they_agree
 from streamflow.engine.holdings import Holdings
@@ -34,10 +33,11 @@ from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
-from streamflow.engine.sink_pressure import SinkPressure
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import TaskLane, cancelled
+from streamflow.engine.upkeep import upkeep
+from streamflow.engine.watchdog import Standing, Watchdog, unexplained
 from streamflow.engine.world import World
 from streamflow.errors import StreamflowError
 from streamflow.ranges import Ranges
@@ -79,7 +79,11 @@ class Host:
         self._fetches: Fetches = lambda tp: None
         self._boards: dict[str, Board] = {}
         self._directives = Directives(world.control)
-        self._listening: asyncio.Task[None] | None = None
+        self._always: list[asyncio.Task[None]] = []
+        on_stalled = self.refuse if settings.stall_exit else None
+        # Between commits nothing is done for good, and that may be long on purpose.
+        seconds = max(settings.stall_timeout, 3 * settings.commit_interval).total_seconds()
+        self._watchdog = Watchdog(clock, seconds, self._standing, world.bounds, on_stalled)
         self._beside: list[asyncio.Task[None]] = []
         self._holdings = Holdings(settings.sink_buffer_bytes)
         self._partitions: Mapping[str, int] = {}
@@ -118,7 +122,10 @@ class Host:
         self.ranges = await self._world.ranges()
         for sink in self._tables.values():
             await asyncio.to_thread(self._agree, sink)
-        self._listening = asyncio.create_task(self._directives.run(), name="directives")
+        self._always = [
+            asyncio.create_task(self._directives.run(), name="directives"),
+            asyncio.create_task(self._watchdog.run(), name="watchdog"),
+        ]
 
     @property
     def waits(self) -> dict[TopicPartition, dict[str, str]]:
@@ -149,8 +156,16 @@ class Host:
         await self._pauses.hold([lane.tp for lane in lanes], "opening")
         self._beside = [asyncio.create_task(self._open_all(lanes), name="open lanes")]
         self._share()
-        self._press()
+        self._beside += self._upkeep()
         self.assigned = True
+
+    @property
+    def stalled(self) -> list[TopicPartition]:
+        """Partitions in which nothing is done, though there is something to do, and no pause."""
+        return self._watchdog.stalled
+
+    def _standing(self) -> dict[TopicPartition, Standing]:
+        return unexplained({**self.tasks, **self.sinks}, self.waits)
 
     async def revoke(self) -> None:
         """Release while the group waits for us: within half the session time-out at the most."""
@@ -180,8 +195,7 @@ class Host:
         """Release everything and give up the edges; nothing is opened after it."""
         self.closed = True
         await self.release()
-        if self._listening is not None:
-            await cancelled(self._listening)
+        await asyncio.gather(*(cancelled(task) for task in self._always))
         await self._world.close()
 
     async def receive(self, arrival: Arrival) -> None:
@@ -271,23 +285,11 @@ class Host:
             return None
         return IdleWatch(tp, self._boards[tp.topic], idle_after, self._fetches, self._clock)
 
-    def _press(self) -> None:
-        """Pause the sources of tables that fall too far behind, and what disks have no room for."""
+    def _upkeep(self) -> list[asyncio.Task[None]]:
         assert self._pauses is not None, "prepare() comes first"
         filled = {rows: self._sources_of(rows) for rows in self.sinks}
-        if self.sinks:
-            limit, bounds = self.settings.max_sink_lag, self._world.bounds
-            pressure = SinkPressure(limit, self.sinks, filled, self._pauses, bounds)
-            self._beside.append(asyncio.create_task(pressure.run(), name="sink pressure"))
-        settings = self.settings
-        disks = DiskWatch(
-            {settings.state_dir: lambda: self.tasks, settings.lake: lambda: self.sinks},
-            self._pauses,
-            warn=settings.disk_warn_percent,
-            pause=settings.disk_pause_percent,
-            used=percent_used,
-        )
-        self._beside.append(asyncio.create_task(disks.run(), name="disks"))
+        bounds = self._world.bounds
+        return upkeep(self.settings, self.tasks, self.sinks, filled, self._pauses, bounds)
 
     def _sources_of(self, rows: TopicPartition) -> list[TopicPartition]:
         """The source partitions of ours whose rows come through this partition."""

@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         None, description="Where that part begins: a time, offsets, or `beginning`."
     )
     run_to: str | None = Field(None, description="Where it ends: a time, offsets, or `end`.")
+    stall_timeout: Duration = Field(
+        timedelta(seconds=60),
+        gt=timedelta(0),
+        description="A worker where nothing is done for so long, and no pause says why, is unwell.",
+    )
+    stall_exit: bool = Field(False, description="End with code 3 then, to be started again.")
     until_end: bool = Field(False, description="Stop when everything there was at start is done.")
     resume: bool = Field(
         False, description="Where a gate has stopped the app before, try again, half open."

@@ -13,6 +13,7 @@ from streamflow.engine.pauses import Pauses
 from streamflow.engine.retries import TABLE, Retries
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.task_lane import cancelled
+from streamflow.engine.watchdog import Standing
 from streamflow.errors import SinkRefused, SinkUnavailable, StreamflowError
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,12 @@ class SinkLane:
     def done(self) -> bool:
         """Is everything of an ended input in visible files?"""
         return self.sink is not None and self.sink.done
+
+    @property
+    def standing(self) -> Standing | None:
+        """How far it is; rows that are held wait for their roll, and are nobody's fault."""
+        sink = self.sink
+        return sink and Standing(sink.wanted, sink.wanted, idle=True)
 
     async def open(self) -> int:
         """Open the chain; returns the position to seek to. Then call `start`."""

@@ -30,6 +30,7 @@ from streamflow.engine.inbox import (
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task import Task
+from streamflow.engine.watchdog import Standing
 from streamflow.errors import Fenced, LookupUnavailable, Refused, StateRefused, StreamflowError
 from streamflow.retry import ErrorClass
 
@@ -127,6 +128,12 @@ class TaskLane:
             return False
         # An end that was declared by an earlier run says nothing of what came after it.
         return self._end is None or task.state.position >= self._end
+
+    @property
+    def standing(self) -> Standing | None:
+        """How far it is; what is received counts for nothing until it is committed."""
+        task = self.task
+        return task and Standing(task.state.commit, task.state.position, task.idle)
 
     async def open(self) -> int:
         """Open the task; returns the position to seek to. Then call `start`, or `open` again."""

@@ -1,7 +1,7 @@
 """`/live` and `/ready`: is this worker at it, for Docker, Kubernetes, or a person with curl.
 
-    /live   200 while there is progress: 503 when a person has to look, or when a partition has been
-            behind for `STALLED_SECONDS` without moving
+    /live   200 while there is progress: 503 when a person has to look, or when nothing of what
+            there is to do has been done for too long (`watchdog.py`)
     /ready  200 when partitions are assigned and every lane is open
 
 Both answer with the state as JSON. They are pages of Faust's own web server, which runs only when a
@@ -16,52 +16,22 @@ from typing import Any
 import orjson
 from faust.web import View
 
-from streamflow.batch import TopicPartition
-from streamflow.clock import Clock, SystemClock
 from streamflow.engine.host import Host
 from streamflow.engine.status import highwater, status_of
 
-#: A partition that is behind and does not move for this long makes the worker not live.
-STALLED_SECONDS = 60.0
 CONTENT_TYPE = "application/json"
-
-Positions = Mapping[TopicPartition, tuple[int, int | None]]
-
-
-class Progress:
-    """Finds the partitions that stand still, from one look to the next."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        # Position of each partition that is behind, and when it was first seen there.
-        self._behind: dict[TopicPartition, tuple[int, float]] = {}
-
-    def stalled(self, positions: Positions) -> list[TopicPartition]:
-        """Partitions that have been behind at the same position for too long.
-
-        `positions` are `(position, end)` of every partition; an end of None is not known.
-        """
-        now = self._clock.monotonic()
-        behind: dict[TopicPartition, tuple[int, float]] = {}
-        for tp, (position, end) in positions.items():
-            if end is not None and position < end:
-                before, since = self._behind.get(tp, (position, now))
-                behind[tp] = (position, since if before == position else now)
-        self._behind = behind
-        return sorted(tp for tp, (_, since) in behind.items() if now - since > STALLED_SECONDS)
 
 
 class Health:
     """The state of one app's worker, as the two pages tell it."""
 
-    def __init__(self, app: Any, clock: Clock | None = None) -> None:
+    def __init__(self, app: Any) -> None:
         self._app = app
-        self._progress = Progress(clock or SystemClock())
 
     def live(self) -> tuple[bool, dict[str, Any]]:
         """Is there progress?"""
         host: Host = self._app.host
-        stalled = [str(tp) for tp in self._progress.stalled(self._positions(host))]
+        stalled = [str(tp) for tp in host.stalled]
         failure = host.failure or self._app.crash_reason
         ends = {tp: highwater(self._app, tp) for tp in host.tasks}
         report = {
@@ -88,15 +58,6 @@ class Health:
         if host.closed:
             return "stopping"
         return "running" if host.assigned else "starting"
-
-    def _positions(self, host: Host) -> Positions:
-        running = [(tp, lane.task) for tp, lane in host.tasks.items() if lane.task is not None]
-        # One that waits for a reason that was said stands still on purpose.
-        waits = {tp for tp, reasons in host.waits.items() if reasons.keys() - {"opening", "inbox"}}
-        tasks = {tp: task.state.position for tp, task in running if tp not in waits}
-        sinks = {tp: lane.sink.wanted for tp, lane in host.sinks.items() if lane.sink}
-        at = {**tasks, **sinks}
-        return {tp: (position, highwater(self._app, tp)) for tp, position in at.items()}
 
 
 def add_pages(web: Any, app: Any) -> None:

@@ -1,0 +1,40 @@
+"""What runs beside the lanes from assignment to revocation: tables must not fall too far behind,
+and disks not fill up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+from streamflow.batch import TopicPartition
+from streamflow.engine.disk_watch import DiskWatch, percent_used
+from streamflow.engine.pauses import Pauses
+from streamflow.engine.settings import Settings
+from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.sink_pressure import Bounds, SinkPressure
+
+Sources = Mapping[TopicPartition, Collection[TopicPartition]]
+
+
+def upkeep(
+    settings: Settings,
+    tasks: Collection[TopicPartition],
+    sinks: Mapping[TopicPartition, SinkLane],
+    sources: Sources,
+    pauses: Pauses,
+    bounds: Bounds,
+) -> list[asyncio.Task[None]]:
+    """Begin with it; `sources` are the source partitions that fill each rows partition."""
+    disks = DiskWatch(
+        {settings.state_dir: lambda: tasks, settings.lake: lambda: sinks},
+        pauses,
+        warn=settings.disk_warn_percent,
+        pause=settings.disk_pause_percent,
+        used=percent_used,
+    )
+    running = [asyncio.create_task(disks.run(), name="disks")]
+    if sinks:
+        pressure = SinkPressure(settings.max_sink_lag, sinks, sources, pauses, bounds)
+        running.append(asyncio.create_task(pressure.run(), name="sink pressure"))
+    return running
