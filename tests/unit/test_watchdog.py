@@ -232,7 +232,7 @@ def test_stacks_name_what_each_coroutine_waits_for() -> None:
 
 
 def test_what_waits_for_a_reason_is_left_out_and_what_is_not_open_too() -> None:
-    lanes = {tp: SimpleNamespace(standing=at(1, 5)) for tp in (ONE, OTHER)}
+    lanes: Any = {tp: SimpleNamespace(standing=at(1, 5)) for tp in (ONE, OTHER)}
     assert set(unexplained(lanes, {})) == {ONE, OTHER}
     assert set(unexplained(lanes, {ONE: {"gate": "outage"}})) == {OTHER}
     assert set(unexplained(lanes, {ONE: {"inbox": ""}, OTHER: {"opening": ""}})) == {ONE}
