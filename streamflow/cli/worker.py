@@ -7,6 +7,7 @@ import faulthandler
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.engine.app import StreamflowApp
-from streamflow.engine.run import run_app
+from streamflow.engine.run import CLOSING_SECONDS, LeaveWithin, run_app
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import Status, conservation
 from streamflow.errors import CheckFailed, SettingsError, StreamflowError
@@ -71,7 +72,8 @@ def command(topology: str, log_level: str, as_json: bool, **given: Any) -> None:
     started = clock.monotonic()
     with Display(console, loaded.name) as display:
         app = topology_app(loaded, settings)
-        status = asyncio.run(_run(app, display))
+        with LeaveWithin(settings.shutdown_timeout.total_seconds() + CLOSING_SECONDS) as leaving:
+            status = asyncio.run(_run(app, display, leaving.begin))
     seconds = clock.monotonic() - started
     records = status.totals["in"]
     if as_json:
@@ -169,5 +171,5 @@ def set_up_log(level: str) -> None:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-async def _run(app: Any, display: Display) -> Any:
-    return await run_app(app, display.show)
+async def _run(app: Any, display: Display, on_stop: Callable[[], None]) -> Any:
+    return await run_app(app, display.show, on_stop)

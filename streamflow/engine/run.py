@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,15 +17,24 @@ from streamflow.engine.process import collect_seldom, keep_memory
 from streamflow.engine.status import Status, highwater, status_of
 from streamflow.errors import StreamflowError
 
+log = logging.getLogger(__name__)
+
+#: What closing takes at the most, beyond the time in which what is in hand is committed.
+CLOSING_SECONDS = 10.0
 #: How often the display is told.
 TICK_SECONDS = 0.25
 
 
-async def run_app(app: StreamflowApp, on_tick: Callable[[Status], None]) -> Status:
+async def run_app(
+    app: StreamflowApp,
+    on_tick: Callable[[Status], None],
+    on_stop: Callable[[], None] = lambda: None,
+) -> Status:
     """Run until a bounded input is done or SIGTERM or SIGINT comes; returns the last status.
 
     A first signal commits what is in hand and leaves; a second one leaves at once, which is as
-    safe as a crash.
+    safe as a crash. `on_stop` is called at the first one, and when the worker ends for another
+    reason.
 
     Raises:
         StreamflowError: something that only a person can settle.
@@ -40,6 +53,7 @@ async def run_app(app: StreamflowApp, on_tick: Callable[[Status], None]) -> Stat
                 on_tick(_status(app))
                 await _first(stop, app.host.finished, TICK_SECONDS)
     finally:
+        on_stop()
         stopping.cancel()
         if not starting.done():
             starting.cancel()
@@ -50,6 +64,36 @@ async def run_app(app: StreamflowApp, on_tick: Callable[[Status], None]) -> Stat
     _raise_failure(app)
     # Stopping commits what was in hand, so the last word is said after it.
     return status_of(tasks, sinks, ends, waits)
+
+
+class LeaveWithin:
+    """Ends the process so many seconds after `begin`, whatever hangs then; not once it is left.
+
+    A disk that does not answer holds a thread, for which Python waits without end. To end so is as
+    safe as a crash.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        """The time runs."""
+        self._timer = threading.Timer(self._seconds, self._leave)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __enter__(self) -> LeaveWithin:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _leave(self) -> None:
+        log.error("not stopped after %.1f s: leaving as it is, nothing is lost", self._seconds)
+        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+        os._exit(1)
 
 
 def _status(app: StreamflowApp) -> Status:
