@@ -39,7 +39,6 @@ class Suspects:
         among = {identity(refused.topic, record) for record in refused.records}
         if len(among) == 1:
             self._alone |= dict.fromkeys(among, refused.why)
-            self._suspects -= among
         else:
             self._suspects = among
 
