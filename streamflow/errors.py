@@ -3,6 +3,7 @@
     StreamflowError
     ├── TopologyError     fix the topology and start again
     ├── SettingsError     fix the settings or the command line and start again
+    │   └── NoBroker      the same at the start; later it is waited for
     ├── CheckFailed       fix what `streamflow check` lists and start again
     ├── TaskLost          close the task and take it up as after a crash
     │   ├── Fenced        the same, and another owner has it now
@@ -41,6 +42,10 @@ class TopologyError(StreamflowError):
 
 class SettingsError(StreamflowError):
     """A setting or an argument is missing or has a value that cannot be used."""
+
+
+class NoBroker(SettingsError):
+    """No broker answers, or none that leads the group: the address is wrong, or it is away."""
 
 
 class CheckFailed(StreamflowError):

@@ -21,7 +21,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import ApiVersionRequest
 
 from streamflow.batch import TopicPartition
-from streamflow.errors import SettingsError
+from streamflow.errors import NoBroker, SettingsError
 
 _EXISTS = 36
 #: A coordinator that is being elected is asked again, ten times a second, this often.
@@ -60,7 +60,7 @@ class KafkaAdmin:
             with suppress(Exception):
                 await admin.close()
             servers = self._connection.get("bootstrap_servers")
-            raise SettingsError(
+            raise NoBroker(
                 f"no Kafka broker answers at {servers}; start one with `streamflow broker` or set "
                 "STREAMFLOW_BROKER"
             ) from error
@@ -146,7 +146,7 @@ class KafkaAdmin:
                 # A new broker makes the topic of group offsets when it is first asked.
                 await asyncio.sleep(0.1)
         else:
-            raise SettingsError(f"no coordinator for the group {group!r}; is the broker healthy?")
+            raise NoBroker(f"no coordinator for the group {group!r}; is the broker healthy?")
         return found[wanted].offset if wanted in found and found[wanted].offset >= 0 else None
 
     async def members(self, group: str) -> list[str]:
@@ -158,7 +158,7 @@ class KafkaAdmin:
             except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
                 await asyncio.sleep(0.1)
         else:
-            raise SettingsError(f"no coordinator for the group {group!r}; is the broker healthy?")
+            raise NoBroker(f"no coordinator for the group {group!r}; is the broker healthy?")
         return [f"{member[1]} at {member[2]}" for member in response.groups[0][5]]
 
     async def trim(self, tp: TopicPartition, before: int) -> None:

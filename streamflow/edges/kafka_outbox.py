@@ -209,6 +209,7 @@ class KafkaOutbox:
     async def _send_batch(self, tp: TopicPartition, records: Sequence[Record], batch: Any) -> None:
         batch.close()
         future = await self._producer.send_batch(batch, tp.topic, partition=tp.partition)
+        future.add_done_callback(_ignore)  # nobody looks at it when the task is cancelled
         done = asyncio.ensure_future(_next_offset(future, len(records)))
         self._sent.append(Sent(tp, records, done))
 

@@ -9,9 +9,18 @@ from random import Random
 
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task_lane import is_hopeless
-from streamflow.errors import SettingsError, SinkRefused, StateRefused, StreamflowError
+from streamflow.errors import (
+    NoBroker,
+    SettingsError,
+    SinkRefused,
+    StateRefused,
+    StreamflowError,
+)
 
 log = logging.getLogger(__name__)
+
+#: What a person has to settle.
+FINAL = (StateRefused, SinkRefused, SettingsError)
 
 
 async def until_it_passes(what: str, step: Callable[[], Awaitable[None]]) -> None:
@@ -27,9 +36,9 @@ async def until_it_passes(what: str, step: Callable[[], Awaitable[None]]) -> Non
         try:
             await step()
             return
-        except (StateRefused, SinkRefused, SettingsError):
-            raise
         except Exception as error:
+            if isinstance(error, FINAL) and not isinstance(error, NoBroker):
+                raise
             wait = retries.wait(loop.time())
             assert wait is not None, "for ever"
             if is_hopeless(error) and retries.attempts > (OPENING.max_attempts or 0):

@@ -1,5 +1,8 @@
 """`make chaos MINUTES=10`: workers are killed, frozen, stopped and joined by others all the time.
 
+Between them and the broker connections are cut, slow and refused, the end of transactions is lost
+or late, and the broker itself is killed and started again.
+
 At the end the input is finished, and everything that came out is compared with what the log of the
 source says has to come out. Ends with 1 when a row is missing, is there twice, or a worker gave up
 or did not end; everything that happened is repeated by `--seed`, but for its exact moments.
@@ -11,23 +14,35 @@ import random
 import statistics
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
-from streamflow.broker import Broker, running_broker
 from tests.chaos.feed import Feed
 from tests.chaos.monkey import Monkey
+from tests.chaos.network import BreakableBroker, Network
+from tests.chaos.proxy import proxied
 from tests.chaos.rig import Rig, rig
 from tests.chaos.verdict import Verdict
 
 PARTITIONS = 6
 
 
-async def run(kafka: Broker, folder: Path, minutes: float, seed: int) -> int:
+async def run(broker: BreakableBroker, folder: Path, minutes: float, seed: int) -> int:
     """One run; returns the exit code."""
-    async with rig(
-        kafka.bootstrap, f"chaos-{seed}", folder, partitions=PARTITIONS, seed=seed
-    ) as under_trouble:
-        monkey, over = Monkey(random.Random(seed), under_trouble), asyncio.Event()
+    rng = random.Random(seed)
+    async with (
+        proxied(broker.port) as proxy,
+        rig(
+            broker.bootstrap,
+            f"chaos-{seed}",
+            folder,
+            partitions=PARTITIONS,
+            seed=seed,
+            through=proxy.bootstrap,
+        ) as under_trouble,
+    ):
+        monkey = Monkey(rng, under_trouble, Network(rng, proxy, broker))
+        over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(monkey.run(over))
             group.create_task(tell(under_trouble.feed, monkey, over))
@@ -77,10 +92,12 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="keep logs, state and tables in this folder")
     given = parser.parse_args()
     say(f"{given.minutes:g} minutes; repeat it with --seed {given.seed}")
-    with tempfile.TemporaryDirectory() as made, running_broker(say=say) as kafka:
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         folder = given.keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(run(kafka, folder, given.minutes, given.seed))
+        broker = BreakableBroker(Path(made) / "broker", say)
+        stack.callback(broker.close)
+        return asyncio.run(run(broker, folder, given.minutes, given.seed))
 
 
 if __name__ == "__main__":

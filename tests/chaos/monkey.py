@@ -10,6 +10,7 @@ from typing import Any
 
 from streamflow.engine.faults import COMMIT_POINTS, CRASH_POINTS, VARIABLE
 from tests.chaos.fleet import Worker
+from tests.chaos.network import Network
 from tests.chaos.rig import Rig
 
 #: Names of the workers that there may be at a time, and the least there should be.
@@ -20,7 +21,7 @@ DOOMED, COMMITS, ROLLS = 0.6, (1, 25), (1, 4)
 YOUNG_SECONDS, YOUNG = 6.0, 0.2
 #: Seconds: past the session time-out; past the time-out of a transaction.
 SESSION, TRANSACTION = (7.0, 10.0), (17.0, 22.0)
-PAUSE = (1.0, 4.0)
+PAUSE, QUIET = (1.0, 4.0), (3.0, 12.0)
 #: What may happen, and how often in comparison.
 ACTS = {"kill": 5, "term": 2, "freeze": 2, "freeze longer": 1, "join": 2, "leave": 2}
 
@@ -28,11 +29,12 @@ ACTS = {"kill": 5, "term": 2, "freeze": 2, "freeze longer": 1, "join": 2, "leave
 class Monkey:
     """Keeps two or three workers going, and makes trouble until it is told to stop."""
 
-    def __init__(self, rng: random.Random, under_trouble: Rig) -> None:
+    def __init__(self, rng: random.Random, under_trouble: Rig, network: Network) -> None:
         self.done: Counter[str] = Counter()
         self.failures: list[str] = []
         self._rng = rng
         self._rig = under_trouble
+        self._network = network
         self._fleet = under_trouble.fleet
         self._feed = under_trouble.feed
         self._slots: dict[str, Worker | None] = dict.fromkeys(NAMES[:LEAST])
@@ -41,6 +43,7 @@ class Monkey:
     async def run(self, until: asyncio.Event) -> None:
         """Until told to stop; then wake and stop every worker."""
         keeping = asyncio.create_task(self._keep(until))
+        disturbing = asyncio.create_task(self._disturb(until))
         with suppress(TimeoutError):
             await asyncio.wait_for(until.wait(), 8)
         while not until.is_set():
@@ -51,9 +54,22 @@ class Monkey:
             with suppress(TimeoutError):
                 await asyncio.wait_for(until.wait(), self._rng.uniform(*PAUSE))
         await keeping
+        await disturbing
         for worker in self._fleet.alive:
             self._later(self._ended(worker))
         await asyncio.gather(*self._ending)
+
+    async def _disturb(self, until: asyncio.Event) -> None:
+        """One trouble of the network after the other, with a while between."""
+        while not until.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(until.wait(), self._rng.uniform(*QUIET))
+            if not until.is_set():
+                self._feed.fault()
+                act = await self._network.act()
+                if act is not None:
+                    self.done[act] += 1
+                self._feed.fault()
 
     async def _keep(self, until: asyncio.Event) -> None:
         """Start again what has ended, after a while."""
@@ -79,6 +95,8 @@ class Monkey:
         if code == -signal.SIGKILL:
             self.done["killed"] += 1
             self._feed.fault()
+        elif code not in (0, -signal.SIGTERM) and not worker.began:
+            self.done["false start"] += 1  # there was no broker to be had; it is started again
         elif code not in (0, -signal.SIGTERM):  # the latter: told before it could listen
             self.failures.append(f"worker {worker.log.name} ended with {code}:\n{worker.words()}")
 

@@ -70,15 +70,24 @@ class Rig:
         )
         for worker in last:
             assert worker.process.returncode == 0, f"it did not finish:\n{worker.words()}"
-        return await judge(self.fleet.bootstrap, self.fleet.prefix, self.fleet.lake)
+        return await judge(self.feed.bootstrap, self.fleet.prefix, self.fleet.lake)
 
 
 @asynccontextmanager
 async def rig(
-    bootstrap: str, app: str, folder: Path, *, partitions: int, seed: int
+    bootstrap: str,
+    app: str,
+    folder: Path,
+    *,
+    partitions: int,
+    seed: int,
+    through: str | None = None,
 ) -> AsyncGenerator[Rig]:
-    """An app whose input flows for as long as the block lasts; no worker outlives it."""
-    fleet = Fleet(bootstrap, app, folder)
+    """An app whose input flows for as long as the block lasts; no worker outlives it.
+
+    Workers reach the broker `through` another address, where there is one.
+    """
+    fleet = Fleet(through or bootstrap, app, folder)
     feed = Feed(bootstrap, app, f"{fleet.prefix}readings", partitions, seed)
     await feed.create()
     over = asyncio.Event()

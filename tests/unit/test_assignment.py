@@ -30,7 +30,7 @@ from streamflow.engine.inbox import Arrival
 from streamflow.engine.settings import Settings
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task_ports import TaskPorts
-from streamflow.errors import StateRefused, StreamflowError, TaskLost
+from streamflow.errors import NoBroker, StateRefused, StreamflowError, TaskLost
 from streamflow.ports import TableFiles
 from tests.unit.test_lanes import Consumer, until
 
@@ -227,7 +227,7 @@ def test_partitions_that_are_revoked_while_they_open_leave_nothing_open(steps: i
 @pytest.mark.slow
 def test_a_broker_that_is_away_is_asked_again_until_it_is_back() -> None:
     async def story() -> None:
-        worker, tries = Worker(broker_with(3)), iter([KafkaConnectionError(), ConnectionError()])
+        worker, tries = Worker(broker_with(3)), iter([KafkaConnectionError(), NoBroker("away")])
 
         async def away() -> None:
             error = next(tries, None)
