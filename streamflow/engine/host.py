@@ -84,7 +84,7 @@ class Host:
         # Between commits nothing is done for good, and that may be long on purpose.
         seconds = max(settings.stall_timeout, 3 * settings.commit_interval).total_seconds()
         self._watchdog = Watchdog(clock, seconds, self._standing, world.bounds, on_stalled)
-        self._beside: list[asyncio.Task[None]] = []
+        self._beside: list[asyncio.Task[Any]] = []
         self._holdings = Holdings(settings.sink_buffer_bytes)
         self._partitions: Mapping[str, int] = {}
         self._plans = {self.names.source(p.source.topic): p for p in topology.tasks}
@@ -154,7 +154,10 @@ class Host:
         self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
         await self._pauses.hold([lane.tp for lane in lanes], "opening")
-        self._beside = [asyncio.create_task(self._open_all(lanes), name="open lanes")]
+        grown = asyncio.create_task(self._passed("the source topics", self._refuse_growth))
+        # Each by itself: `gather` lets go of what has not heard of its cancellation (`cancelled`).
+        opening = [asyncio.create_task(self._open_after(grown, lane)) for lane in lanes]
+        self._beside = [grown, *opening]
         self._share()
         self._beside += self._upkeep()
         self.assigned = True
@@ -226,11 +229,10 @@ class Host:
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
         return all(lane.done for lane in lanes)
 
-    async def _open_all(self, lanes: Iterable[TaskLane | SinkLane]) -> None:
-        if await self._passed("the source topics", self._refuse_growth):
-            await asyncio.gather(
-                *(self._passed(str(lane.tp), partial(self._open, lane)) for lane in lanes)
-            )
+    async def _open_after(self, grown: asyncio.Task[bool], lane: TaskLane | SinkLane) -> None:
+        await asyncio.wait({grown})
+        if not grown.cancelled() and grown.result():
+            await self._passed(str(lane.tp), partial(self._open, lane))
 
     async def _passed(self, what: str, step: Callable[[], Awaitable[None]]) -> bool:
         """Do a step, tried again for as long as what fails may pass; else the worker stops."""

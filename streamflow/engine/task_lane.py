@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.directives import Directive
@@ -48,7 +49,7 @@ class PutOff:
     at: float
 
 
-async def cancelled(runner: asyncio.Task[None]) -> None:
+async def cancelled(runner: asyncio.Task[Any]) -> None:
     """Cancel a task and wait for its end.
 
     Once is not always enough: in Python 3.11 `wait_for` forgets a cancellation that comes together

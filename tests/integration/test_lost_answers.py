@@ -21,7 +21,8 @@ from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.memory import MemoryStore
-from streamflow.engine.task import Task, TaskPorts
+from streamflow.engine.task import Task
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import TaskLost
 from tests.chaos.log import TOPICS, Logged, in_topics, read
 from tests.chaos.oracle import expected

@@ -225,6 +225,38 @@ def test_partitions_that_are_revoked_while_they_open_leave_nothing_open(steps: i
 
 
 @pytest.mark.slow
+def test_a_revocation_that_a_client_does_not_hear_of_at_once_leaves_nothing_open() -> None:
+    """As `wait_for` of Python 3.11 does, when what it waits for comes with the cancellation."""
+
+    async def story() -> None:
+        broker = broker_with(3)
+        worker, waits, deaf = Worker(broker), asyncio.Event(), [True]
+
+        async def wait() -> None:
+            try:
+                await waits.wait()
+            except asyncio.CancelledError:
+                if not deaf:
+                    raise
+                deaf.clear()  # one of the two goes on as if nothing had been
+                await asyncio.sleep(0.05)
+
+        worker.world.before_bounds = wait
+        await worker.assigned()
+        await asyncio.sleep(0.01)
+        await worker.host.revoke()
+        assert not worker.world.open
+        going_on = [repr(one.get_coro()) for one in asyncio.all_tasks()]
+        assert not [one for one in going_on if "_passed" in one or "_open" in one]
+        waits.set()
+        await worker.assigned()
+        await until(lambda: worker.ready)
+        await worker.host.close()
+
+    run(story)
+
+
+@pytest.mark.slow
 def test_a_broker_that_is_away_is_asked_again_until_it_is_back() -> None:
     async def story() -> None:
         worker, tries = Worker(broker_with(3)), iter([KafkaConnectionError(), NoBroker("away")])
