@@ -17,8 +17,8 @@ from tests.chaos.rig import Rig
 NAMES, LEAST = ("one", "two", "three"), 2
 #: How often a worker is started with a step at which it kills itself, and the times it gets there.
 DOOMED, COMMITS, ROLLS = 0.6, (1, 25), (1, 4)
-#: A worker needs so many seconds to get to work; mostly those are chosen that have had them.
-YOUNG_SECONDS, YOUNG = 6.0, 0.2
+#: Mostly those are chosen that have had so many seconds, and have got to work; this often any.
+YOUNG_SECONDS, YOUNG = 12.0, 0.1
 #: Seconds: past the session time-out; past the time-out of a transaction.
 SESSION, TRANSACTION = (7.0, 10.0), (17.0, 22.0)
 PAUSE, QUIET = (1.0, 4.0), (3.0, 12.0)
@@ -108,7 +108,9 @@ class Monkey:
         if len(running) < LEAST:
             return False
         if self._rng.random() >= YOUNG:
-            running = [worker for worker in running if worker.age > YOUNG_SECONDS] or running
+            running = [w for w in running if w.began and w.age > YOUNG_SECONDS]
+            if not running:
+                return False
         worker = self._rng.choice(running)
         if act == "kill":
             worker.kill()
