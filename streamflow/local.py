@@ -25,7 +25,7 @@ from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox
-from streamflow.edges.rocksdb import StateFolder
+from streamflow.edges.rocksdb import StateFolder, StateMemory
 from streamflow.engine.lookups import Lookups
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sync import Beside, run_sync
@@ -178,7 +178,8 @@ class LocalRun:
                 log.trim(log.next_offset)
 
     def _open(self, stack: ExitStack) -> None:
-        states = StateFolder(self._work / "state")
+        tasks = self._partitions * len(self._topology.tasks)
+        states = StateFolder(self._work / "state", StateMemory(databases=tasks))
         stack.callback(states.close)
         stack.callback(self._beside.close)
         for plan in self._topology.tasks:

@@ -23,7 +23,7 @@ from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
 from streamflow.edges.kafka_runs import take_up_run
 from streamflow.edges.local_files import LocalFiles
-from streamflow.edges.rocksdb import StateFolder
+from streamflow.edges.rocksdb import StateFolder, StateMemory
 from streamflow.engine.app import StreamflowApp, faust_settings
 from streamflow.engine.chosen import NEEDED, Chosen, chosen
 from streamflow.engine.delivery import Delivery
@@ -104,7 +104,8 @@ class KafkaWorld:
             self._cluster = await admin.cluster()
         self._limits = KafkaLimits(self._connection, [spec.name for spec in specs], self._clock)
         folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
-        self._state = StateFolder(folder)
+        tasks = sum(found.values())  # were this the only worker
+        self._state = StateFolder(folder, StateMemory(self._settings.state_memory, tasks))
         return found
 
     async def _run(self, partitions: Mapping[str, int]) -> Ranges:

@@ -34,6 +34,8 @@ from streamflow.errors import SettingsError, StateDamaged, TaskLost
 FULL = os.strerror(errno.ENOSPC)
 #: Memory in which a state that is being rebuilt is gathered, before it is sorted.
 LOADING_BYTES = 16 * 1024 * 1024
+#: The least that a database has for what was written, however many there are.
+SHARE_BYTES = 1024 * 1024
 _UNLOGGED: Any = WriteOptions()
 _UNLOGGED.disable_wal = True
 
@@ -45,11 +47,24 @@ FORMAT = 1
 
 
 class StateMemory:
-    """The memory that all databases of a worker share, in bytes."""
+    """The memory that all databases of a worker share, in bytes.
 
-    def __init__(self, cache_bytes: int = 64 * 1024 * 1024, write_bytes: int = 64 * 1024 * 1024):
-        self.cache = Cache(cache_bytes)
-        self.writes = WriteBufferManager(write_bytes, True)
+    A quarter keeps rows that were read. In the rest are blocks of files, with their indexes and
+    filters, and what was written and is not in a file yet: half of all at most, where the worker
+    has no more `databases` than were said. Each has a share of it, twice: for what is written now,
+    and what is on its way to a file. RocksDB must not make writers wait at the bound (`stall`): it
+    takes a tenth of the share for a filter when a database is opened, so that many could fill it
+    all while nothing is to be written, and wait for ever.
+    """
+
+    def __init__(self, limit_bytes: int = 128 * 1024 * 1024, databases: int = 1) -> None:
+        write_bytes = limit_bytes // 2
+        self.share_bytes = max(SHARE_BYTES, min(write_bytes // (2 * databases), 2 * LOADING_BYTES))
+        self.rows = Cache(limit_bytes // 4)
+        self.blocks = Cache(limit_bytes - limit_bytes // 4)
+        self.writes = WriteBufferManager.new_write_buffer_manager_with_cache(
+            write_bytes, False, self.blocks
+        )
 
 
 class StateFolder:
@@ -59,9 +74,9 @@ class StateFolder:
         SettingsError: another process has it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, memory: StateMemory | None = None) -> None:
         self.path = path
-        self.memory = StateMemory()
+        self.memory = memory or StateMemory()
         path.mkdir(parents=True, exist_ok=True)
         self._lock: IO[str] | None = (path / "LOCK").open("a+")
         try:
@@ -226,12 +241,16 @@ class RocksStore:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_write_buffer_manager(self._memory.writes)
-        options.set_row_cache(self._memory.cache)
+        options.set_row_cache(self._memory.rows)
+        options.set_write_buffer_size(self._memory.share_bytes)
         options.set_keep_log_file_num(1)
         # Most look-ups are of keys that were never seen; filters answer them, in memory and files:
         # 0.3 us each instead of 1.7.
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, False)
+        blocks.set_block_cache(self._memory.blocks)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
         options.set_block_based_table_factory(blocks)
         options.set_memtable_prefix_bloom_ratio(0.1)
         options.set_memtable_whole_key_filtering(True)
@@ -247,7 +266,7 @@ class RocksStore:
         options.set_allow_concurrent_memtable_write(False)
         options.set_memtable_prefix_bloom_ratio(0.0)
         options.set_memtable_whole_key_filtering(False)
-        options.set_write_buffer_size(LOADING_BYTES)
+        options.set_write_buffer_size(min(LOADING_BYTES, self._memory.share_bytes))
         options.set_max_write_buffer_number(4)
         return options
 

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     )
     lake: Path = Field(Path("lake"), description="Folder below which tables lie.")
     state_dir: Path = Field(Path(".streamflow/state"), description="Folder of local states.")
+    state_memory: int = Field(
+        128 * 1024 * 1024,
+        ge=16 * 1024 * 1024,
+        description="Bytes of memory for the local states of all tasks together.",
+    )
     worker_id: str = Field("worker", description="Names this worker's folder among the states.")
     instance_id: str | None = Field(
         None,

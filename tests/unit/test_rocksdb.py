@@ -1,5 +1,6 @@
 """The state of a task on disk: the contract of every store, and what only a disk can do wrong."""
 
+import random
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from streamflow.edges.memory import MemoryStore
-from streamflow.edges.rocksdb import IDENTITY, RocksStore, StateFolder
+from streamflow.edges.rocksdb import IDENTITY, RocksStore, StateFolder, StateMemory
 from streamflow.errors import SettingsError, StateDamaged, TaskLost
 from streamflow.testing.contracts_store import LAWS, OpenStore
 
@@ -218,3 +219,42 @@ def test_whatever_happens_to_a_file_no_wrong_state_is_read(
             continue
     else:
         raise AssertionError("a damaged state was not made anew")
+
+
+@pytest.mark.parametrize("databases", [2, 30])
+def test_all_databases_of_a_worker_keep_within_one_bound(tmp_path: Path, databases: int) -> None:
+    """Also those that are opened again, and loaded; and none waits for the others."""
+    limit = max(16, databases) * 4 * 1024 * 1024
+    folder = StateFolder(tmp_path, StateMemory(limit, databases))
+    names = [f"a-{number}" for number in range(databases)]
+    for name in names:
+        folder.store(name).close()
+    stores = [folder.store(name) for name in names]
+    values = [random.randbytes(1000) for _ in range(100)]
+    most = 0
+    for turn in range(600 // databases):
+        for store in stores:
+            store.apply([(b"%d %d" % (turn, i), value) for i, value in enumerate(values)])
+            most = max(most, folder.memory.writes.get_usage())
+    assert limit / 16 < most <= limit * 5 / 8  # a commit that is being written comes on top
+    for store in stores:
+        assert len(store.scan(b"", b"~")) == 600 // databases * 100
+        assert number(store, "block-cache-capacity") == limit * 3 // 4
+    used = [number(store, "block-cache-usage") for store in stores]
+    assert 0 < used[0] <= limit
+    assert used == [used[0]] * databases
+    one = stores[0]
+    one.clear()
+    one.load([(b"%d" % i, bytes(100)) for i in range(1000)])
+    assert number(one, "block-cache-capacity") == limit * 3 // 4
+    one.loaded()
+    assert number(one, "block-cache-capacity") == limit * 3 // 4
+    for store in stores:
+        store.close()
+    folder.close()
+
+
+def number(store: RocksStore, name: str) -> int:
+    found = store._db.property_int_value(f"rocksdb.{name}")
+    assert isinstance(found, int)
+    return found
