@@ -75,7 +75,7 @@ types: setup ## pyright, strict
 check: ## exactly what CI runs
 	@.ci/run
 
-bench: setup ## throughput next to plain Faust and bare aiokafka; shares of the worker's time
+bench: setup ## throughput next to plain Faust and bare aiokafka; what exactly-once costs; shares of the time
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/operators.py
 	$(BIN)/python bench/changes.py

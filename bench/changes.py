@@ -35,7 +35,8 @@ from streamflow.clock import SystemClock
 from streamflow.core.names import Names
 from streamflow.edges.rocksdb import StateFolder
 from streamflow.engine.sync import run_sync
-from streamflow.engine.task import Task, TaskLimits, TaskPorts
+from streamflow.engine.task import Task, TaskLimits
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.stream import Stream
 
 #: One record of so many has changed.

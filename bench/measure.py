@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +47,16 @@ class Result:
     start_stop_cpu_seconds: float
 
 
-def run_engine(script: Path, words: Sequence[str], cpu: int | None) -> Usage:
-    """Run a script to its end, on one core if `cpu` is given.
+def run_engine(
+    script: Path, words: Sequence[str], cpu: int | None, settings: Mapping[str, str] | None = None
+) -> Usage:
+    """Run a script to its end, on one core if `cpu` is given, with more environment variables.
 
     Raises:
         RuntimeError: it failed or took too long; its output says why.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment |= settings or {}
     command = [sys.executable, str(script), *words]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
         with _on_core(cpu):
@@ -104,6 +107,29 @@ def summarize(engine: str, idle: Usage, runs: Sequence[Usage]) -> Result:
         peak_mb=median(run.peak_mb for run in runs),
         start_stop_seconds=idle.seconds,
         start_stop_cpu_seconds=idle.cpu_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one way of running an engine takes more than another, in parts of the other: medians
+    over pairs of runs, one right after the other, less what it takes to start and stop.
+    """
+
+    pairs: int
+    cpu: float
+    seconds: float
+
+
+def cost(pairs: Sequence[tuple[Usage, Usage]], idle: tuple[Usage, Usage]) -> Cost:
+    """The cost of the first of each pair over the second; `idle` are runs on an empty topic."""
+
+    def more(of: Callable[[Usage], float]) -> float:
+        start, other = (of(usage) for usage in idle)
+        return median((of(a) - start) / max(of(b) - other, 1e-3) - 1 for a, b in pairs)
+
+    return Cost(
+        len(pairs), more(lambda usage: usage.cpu_seconds), more(lambda usage: usage.seconds)
     )
 
 

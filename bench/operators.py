@@ -48,7 +48,8 @@ from streamflow.core.names import Names
 from streamflow.demo.flights import flight_records
 from streamflow.edges.rocksdb import StateFolder
 from streamflow.engine.sync import run_sync
-from streamflow.engine.task import Task, TaskLimits, TaskPorts
+from streamflow.engine.task import Task, TaskLimits
+from streamflow.engine.task_ports import TaskPorts
 from streamflow.stream import Stream
 from topologies.flights import Flight, scheduled
 
@@ -150,6 +151,11 @@ class Nowhere:
 
     async def bounds(self) -> tuple[int, int]:
         return 0, 0
+
+    async def fetch(
+        self, start: int, stop: int
+    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+        raise AssertionError(f"there is nothing in {start}..{stop}")
 
     async def read(self, start: int, stop: int) -> Sequence[tuple[bytes, bytes | None]]:
         raise AssertionError(f"there is nothing in {start}..{stop}")

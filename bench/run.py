@@ -3,8 +3,9 @@
 The broker is pinned to one core and the engine under test to the other. All engines read the same
 topic, in turn, each run a process of its own under a new group; plain Faust reads a part. What an
 engine takes on an empty topic, to start and stop, is measured and subtracted. Compare the
-ratios: absolute numbers are this machine's. Then what share of its time the worker takes for
-ten rules (`gates.py`).
+ratios: absolute numbers are this machine's. Each run of the worker is followed by one that delivers
+at least once: what exactly-once costs is told from these pairs. Then what share of its time the
+worker takes for ten rules (`gates.py`).
 
     python bench/run.py [--runs 3] [--years 3] [--limit N] [--faust-records N]
 
@@ -20,16 +21,21 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from measure import ROOT, Result, run_engine, summarize
+from measure import ROOT, Cost, Result, Usage, cost, run_engine, summarize
 from rich.console import Console
 from rich.table import Table
 
 from streamflow.broker import running_broker
 
 ENGINES = Path(__file__).parent / "engines"
+PLAIN = {"STREAMFLOW_DELIVERY": "at_least_once"}
+#: What exactly-once may cost.
+GOAL = 0.15
 OURS, FAUST, BARE = "streamflow_worker", "plain_faust", "bare_aiokafka"
 
 
@@ -44,14 +50,23 @@ def main() -> None:
     with running_broker(cpus={cores[0]} if pinned else None, install=True) as broker:
         total = _produce(broker.bootstrap, given.years, given.limit)
         results: list[Result] = []
+        dearer: Cost | None = None
         for engine in (BARE, OURS, FAUST):
             records = min(total, given.faust_records) if engine == FAUST else total
             console.print(f"{engine}: {given.runs} runs over {records:,} records", highlight=False)
             cpu = cores[1] if pinned else None
-            results.append(_measure(engine, broker.bootstrap, records, given.runs, cpu))
+            run = partial(_run, engine, broker.bootstrap, cpu)
+            if engine == OURS:
+                result, dearer = _measure_pairs(run, records, given.runs)
+                results.append(result)
+                console.print(_words(dearer), highlight=False)
+            else:
+                results.append(_measure(engine, run, records, given.runs))
+    assert dearer is not None
     console.print(_table(results))
     worker = next(r.cpu_seconds_per_million for r in results if r.engine == OURS)
-    print(json.dumps(_document(results) | {"gates": _gates(worker)}, indent=2))
+    more = {"exactly_once_costs": asdict(dearer), "gates": _gates(worker)}
+    print(json.dumps(_document(results) | more, indent=2))
 
 
 def _arguments() -> argparse.Namespace:
@@ -72,21 +87,42 @@ def _produce(broker: str, years: int, limit: int | None) -> int:
     return int(made.stdout)
 
 
-def _measure(engine: str, broker: str, records: int, runs: int, cpu: int | None) -> Result:
-    script = ENGINES / f"{engine}.py"
+def _run(
+    engine: str,
+    broker: str,
+    cpu: int | None,
+    name: str,
+    records: int,
+    settings: dict[str, str] | None = None,
+) -> Usage:
+    """One run of an engine under a group of its own; without records on an empty topic."""
+    prefix = "years." if records else "empty."
     with tempfile.TemporaryDirectory(prefix="streamflow-bench-") as folder:
+        options = {"--broker": broker, "--prefix": prefix, "--records": str(records)}
+        options |= {"--name": f"{engine}-{name}", "--folder": folder}
+        words = [word for pair in options.items() for word in pair]
+        run = run_engine(ENGINES / f"{engine}.py", words, cpu, settings)
+    if run.records < records:
+        raise RuntimeError(f"{engine} handled {run.records:,} of {records:,} records")
+    return run
 
-        def words(name: str, prefix: str, count: int) -> list[str]:
-            options = {"--broker": broker, "--prefix": prefix, "--records": str(count)}
-            options |= {"--name": f"{engine}-{name}", "--folder": str(Path(folder) / name)}
-            return [word for pair in options.items() for word in pair]
 
-        idle = run_engine(script, words("idle", "empty.", 0), cpu)
-        done = [run_engine(script, words(f"{n}", "years.", records), cpu) for n in range(runs)]
-    for run in done:
-        if run.records < records:
-            raise RuntimeError(f"{engine} handled {run.records:,} of {records:,} records")
-    return summarize(engine, idle, done)
+def _measure(engine: str, run: Callable[..., Usage], records: int, runs: int) -> Result:
+    idle = run("idle", 0)
+    return summarize(engine, idle, [run(f"{n}", records) for n in range(runs)])
+
+
+def _measure_pairs(run: Callable[..., Usage], records: int, runs: int) -> tuple[Result, Cost]:
+    idle = run("idle", 0), run("idle-plain", 0, PLAIN)
+    pairs = [(run(f"{n}", records), run(f"{n}-plain", records, PLAIN)) for n in range(runs)]
+    return summarize(OURS, idle[0], [once for once, _ in pairs]), cost(pairs, idle)
+
+
+def _words(dearer: Cost) -> str:
+    return (
+        f"exactly once next to at least once: {dearer.cpu:+.1%} CPU, {dearer.seconds:+.1%} time "
+        f"(at most {GOAL:.0%} is the goal), medians of {dearer.pairs} pairs"
+    )
 
 
 def _gates(worker: float) -> dict[str, object]:
