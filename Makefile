@@ -79,6 +79,7 @@ bench: setup ## throughput next to plain Faust and bare aiokafka; what exactly-o
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/operators.py
 	$(BIN)/python bench/changes.py
+	$(BIN)/python bench/tasks.py
 	$(BIN)/python bench/restore.py
 
 lock: ## resolve the dependencies anew (needs uv)
