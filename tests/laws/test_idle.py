@@ -236,6 +236,7 @@ def test_each_value_is_the_one_its_definition_gives(script: list[Move]) -> None:
     last = dict.fromkeys(range(PARTITIONS), NOW)
     before: dict[int, datetime | None] = dict.fromkeys(range(PARTITIONS))
     silent_at: dict[int, datetime | None] = dict.fromkeys(range(PARTITIONS))
+    gifts: dict[int, tuple[datetime, datetime]] = {}
     at = datetime(2024, 5, 1, tzinfo=UTC)
     for what, seconds in script:
         if what == "wait":
@@ -260,11 +261,16 @@ def test_each_value_is_the_one_its_definition_gives(script: list[Move]) -> None:
             taken = after[p]
             assert taken is not None
             assert own is None or taken > own
+            if own is None:
+                gifts[p] = (taken, now)
             if busy:
                 assert None not in busy
                 assert taken == min(mark for mark in busy if mark is not None)
             elif (silent := silent_at[p]) is not None:
                 assert taken == silent + (now - last[p])
+            elif own is not None:  # the first one that it was given became its own
+                given_, then = gifts[p]
+                assert taken == given_ + (now - then)
             else:
                 others = [after[q] for q in range(PARTITIONS) if q != p and after[q] is not None]
                 assert any(mark is not None and taken <= mark for mark in others)
