@@ -185,13 +185,14 @@ def encode_meta(
             "version": version,
             "partitions": partitions,
             "tables": dict(tables),
+            "joined": dict(state.joined),
         }
     )
 
 
-def tables_in(data: bytes) -> dict[str, str]:
-    """The tables of a meta record that can be read; an older one names none."""
-    return orjson.loads(data).get("tables", {})
+def tables_in(data: bytes) -> dict[str, str] | None:
+    """The tables of a meta record that can be read; None for an older one, which names none."""
+    return orjson.loads(data).get("tables")
 
 
 def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
@@ -230,6 +231,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             epoch=meta.get("epoch", 0),
             provisional=meta.get("provisional", False),
             born=meta.get("born"),
+            joined=meta.get("joined", {}),
         )
         return state, meta["state_id"], meta["partitions"]
     except (AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamflow.batch import TopicPartition
-from streamflow.core.keys import encode_meta
+from streamflow.core.keys import encode_meta, tables_in
 from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import TaskState
@@ -31,6 +31,19 @@ class Part:
     def changelog(self) -> TopicPartition:
         """The changelog partition."""
         return TopicPartition(self.names.changelog(self.plan.source.topic), self.tp.partition)
+
+    def taken_up(self, state: TaskState, meta: bytes) -> TaskState:
+        """The state of a meta record, with what the plan has that its commit had not: tables that
+        join after it.
+        """
+        before = tables_in(meta)
+        if before is None:
+            return state
+        joined = {
+            sink.name: state.joined.get(sink.name, 0) if sink.name in before else state.commit
+            for sink in self.plan.all_sinks
+        }
+        return replace(state, joined={name: commit for name, commit in joined.items() if commit})
 
     def meta(self, state: TaskState, left: Mapping[str, str] | None = None) -> bytes:
         """The meta record of a commit that leads to this state; `left` are tables besides the

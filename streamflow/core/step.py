@@ -220,6 +220,7 @@ class TaskState:
             ever; it never falls.
         provisional: Was it committed without a transaction? Then its rows count when its trailer is
             named.
+        joined: Per sink that the topology was given later, the last commit before that.
         born: When its first commit was made, in milliseconds: it tells this state from one that was
             discarded, or lost with its changelog. None before.
     """
@@ -239,6 +240,7 @@ class TaskState:
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     extents: Mapping[str, Extents] = field(default_factory=dict)
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+    joined: Mapping[str, int] = field(default_factory=dict)
     epoch: int = 0
     provisional: bool = False
     born: int | None = None

@@ -36,16 +36,18 @@ def table_records(
 
 def namings(part: Part, state: TaskState) -> list[tuple[TopicPartition, list[Record]]]:
     """Per table the record that names the last commit of this state: its rows count, and whatever
-    follows it of a lower epoch, or came before it and is not named, is void.
+    follows it of a lower epoch, or came before it and is not named, is void. A table that has
+    joined since has no commit yet: that is 0.
     """
+    last = {sink: _since_joined(state, sink, state.commit) or 0 for sink in part.plan.all_sinks}
     return [
         (
             TopicPartition(part.names.rows(sink.name), part.tp.partition),
             [
                 encode_trailer(
                     Trailer(
-                        commit=state.commit,
-                        previous=state.commit or None,
+                        commit=commit,
+                        previous=commit or None,
                         chunks=0,
                         layout=Layout(sink.schema_id, sink.partition_by, part.version),
                         epoch=state.epoch,
@@ -54,7 +56,7 @@ def namings(part: Part, state: TaskState) -> list[tuple[TopicPartition, list[Rec
                 )
             ],
         )
-        for sink in part.plan.all_sinks
+        for sink, commit in last.items()
     ]
 
 
@@ -78,7 +80,7 @@ def _of_sink(
     watermark = state.watermark(part.plan.out_of_orderness)
     trailer = Trailer(
         commit=state.commit,
-        previous=state.commit - 1 or None,
+        previous=_since_joined(state, sink, state.commit - 1),
         watermark=None if watermark == INFINITY else watermark,
         end_of_input=state.ended is not None,
         sources={tp.topic: (tp.partition, steps[0].start, steps[-1].stop)},
@@ -92,3 +94,8 @@ def _of_sink(
     records = [*chunks, encode_trailer(trailer)]
     screen.must_fit(topic, records, 0, record_name)
     return TopicPartition(topic, tp.partition), records
+
+
+def _since_joined(state: TaskState, sink: SinkPlan, commit: int) -> int | None:
+    """The number of a commit, if the table was there by then; else None."""
+    return commit if commit > state.joined.get(sink.name, 0) else None

@@ -160,7 +160,7 @@ class Buffer:
                 f"the trailer of commit {trailer.commit} comes before commit {pending.commit} is"
                 " named: records of this topic were lost, or written by something else"
             )
-        if not self._any and trailer.previous != self._after:
+        if not self._any and not self._follows(trailer):
             raise SinkRefused(
                 f"the trailer of commit {trailer.commit} follows {_commit(trailer.previous)}, but"
                 f" the last one here is {_commit(self._after)}: commits were lost, or two owners"
@@ -178,6 +178,13 @@ class Buffer:
             return None
         return self._count(offset, trailer, begun)
 
+    def _follows(self, trailer: Trailer) -> bool:
+        """Is it the next one? The first of a table that joins names none before it, also where the
+        table was there before, and away meanwhile.
+        """
+        joins = trailer.previous is None and trailer.commit > (self._after or 0)
+        return trailer.previous == self._after or joins
+
     def _name(self, offset: int, naming: Trailer) -> Trailer | None:
         """The commit that is named counts, if it was waiting for that; any other is void."""
         if naming.epoch < self._epoch:
@@ -186,7 +193,8 @@ class Buffer:
         if pending is not None and pending[0].commit == naming.commit:
             self._begun = {}
             return self._count(offset, replace(pending[0], epoch=naming.epoch), pending[1])
-        if not self._any and naming.commit != (self._after or 0):
+        joins = naming.commit == 0 and pending is None
+        if not self._any and not joins and naming.commit != (self._after or 0):
             self._pending = pending
             last = _commit(pending[0].commit if pending else self._after)
             raise SinkRefused(

@@ -47,7 +47,9 @@ def takeover(
     owned = replace(state, epoch=state.epoch + 1, provisional=provisional, born=born)
     named = () if provisional else tuple(namings(part, owned))  # else that follows by itself
     before = store.get([META])[0]
-    left = {} if before is None else tables_in(before)  # whether they may go is not settled yet
+    left = (
+        {} if before is None else tables_in(before) or {}
+    )  # whether they may go is not settled yet
     return Sealed(owned, named, (*mended(store, void), (META, part.meta(owned, left))))
 
 

@@ -149,7 +149,8 @@ class Task:
             self.state, self._committed = TaskState(position=position), None
         else:
             self.state, state_id, partitions = decode_meta(meta)
-            self.tables = tables_in(meta)
+            self.state = self._part.taken_up(self.state, meta)
+            self.tables = tables_in(meta) or {}
             self._committed = self.watermark
             self._check(state_id, partitions)
         self._check_kept(first_offset)

@@ -170,6 +170,8 @@ async def carry_out(reset: Reset, ports: TaskPorts, *, version: str, page: int =
     # A worker without transactions can have left a commit that is not named, and may be alive.
     state = replace(state, epoch=standing.epoch + (standing.epoch > 0), provisional=False)
     part = Part(place.plan, place.names, place.tp, version, place.partitions)
+    if standing.meta is not None and standing.state is not None:
+        state = part.taken_up(replace(state, joined=standing.state.joined), standing.meta)
     sealed = seal(part, [Step(state, reset.to, reset.to)], ports.store, now_ms=now_ms)
     if state.epoch:
         named = namings(part, replace(state, commit=standing.commit))
