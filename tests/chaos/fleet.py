@@ -24,6 +24,7 @@ class Worker:
     process: "subprocess.Popen[bytes]"
     log: Path
     stopped: bool = False
+    told: int = 0
     born: float = field(default_factory=time.monotonic)
 
     @property
@@ -45,6 +46,7 @@ class Worker:
         """A signal; one that has ended gets none."""
         if self.alive:
             self.process.send_signal(number)
+            self.told += number is signal.SIGTERM
             self.stopped = number is signal.SIGSTOP or (
                 self.stopped and number is not signal.SIGCONT
             )
@@ -58,6 +60,12 @@ class Worker:
     def began(self) -> bool:
         """Has it ever been given partitions?"""
         return "Setting newly assigned partitions {Topic" in self.log.read_text(errors="replace")
+
+    @property
+    def left_at_once(self) -> bool:
+        """Has it ended as it is bound to when it is told twice, or cannot stop well in time?"""
+        log = self.log.read_text(errors="replace")
+        return self.process.poll() == 1 and (self.told > 1 or "leaving as it is" in log)
 
     def words(self) -> str:
         """The end of its log."""

@@ -97,6 +97,8 @@ class Monkey:
             self._feed.fault()
         elif code not in (0, -signal.SIGTERM) and not worker.began:
             self.done["false start"] += 1  # there was no broker to be had; it is started again
+        elif worker.left_at_once:
+            self.done["left at once"] += 1
         elif code not in (0, -signal.SIGTERM):  # the latter: told before it could listen
             self.failures.append(f"worker {worker.log.name} ended with {code}:\n{worker.words()}")
 
