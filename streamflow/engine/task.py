@@ -79,6 +79,8 @@ class Task:
         self.state = TaskState()
         #: Where it begins while it has no state; None for the first record there is.
         self.begin: int | None = None
+        #: Was there a state when it was opened?
+        self.restored = False
         #: The tables that the state it opened with was committed for: paths by sinks' names.
         self.tables: dict[str, str] = {}
         self._part = Part(plan, names, tp, version, partitions)
@@ -144,6 +146,7 @@ class Task:
         self._limits_of_topics = await self._ports.limits()
         self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]
+        self.restored = meta is not None
         if meta is None:
             position = first_offset if self.begin is None else self.begin
             self.state, self._committed = TaskState(position=position), None

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from streamflow.batch import TopicPartition
+from streamflow.batch import Record, TopicPartition
 from streamflow.clock import SimulatedClock
+from streamflow.core.keys import META
 from streamflow.core.names import Names
+from streamflow.core.part import Part
+from streamflow.core.step import TaskState
 from streamflow.edges.memory import (
     MemoryAnnouncer,
     MemoryBroker,
@@ -202,6 +205,17 @@ def test_without_a_group_offset_work_goes_on_from_the_changelog(broker: MemoryBr
         await host.close()
 
     asyncio.run(go())
+
+
+def test_a_state_that_has_no_commit_yet_agrees_with_where_it_begins(broker: MemoryBroker) -> None:
+    """As owners without transactions leave it where no record has come, and the client says 0."""
+    broker.create(CHANGELOG.topic, 1)
+    part = Part(topology.tasks[0], Names("orders"), TP, topology.version, 1)
+    taken = TaskState(epoch=1, provisional=True, born=5)
+    broker.append(CHANGELOG, Record(META, part.meta(taken)))
+    broker.offsets[TP] = 0
+    work(broker)
+    assert broker.offsets[TP] == 5
 
 
 @pytest.mark.slow
