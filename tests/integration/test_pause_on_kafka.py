@@ -20,6 +20,7 @@ from streamflow.edges.partitioner import default_partition
 from streamflow.engine.settings import Settings
 from streamflow.service import topology_app
 from tests.integration.pausing import made
+from tests.integration.test_web import free_port, get
 from tests.integration.worker import WorkerUnderTest
 
 PARTITIONS = 2
@@ -93,14 +94,18 @@ def test_a_paused_partition_waits_over_kills_and_rebalances_and_loses_nothing(
 
     second = under_test.start(*options)
     well_goes_on(second)
-    other = under_test.start(*options, "--worker-id", "other")
+    port = free_port()
+    other = under_test.start(*options, "--worker-id", "other", "--web-port", str(port))
     well_goes_on(other)  # whichever has which partition now
     under_test.kill(second)
     well_goes_on(other)
+    waiting = {f"{under_test.prefix}readings[0]": {"gate": "outage"}}
+    # Each partition is opened for itself: this one may come after the other.
+    under_test.wait_until(other, lambda: get(port, "/live")[1]["paused"] == waiting)
     other.send_signal(signal.SIGTERM)
     summary = under_test.finish(other)
     assert summary["gates"]["outage"]["open"] == 1
-    assert summary["paused"] == {f"{under_test.prefix}readings[0]": {"gate": "outage"}}
+    assert summary["paused"] == waiting
     assert passed(under_test, BROKEN) == list(range(8))
 
     totals = under_test.finish(under_test.start("--until-end", "--resume"))["totals"]
