@@ -1,5 +1,6 @@
 """Lanes while whoever answers is away: tried again, then a circuit breaker, and nothing is lost."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -129,6 +130,8 @@ def test_a_half_open_circuit_breaker_lets_one_call_of_the_worker_through() -> No
         await until(lambda: len(worker.out(FIRST)) == 5)
         service.held.set()
         await until(lambda: len(worker.out(SECOND)) == 4)
+        assert [name for name, _ in worker.out(FIRST)][1:] == ["tea", "a", "b", "c"]
+        assert [name for name, _ in worker.out(SECOND)] == ["tea", "a", "b", "held"]
         await worker.close()
 
     go(test)
@@ -201,10 +204,12 @@ def test_what_passes_by_itself_is_waited_for_without_end() -> None:
         lane = worker.lanes[FIRST] = worker.lane(FIRST, retry=AT_ONCE)
         await lane.open()
         lane.start()
-        worker.stores[FIRST] = AwayBroker(times=50)
+        away = worker.stores[FIRST] = AwayBroker(times=50)
         await worker.fence(FIRST)
         await worker.send(FIRST, "tea")
         await until(lambda: len(worker.out(FIRST)) == 1)
+        assert away.times == 0
+        assert [name for name, _ in worker.out(FIRST)] == ["tea"]
         await lane.close(1)
 
     go(test)
@@ -220,6 +225,8 @@ def test_a_lane_that_waits_to_be_taken_up_again_leaves_at_once() -> None:
         await worker.fence(FIRST)
         await worker.send(FIRST, "tea")
         await until(lambda: not lane.is_open)
-        await lane.close(3600)
+        async with asyncio.timeout(60):
+            await lane.close(3600)
+        assert worker.out(FIRST) == []
 
     go(test)
