@@ -43,7 +43,7 @@ unit: setup
 	$(BIN)/pytest --numprocesses auto --dist loadfile $(wildcard tests/unit tests/topologies tests/laws tests/oracle)
 
 integration: setup
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
 nightly: setup ## the laws on 10,000 examples each: an hour or more
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 tests/laws tests/unit/test_sink_laws.py

@@ -1,7 +1,7 @@
 """A worker from assignment to revocation, on a Kafka in memory."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,23 +15,15 @@ from streamflow.batch import Record, TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.core.names import Names
 from streamflow.edges.memory import (
-    MemoryAnnouncer,
     MemoryBroker,
-    MemoryChangelog,
-    MemoryOutbox,
-    MemoryStore,
 )
-from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine import opening
-from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import no_faults
 from streamflow.engine.host import Host
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.settings import Settings
-from streamflow.engine.sharing import MarkPorts
-from streamflow.engine.task_ports import TaskPorts
-from streamflow.errors import NoBroker, StateRefused, StreamflowError, TaskLost
-from streamflow.ports import TableFiles
+from streamflow.errors import NoBroker, StateRefused, StreamflowError
+from tests.unit.memory_world import MemoryWorld
 from tests.unit.test_lanes import Consumer, until
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,84 +40,15 @@ topology = Topology("clicks", clicks.to(topic("out")), clicks.rejected.to(topic(
 NAMES = Names("clicks")
 
 
-class Store(MemoryStore):
-    """The state of one task, which one task of this worker can have open at a time."""
-
-    def __init__(self, world: "World", tp: TopicPartition) -> None:
-        super().__init__()
-        if tp in world.open:
-            raise TaskLost(f"{tp} is open already")
-        self._world, self._tp = world, tp
-        world.open.add(tp)
-
-    def close(self) -> None:
-        self._world.open.discard(self._tp)
-        super().close()
-
-
-class World:
-    """The edges of one worker; `before_bounds` is what looking up a partition waits for."""
-
-    def __init__(self, broker: MemoryBroker) -> None:
-        self.open: set[TopicPartition] = set()
-        self.before_bounds: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
-        self._broker = broker
-        self.delivery: Delivery = "exactly_once"
-
-    async def prepare(self) -> Mapping[str, int]:
-        return {"clicks": len(TPS)}
-
-    async def partitions(self) -> Mapping[str, int]:
-        return {"clicks": len(TPS)}
-
-    async def ranges(self) -> None:
-        return None
-
-    async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        await self.before_bounds()
-        return {tp: (0, self._broker.partition(tp).next_offset) for tp in tps}
-
-    async def group_offset(self, tp: TopicPartition) -> int | None:
-        del tp
-
-    async def exists(self, topic: str) -> bool:
-        return topic in self._broker.topics
-
-    async def trim(self, tp: TopicPartition, before: int) -> None:
-        raise AssertionError((tp, before))
-
-    def task_ports(self, tp: TopicPartition) -> TaskPorts:
-        changelog = TopicPartition(NAMES.changelog("clicks"), tp.partition)
-        return TaskPorts(
-            MemoryOutbox(self._broker, NAMES.producer(tp)),
-            MemoryChangelog(self._broker, changelog),
-            Store(self, tp),
-            SystemClock(),
-        )
-
-    def marks(self, topic: str) -> MarkPorts:
-        tp = NAMES.watermarks(topic)
-        return MarkPorts(MemoryAnnouncer(self._broker, tp), MemoryChangelog(self._broker, tp))
-
-    def control(self) -> MemoryChangelog:
-        return MemoryChangelog(self._broker, NAMES.control)
-
-    def files(self, table: str) -> TableFiles:
-        del table
-        return MemoryFiles()
-
-    async def close(self) -> None:
-        assert not self.open
-
-
 class Worker:
     """A host, its consumer, and what it was told."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.log: list[str] = []
-        self.world = World(broker)
+        clock = SystemClock()
+        self.world = MemoryWorld(broker, topology, clock)
         settings = Settings.load(commit_interval=0.01)
-        self.host = Host(topology, settings, self.world, SystemClock(), no_faults)
+        self.host = Host(topology, settings, self.world, clock, no_faults)
         self._broker = broker
 
     async def assigned(self, tps: Iterable[TopicPartition] = TPS) -> None:

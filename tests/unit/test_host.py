@@ -1,7 +1,7 @@
 """A host over ports in memory: what stops a worker that is given partitions, and what does not."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,26 +14,19 @@ from streamflow.core.names import Names
 from streamflow.core.part import Part
 from streamflow.core.step import TaskState
 from streamflow.edges.memory import (
-    MemoryAnnouncer,
     MemoryBroker,
-    MemoryChangelog,
-    MemoryOutbox,
-    MemoryPlainOutbox,
-    MemoryStore,
 )
-from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import no_faults
 from streamflow.engine.host import Host
 from streamflow.engine.idle_watch import Fetch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.settings import Settings
-from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.status import status_of
-from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import StateRefused
-from streamflow.ports import Changelog, TableFiles
 from tests.laws.orders import order, topology
+
+from .memory_world import MemoryWorld
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TP = TopicPartition("orders", 0)
@@ -46,68 +39,6 @@ class HurriedClock(SimulatedClock):
     def monotonic(self) -> float:
         self.advance(timedelta(seconds=5))
         return super().monotonic()
-
-
-class MemoryWorld:
-    """The edges of a worker, over one broker in memory."""
-
-    def __init__(self, broker: MemoryBroker, clock: SimulatedClock) -> None:
-        self.broker = broker
-        self.topology = topology
-        self.stores: dict[TopicPartition, MemoryStore] = {}
-        self._names = Names(topology.name)
-        self._clock = clock
-        self._files: dict[str, MemoryFiles] = {}
-        self.delivery: Delivery = "exactly_once"
-
-    async def prepare(self) -> Mapping[str, int]:
-        plan = self.topology.tasks[0]
-        internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
-        internal += [CHANGELOG.topic, self._names.control.topic]
-        for name in ("orders", *plan.output_topics, *internal):
-            self.broker.create(name, 1)
-        return await self.partitions()
-
-    async def ranges(self) -> None:
-        return None
-
-    async def partitions(self) -> Mapping[str, int]:
-        return {"orders": len(self.broker.topics["orders"])}
-
-    async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        logs = {tp: self.broker.partition(tp) for tp in tps}
-        return {tp: (log.first_offset, log.next_offset) for tp, log in logs.items()}
-
-    async def group_offset(self, tp: TopicPartition) -> int | None:
-        return self.broker.offsets.get(tp)
-
-    async def exists(self, topic: str) -> bool:
-        return topic in self.broker.topics
-
-    async def trim(self, tp: TopicPartition, before: int) -> None:
-        self.broker.partition(tp).trim(before)
-
-    def task_ports(self, tp: TopicPartition) -> TaskPorts:
-        outbox = MemoryOutbox if self.delivery == "exactly_once" else MemoryPlainOutbox
-        return TaskPorts(
-            outbox(self.broker, self._names.producer(tp)),
-            MemoryChangelog(self.broker, TopicPartition(CHANGELOG.topic, tp.partition)),
-            self.stores.setdefault(tp, MemoryStore()),
-            self._clock,
-        )
-
-    def marks(self, topic: str) -> MarkPorts:
-        tp = self._names.watermarks(topic)
-        return MarkPorts(MemoryAnnouncer(self.broker, tp), MemoryChangelog(self.broker, tp))
-
-    def control(self) -> Changelog:
-        return MemoryChangelog(self.broker, self._names.control)
-
-    def files(self, table: str) -> TableFiles:
-        return self._files.setdefault(table, MemoryFiles())
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 class Consumer:
@@ -148,8 +79,7 @@ async def assigned(
 ) -> Host:
     """A worker that was given everything."""
     clock = HurriedClock(NOW)
-    world = MemoryWorld(broker, clock)
-    world.delivery = delivery
+    world = MemoryWorld(broker, topology, clock, delivery)
     host = Host(topology, Settings.load(), world, clock, no_faults)
     await host.prepare(consumer or Consumer())
     rows = [TopicPartition(topic, 0) for topic in host.rows_topics]

@@ -25,7 +25,8 @@ from streamflow.engine.takeover import takeover
 from streamflow.errors import SinkRefused
 from tests.laws.orders import order, topology
 
-from .test_host import NOW, TP, HurriedClock, MemoryWorld
+from .memory_world import MemoryWorld
+from .test_host import NOW, TP, HurriedClock
 from .test_left_behind import ROWS, smaller, started
 
 LAYOUT = Layout("schema", (), "1")
@@ -35,7 +36,7 @@ LAYOUT = Layout("schema", (), "1")
 def world() -> MemoryWorld:
     broker = MemoryBroker(int(NOW.timestamp() * 1000))
     broker.create("orders", 1)
-    return MemoryWorld(broker, HurriedClock(NOW))
+    return MemoryWorld(broker, topology, HurriedClock(NOW))
 
 
 def work(world: MemoryWorld, made: Topology, records: Iterable[Record]) -> None:

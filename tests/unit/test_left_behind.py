@@ -18,8 +18,9 @@ from streamflow.engine.sink import SinkPartition
 from streamflow.engine.table_spec import table_spec
 from tests.laws.orders import order, topology
 
+from .memory_world import MemoryWorld
 from .sink_log import Crash
-from .test_host import NOW, TP, Consumer, HurriedClock, MemoryWorld, settled
+from .test_host import NOW, TP, Consumer, HurriedClock, settled
 
 ORDERS = next(e.destination for e in topology.edges if isinstance(e.destination, Parquet))
 ROWS = TopicPartition("orders-orders-rows", 0)
@@ -36,7 +37,7 @@ def world() -> MemoryWorld:
     broker.create("orders", 1)
     for second in range(5):
         broker.append(TP, order(second))
-    made = MemoryWorld(broker, clock)
+    made = MemoryWorld(broker, topology, clock)
 
     async def go() -> None:
         host = await started(made, topology)

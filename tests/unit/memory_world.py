@@ -1,0 +1,123 @@
+"""The edges of a worker over a Kafka in memory: the world that a `Host` is given in unit tests."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from streamflow import Topology
+from streamflow.batch import TopicPartition
+from streamflow.clock import Clock
+from streamflow.core.names import Names
+from streamflow.edges.memory import (
+    MemoryAnnouncer,
+    MemoryBroker,
+    MemoryChangelog,
+    MemoryOutbox,
+    MemoryPlainOutbox,
+    MemoryStore,
+)
+from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine.delivery import Delivery
+from streamflow.engine.sharing import MarkPorts
+from streamflow.engine.task_ports import TaskPorts
+from streamflow.errors import TaskLost
+from streamflow.ports import Changelog, TableFiles
+
+
+class HeldStore(MemoryStore):
+    """The state of one task, which one task of a worker can have open at a time."""
+
+    def __init__(self, held: set[TopicPartition], tp: TopicPartition) -> None:
+        super().__init__()
+        self._held, self._tp = held, tp
+
+    def take(self) -> "HeldStore":
+        """This store, for a task that opens it.
+
+        Raises TaskLost where another one has it open.
+        """
+        if self._tp in self._held:
+            raise TaskLost(f"{self._tp} is open already")
+        self._held.add(self._tp)
+        return self
+
+    def close(self) -> None:
+        self._held.discard(self._tp)
+        super().close()
+
+
+class MemoryWorld:
+    """A worker's edges; what is in `broker` outlives it, and its stores outlive a task.
+
+    `before_bounds` is awaited before a partition's bounds are told: a broker that is slow, or away.
+    """
+
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        topology: Topology,
+        clock: Clock,
+        delivery: Delivery = "exactly_once",
+    ) -> None:
+        self.broker = broker
+        self.topology = topology
+        self.delivery = delivery
+        self.open: set[TopicPartition] = set()
+        self.stores: dict[TopicPartition, HeldStore] = {}
+        self.before_bounds: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
+        self._names = Names(topology.name)
+        self._clock = clock
+        self._files: dict[str, MemoryFiles] = {}
+
+    async def prepare(self) -> Mapping[str, int]:
+        """Every topic of the topology; internal ones with as many partitions as their source."""
+        for plan in self.topology.tasks:
+            width = len(self.broker.topics[plan.source.topic])
+            internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
+            internal += [self._names.changelog(plan.source.topic), self._names.control.topic]
+            for name in (*plan.output_topics, *internal):
+                self.broker.create(name, width)
+        return await self.partitions()
+
+    async def ranges(self) -> None:
+        return None
+
+    async def partitions(self) -> Mapping[str, int]:
+        sources = [plan.source.topic for plan in self.topology.tasks]
+        return {topic: len(self.broker.topics[topic]) for topic in sources}
+
+    async def bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        await self.before_bounds()
+        logs = {tp: self.broker.partition(tp) for tp in tps}
+        return {tp: (log.first_offset, log.next_offset) for tp, log in logs.items()}
+
+    async def group_offset(self, tp: TopicPartition) -> int | None:
+        return self.broker.offsets.get(tp)
+
+    async def exists(self, topic: str) -> bool:
+        return topic in self.broker.topics
+
+    async def trim(self, tp: TopicPartition, before: int) -> None:
+        self.broker.partition(tp).trim(before)
+
+    def task_ports(self, tp: TopicPartition) -> TaskPorts:
+        outbox = MemoryOutbox if self.delivery == "exactly_once" else MemoryPlainOutbox
+        changelog = TopicPartition(self._names.changelog(tp.topic), tp.partition)
+        return TaskPorts(
+            outbox(self.broker, self._names.producer(tp)),
+            MemoryChangelog(self.broker, changelog),
+            self.stores.setdefault(tp, HeldStore(self.open, tp)).take(),
+            self._clock,
+        )
+
+    def marks(self, topic: str) -> MarkPorts:
+        tp = self._names.watermarks(topic)
+        return MarkPorts(MemoryAnnouncer(self.broker, tp), MemoryChangelog(self.broker, tp))
+
+    def control(self) -> Changelog:
+        return MemoryChangelog(self.broker, self._names.control)
+
+    def files(self, table: str) -> TableFiles:
+        return self._files.setdefault(table, MemoryFiles())
+
+    async def close(self) -> None:
+        assert not self.open
