@@ -60,7 +60,7 @@ class MemoryWorld:
     ) -> None:
         self.broker = broker
         self.topology = topology
-        self.delivery = delivery
+        self.delivery: Delivery = delivery
         self.open: set[TopicPartition] = set()
         self.stores: dict[TopicPartition, HeldStore] = {}
         self.before_bounds: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
