@@ -15,7 +15,7 @@ from typing import Any
 from streamflow.batch import TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.core.names import Names
-from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
+from streamflow.edges.kafka_admin import LOOK_MS, KafkaAdmin, KafkaOffsets, TopicSpec
 from streamflow.edges.kafka_announcer import KafkaAnnouncer
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_limits import KafkaLimits
@@ -25,12 +25,13 @@ from streamflow.edges.kafka_runs import take_up_run
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.rocksdb import StateFolder, StateMemory
 from streamflow.engine.app import StreamflowApp, faust_settings
+from streamflow.engine.broker_wait import BrokerWait
 from streamflow.engine.chosen import NEEDED, Chosen, chosen
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import faults_from_environment
 from streamflow.engine.host import Host
 from streamflow.engine.lookups import Lookups
-from streamflow.engine.settings import Settings
+from streamflow.engine.settings import COMMAND_WAIT, Settings
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.suspects import Suspects
 from streamflow.engine.task_ports import TaskPorts
@@ -51,6 +52,26 @@ COMPACTION_LAG_MS = 3_600_000
 def connection(settings: Settings) -> dict[str, Any]:
     """What every Kafka client of this worker is given."""
     return {"bootstrap_servers": settings.broker}
+
+
+def looking(client: dict[str, Any]) -> dict[str, Any]:
+    """The same for a client that finds out whether a broker answers at all."""
+    return {**client, "request_timeout_ms": LOOK_MS}
+
+
+async def broker_answers(settings: Settings) -> None:
+    """At the start of a command that a person waits for.
+
+    Raises:
+        NoBroker: none has answered within `STREAMFLOW_BROKER_WAIT`, or three seconds.
+    """
+
+    async def look() -> None:
+        async with KafkaAdmin(looking(connection(settings))):
+            pass
+
+    wait = BrokerWait(settings.wait_for_broker(COMMAND_WAIT), SystemClock())
+    await wait.through(look)
 
 
 class KafkaWorld:
@@ -80,7 +101,7 @@ class KafkaWorld:
 
     async def prepare(self) -> Mapping[str, int]:
         """See `World.prepare`."""
-        async with KafkaAdmin(self._connection) as admin:
+        async with KafkaAdmin(looking(self._connection)) as admin:
             self._chosen = chosen(tuple(await admin.lacks(NEEDED)), self._settings)
             if self._chosen.words is not None:
                 log.error("%s", self._chosen.words)
@@ -94,8 +115,10 @@ class KafkaWorld:
                         for topic in missing
                     ]
                 )
-        self._offsets = KafkaOffsets(self._connection)
-        await self._offsets.start()
+        if self._offsets is None:
+            offsets = KafkaOffsets(self._connection)
+            await offsets.start()
+            self._offsets = offsets
         if self._settings.run_id is not None:
             self._ranges = await self._run(found)
         async with KafkaAdmin(self._connection) as admin:

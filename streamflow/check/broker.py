@@ -14,6 +14,7 @@ from streamflow.edges.kafka_admin import KafkaAdmin
 from streamflow.engine.chosen import NEEDED, chosen
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
+from streamflow.service import broker_answers
 
 #: A broker that has just been started needs some seconds for its first transaction.
 TRANSACTION_SECONDS = 20.0
@@ -27,6 +28,7 @@ async def check_broker(
     """
     servers = connection["bootstrap_servers"]
     try:
+        await broker_answers(settings)
         async with KafkaAdmin(connection) as admin:
             delivery = await _delivery(admin, settings)
     except SettingsError:

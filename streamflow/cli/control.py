@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import logging
 import socket
@@ -15,6 +14,7 @@ import click
 from streamflow.batch import TopicPartition
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
+from streamflow.cli.on_broker import run_on_broker
 from streamflow.clock import SystemClock
 from streamflow.control import tell
 from streamflow.engine.directives import Directive
@@ -62,8 +62,10 @@ def say(
     loaded = load_topology(topology)
     names = settings.names(loaded.name)
     said = Directive(paused, SystemClock().now(), _whoever(), " ".join(why.split()))
-    telling = tell(connection(settings), loaded, names, said, source=topic, partitions=partitions)
-    return asyncio.run(telling)
+    client = connection(settings)
+    return run_on_broker(
+        settings, lambda: tell(client, loaded, names, said, source=topic, partitions=partitions)
+    )
 
 
 def _whoever() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamflow.cli.load import load_topology
+from streamflow.cli.on_broker import run_on_broker
 from streamflow.clock import SystemClock
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
@@ -25,6 +25,7 @@ from streamflow.produce.formats import FORMATS, STDIN, Format, open_input
 from streamflow.produce.records import RecordRules, Records
 from streamflow.produce.send import Tally, produce_chunks
 from streamflow.produce.topics import existing_topic, made_topic
+from streamflow.service import connection
 
 EPILOG = """\b
 Examples:
@@ -79,13 +80,16 @@ def command(
     """Send JSON lines, CSV or Parquet from files, or from standard input, to a topic."""
     # What the client would log is raised too, and said once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    connection = {"bootstrap_servers": Settings.load(broker=broker).broker}
+    settings = Settings.load(broker=broker)
+    client = connection(settings)
     with ExitStack() as stack:
         columns = _types(types, topic) if types is not None else None
         inputs = [_open(path, stack, as_format, columns) for path in files or (STDIN,)]
         tally = Tally()
         try:
-            summary = asyncio.run(_produce(connection, topic, inputs, options, tally))
+            summary = run_on_broker(
+                settings, lambda: _produce(client, topic, inputs, options, tally)
+            )
         except KeyboardInterrupt:
             click.echo(interrupted(topic, tally), err=True)
             raise
@@ -96,23 +100,23 @@ def command(
 
 
 async def _produce(
-    connection: dict[str, Any],
+    client: dict[str, Any],
     topic: str,
     inputs: Sequence[Input],
     options: dict[str, Any],
     tally: Tally,
 ) -> dict[str, Any]:
     if options["create"] or options["partitions"]:
-        partitions, limits = await made_topic(connection, topic, options["partitions"])
+        partitions, limits = await made_topic(client, topic, options["partitions"])
     else:
-        partitions, limits = await existing_topic(connection, topic)
+        partitions, limits = await existing_topic(client, topic)
     clock = SystemClock()
     rules = RecordRules(options["key"], options["timestamp"], options["keep_bad"])
     records = Records(inputs, rules, limits, clock)
     started = clock.monotonic()
     with _progress(topic, inputs) as on_progress:
         count = await produce_chunks(
-            connection,
+            client,
             topic,
             records.chunks(),
             partitions,

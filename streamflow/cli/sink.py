@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import orjson
 from streamflow.batch import TopicPartition
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
+from streamflow.cli.on_broker import run_on_broker
 from streamflow.drain import drain as drain_sink
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink_roll import Written
@@ -52,7 +52,9 @@ def drain(topology: str, sink: str, table: str | None, as_json: bool, **given: A
         if not as_json:
             click.echo(f"{tp}: {written.files} files, {written.rows:,} rows", err=True)
 
-    written = asyncio.run(drain_sink(loaded, settings, sink, table or sink, done))
+    written = run_on_broker(
+        settings, lambda: drain_sink(loaded, settings, sink, table or sink, done)
+    )
     if as_json:
         click.echo(orjson.dumps({"files": written.files, "rows": written.rows}))
     else:

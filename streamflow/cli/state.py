@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import orjson
 
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
+from streamflow.cli.on_broker import run_on_broker
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
 from streamflow.edges.local_state import LocalState, local_state
@@ -76,7 +76,7 @@ def show(
     """Show where each task of TOPOLOGY stands, and what its state holds."""
     settings = Settings.load(**given)
     loaded = load_topology(topology)
-    standings = asyncio.run(_look(loaded, settings, source, partition))
+    standings = run_on_broker(settings, lambda: _look(loaded, settings, source, partition))
     folder = settings.state_dir / (settings.app_id or loaded.name) / settings.worker_id
     shown = [
         (one, local_state(folder, f"{one.place.tp.topic}-{one.place.tp.partition}"))
@@ -115,7 +115,8 @@ def reset(
     if to.isdecimal() and partition is None:
         raise SettingsError("an offset is one of a partition; name it with --partition")
     settings = Settings.load(**given)
-    ctx.exit(asyncio.run(_reset(loaded, settings, (source, partition), to, discard, yes)))
+    tasks = (source, partition)
+    ctx.exit(run_on_broker(settings, lambda: _reset(loaded, settings, tasks, to, discard, yes)))
 
 
 async def _look(

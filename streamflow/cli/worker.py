@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -19,12 +18,13 @@ from streamflow.check import check_folders
 from streamflow.cli.display import Display
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
+from streamflow.cli.log import set_up_log
 from streamflow.clock import SystemClock
 from streamflow.engine.app import StreamflowApp
 from streamflow.engine.run import CLOSING_SECONDS, LeaveWithin, run_app
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import Status, conservation
-from streamflow.errors import CheckFailed, SettingsError, StreamflowError
+from streamflow.errors import CheckFailed, SettingsError
 from streamflow.service import topology_app
 from streamflow.topology import Topology
 
@@ -140,35 +140,6 @@ def refuse_address(settings: Settings) -> None:
             f"cannot listen on {settings.web_bind}:{settings.web_port}: {error.strerror}; set "
             "another --web-port, or STREAMFLOW_WEB_BIND"
         ) from error
-
-
-class NotTheLastWord(logging.Filter):
-    """Drops the first failure of the host: the command ends with it, as `error:`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._first = True
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Is this to be logged?"""
-        words = record.args if isinstance(record.args, tuple) else ()
-        if self._first and any(isinstance(word, StreamflowError) for word in words):
-            self._first = record.levelno < logging.ERROR
-            return self._first
-        return True
-
-
-def set_up_log(level: str) -> None:
-    """Log to stderr; the client's log, where retries look like errors, only with `info`."""
-    handler = logging.StreamHandler()
-    handler.addFilter(NotTheLastWord())
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        handlers=[handler],
-    )
-    if logging.getLogger().level > logging.INFO:
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 async def _run(app: Any, display: Display, on_stop: Callable[[], None]) -> Any:

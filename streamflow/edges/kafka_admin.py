@@ -22,8 +22,13 @@ from aiokafka.protocol.admin import ApiVersionRequest
 
 from streamflow.batch import TopicPartition
 from streamflow.errors import NoBroker, SettingsError
+from streamflow.reconnects import space_out_connections
+
+space_out_connections()
 
 _EXISTS = 36
+#: A broker that is looked for at the start answers within this, or another attempt is made.
+LOOK_MS = 10_000
 #: A coordinator that is being elected is asked again, ten times a second, this often.
 COORDINATOR_TRIES = 300
 #: Replicas of a topic that is made here, where there are as many brokers.
@@ -178,7 +183,11 @@ class KafkaOffsets:
         self._consumer = AIOKafkaConsumer(
             **self._connection, isolation_level="read_committed", enable_auto_commit=False
         )
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
 
     async def stop(self) -> None:
         """Give up the connection."""

@@ -7,7 +7,7 @@ raise: Faust would acknowledge the batch and go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,18 @@ class StreamflowApp(faust.App):
     async def on_start(self) -> None:
         """Make missing topics before anything is consumed."""
         await super().on_start()
+        strategy: Any = self.boot_strategy
+        for service in strategy.web_server():  # which tells that the broker is waited for
+            await service.maybe_start()
         if self._make_host is not None:
             await self.host.prepare(BatchConsumption(self))
             if self.host.delivery == "at_least_once":
                 self.managed_topics -= set(self.host.source_topics)  # Faust commits their offsets
             self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
+
+    async def when_a_broker_answers(self, step: Callable[[], Awaitable[Any]]) -> Any:
+        """Do a step of the start that needs one."""
+        return await (step() if self._make_host is None else self.host.broker_wait.through(step))
 
     def on_webserver_init(self, web: Any) -> None:
         """Faust's web server is about to start: add `/live` and `/ready`."""

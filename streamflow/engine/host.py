@@ -18,6 +18,7 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.engine import sink_chain
+from streamflow.engine.broker_wait import BrokerWait
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.directives import Directives
 from streamflow.engine.faults import Faults
@@ -29,7 +30,7 @@ from streamflow.engine.left_behind import refuse_left_behind
 from streamflow.engine.opening import until_it_passes
 from streamflow.engine.pauses import Consumption, Pauses
 from streamflow.engine.refusals import source_grew
-from streamflow.engine.settings import Settings
+from streamflow.engine.settings import WORKER_WAIT, Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
@@ -69,6 +70,8 @@ class Host:
         self._world = world
         self._clock = clock
         self._started = clock.now()
+        #: For as long as no broker answers at the start.
+        self.broker_wait = BrokerWait(settings.wait_for_broker(WORKER_WAIT), clock)
         self._faults = faults
         #: Has this worker got its partitions, and nothing taken them away since?
         self.assigned = False
@@ -113,12 +116,12 @@ class Host:
         return self._world.delivery
 
     async def prepare(self, consumption: Consumption) -> None:
-        """Before anything is consumed: make missing topics and agree with the tables on what their
-        files look like.
+        """Before anything is consumed: wait for the broker, make missing topics and agree with the
+        tables on what their files look like.
         """
         self._consumption, self._pauses = consumption, Pauses(consumption)
         self._fetches = consumption.fetched
-        self._partitions = await self._world.prepare()
+        self._partitions = await self.broker_wait.through(self._world.prepare)
         self.ranges = await self._world.ranges()
         for sink in self._tables.values():
             await asyncio.to_thread(self._agree, sink)

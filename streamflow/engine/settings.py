@@ -25,6 +25,8 @@ OTHERS = (*SIGNALS, "STREAMFLOW_CACHE")
 #: Options that are not called like their setting.
 OPTIONS = {"run_from": "--from", "run_to": "--to"}
 PORTS = range(1, 65536)
+#: How long a worker, and a command that a person waits for, waits for a broker to answer.
+WORKER_WAIT, COMMAND_WAIT = timedelta(minutes=5), timedelta(seconds=3)
 SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d+)")
 #: What Kafka takes in the names of topics and groups.
 NAME = r"^[A-Za-z0-9._-]*$"
@@ -47,6 +49,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     broker: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, comma separated.")
+    broker_wait: Duration | None = Field(
+        None,
+        ge=timedelta(0),
+        description="A start waits so long for a broker that does not answer; if unset, a worker "
+        "5 minutes, other commands 3 seconds.",
+    )
     app_id: str | None = Field(
         None,
         pattern=NAME,
@@ -161,6 +169,10 @@ class Settings(BaseSettings):
                 "--from and --to need a --run-id: without one a worker goes on where it was"
             )
         return self
+
+    def wait_for_broker(self, otherwise: timedelta) -> float:
+        """Seconds that a start waits for a broker; `otherwise` where it is not set."""
+        return (otherwise if self.broker_wait is None else self.broker_wait).total_seconds()
 
     @property
     def bounded(self) -> bool:

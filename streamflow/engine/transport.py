@@ -11,7 +11,8 @@ are carried as ever. What is overridden, and why:
                           are committed in a transaction
     perform_seek          open tasks and sinks, and seek to the positions they name
     on_partitions_revoked give the tasks a bounded time to finish, before Faust forgets its acks
-    _create_worker_consumer  read_committed, larger fetches
+    _create_worker_consumer  read_committed, larger fetches; waits for its broker at the start
+    _new_producer         waits for its broker at the start
 
 tests/unit/test_faust_contract.py fails when a Faust release moves any of these names.
 """
@@ -23,6 +24,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -36,6 +38,9 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.engine.idle_watch import Fetch
 from streamflow.fetched import Parsed, fetch_whole
+from streamflow.reconnects import space_out_connections
+
+space_out_connections()
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +168,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._max_partition_fetch_bytes = FETCH_BYTES
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        _start_patiently(self.app, consumer._client)
         return consumer
 
 
@@ -299,10 +305,25 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
 
+class BatchProducer(driver.Producer):
+    """Faust's producer, for a user's own agents; it waits for its broker at the start."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        _start_patiently(self.app, producer.client)
+        return producer
+
+
 class BatchTransport(driver.Transport):
     """Faust's Kafka transport with micro-batches."""
 
     Consumer = BatchConsumer
+    Producer = BatchProducer
+
+
+def _start_patiently(app: Any, client: Any) -> None:
+    """A broker that has gone since the host found it would end Faust's start."""
+    client.bootstrap = partial(app.when_a_broker_answers, client.bootstrap)
 
 
 async def _each(act: Callable[[Any], None], tps: set[TP]) -> None:

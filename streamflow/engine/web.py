@@ -4,6 +4,7 @@
             there is to do has been done for too long (`watchdog.py`)
     /ready  200 when partitions are assigned and every lane is open
 
+A worker that waits for its broker at the start is live, and not ready: its state is `waiting`.
 Both answer with the state as JSON. They are pages of Faust's own web server, which runs only when a
 port was asked for, on loopback unless told otherwise.
 """
@@ -39,6 +40,8 @@ class Health:
             "stalled": stalled,
             **status_of(host.tasks, host.sinks, ends, host.waits).as_json(),
         }
+        if host.broker_wait.words is not None:
+            report["waiting_for"] = host.broker_wait.words
         if failure is not None:
             report["failure"] = str(failure)
         return failure is None and not stalled, report
@@ -49,6 +52,8 @@ class Health:
         lanes = {**host.tasks, **host.sinks}
         closed = sorted(str(tp) for tp, lane in lanes.items() if not lane.is_open)
         report = {"state": self._state(), "partitions": len(lanes), "not_open": closed}
+        if host.broker_wait.words is not None:
+            report["waiting_for"] = host.broker_wait.words
         return host.assigned and not closed, report
 
     def _state(self) -> str:
@@ -57,6 +62,8 @@ class Health:
             return "failed"
         if host.closed:
             return "stopping"
+        if host.broker_wait.words is not None:
+            return "waiting"
         return "running" if host.assigned else "starting"
 
 

@@ -22,7 +22,10 @@ class World(Protocol):
         ...
 
     async def prepare(self) -> Mapping[str, int]:
-        """Make the topics that are missing; returns the partition count of every source topic."""
+        """Make the topics that are missing; returns the partition count of every source topic.
+
+        It is called again where it fails because no broker answers.
+        """
         ...
 
     async def ranges(self) -> Ranges | None:

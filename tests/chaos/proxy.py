@@ -43,6 +43,8 @@ class Proxy:
     def __init__(self, broker_port: int) -> None:
         self.port = 0
         self.refusing = False
+        #: Connections that clients have made, those that were refused included.
+        self.accepted = 0
         self.delay: Callable[[], float] = lambda: 0.0
         self._broker_port = broker_port
         self._troubles: list[Trouble] = []
@@ -65,6 +67,7 @@ class Proxy:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry the bytes of one client."""
+        self.accepted += 1
         if self.refusing:
             writer.transport.abort()
             return

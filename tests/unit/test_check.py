@@ -113,7 +113,10 @@ def test_what_to_do_stands_below_what_is_wrong() -> None:
     ]
 
 
-def test_all_is_looked_at_although_neither_broker_nor_topology_is_there(tmp_path: Path) -> None:
+def test_all_is_looked_at_although_neither_broker_nor_topology_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMFLOW_BROKER_WAIT", "0")
     folders = ["--lake", str(tmp_path / "lake"), "--state-dir", str(tmp_path / "state")]
     words = ["check", "nothing.here", "--broker", "127.0.0.1:1", "--json", *folders]
     done = CliRunner().invoke(cli.main, words)

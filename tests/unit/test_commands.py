@@ -16,8 +16,9 @@ from rich.console import Console
 
 from streamflow import cli
 from streamflow.cli.display import LINE_SECONDS, Display
+from streamflow.cli.log import NotTheLastWord
 from streamflow.cli.produce import interrupted
-from streamflow.cli.worker import NotTheLastWord, summary_lines
+from streamflow.cli.worker import summary_lines
 from streamflow.clock import SimulatedClock
 from streamflow.engine.status import Status
 from streamflow.errors import SettingsError
@@ -69,8 +70,9 @@ def test_a_level_of_the_log_is_known_in_either_case(level: str) -> None:
     ],
 )
 def test_a_worker_does_not_start_on_a_folder_that_check_finds_unwritable(
-    tmp_path: Path, option: str, folder: str, what: str
+    tmp_path: Path, option: str, folder: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("STREAMFLOW_BROKER_WAIT", "0")
     folders = {"--lake": str(tmp_path / "lake"), "--state-dir": str(tmp_path / "state")}
     words = [word for pair in (folders | {option: folder}).items() for word in pair]
     said = refused(*WORKER, "--broker", "127.0.0.1:1", *words)
@@ -109,6 +111,7 @@ def test_a_misspelt_variable_is_told_once(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAMFLOW_BROKR", "127.0.0.1:1")
+    monkeypatch.setenv("STREAMFLOW_BROKER_WAIT", "0")
     done = CliRunner().invoke(cli.main, command)
     warning = (
         "warning: STREAMFLOW_BROKR is no setting and does nothing; is STREAMFLOW_BROKER meant?"
@@ -126,7 +129,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(words: list[str], unbuff
             [sys.executable, "-m", "streamflow", *words],
             stdout=full,
             stderr=subprocess.PIPE,
-            env={"PYTHONUNBUFFERED": unbuffered},
+            env={"PYTHONUNBUFFERED": unbuffered, "STREAMFLOW_BROKER_WAIT": "0"},
             check=False,
         )
     assert done.stderr == b"error: the output cannot be written: No space left on device\n"

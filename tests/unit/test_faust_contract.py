@@ -10,6 +10,7 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
@@ -20,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 
 from streamflow.fetched import _made, _wrap
+from streamflow.reconnects import _connect, _update
 
 OVERRIDDEN: list[tuple[Any, str, list[str]]] = [
     (Consumer, "getmany", ["self", "timeout"]),
@@ -37,6 +39,8 @@ OVERRIDDEN: list[tuple[Any, str, list[str]]] = [
     ),
     (driver.AIOKafkaConsumerThread, "_seek_wait", ["self", "consumer", "partitions"]),
     (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+    (driver.Producer, "_new_producer", ["self", "transactional_id"]),
+    (AIOKafkaClient, "bootstrap", ["self"]),
     (Topic, "_compile_decode", ["self"]),
     (aiokafka.AIOKafkaConsumer, "pause", ["self", "partitions"]),
     (aiokafka.AIOKafkaConsumer, "resume", ["self", "partitions"]),
@@ -85,6 +89,15 @@ def test_aiokafka_still_makes_its_records_through_the_name_that_is_replaced() ->
     assert list(inspect.signature(_wrap).parameters) == ["self", "tp", "record"]
     assert list(inspect.signature(_made).parameters)[:3] == ["self", "tp", "records"]
     assert "PartitionRecords(\n" in inspect.getsource(fetcher.Fetcher), "made by that name"
+
+
+def test_aiokafka_still_connects_and_updates_through_the_names_that_are_replaced() -> None:
+    assert list(inspect.signature(_connect).parameters) == ["self", "node_id", "group", "no_hint"]
+    assert list(inspect.signature(_update).parameters) == ["self", "cluster_metadata", "topics"]
+    source = inspect.getsource(AIOKafkaClient)
+    assert source.count("await self._get_conn(") == 2, "for metadata, and to be ready"
+    assert "ret = await self._metadata_update(self.cluster, topics)" in source
+    assert "self._conns = {}" in source
 
 
 @pytest.mark.parametrize("attribute", ["lso", "timestamp", "paused"])

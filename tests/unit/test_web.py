@@ -24,6 +24,7 @@ class App:
             failure=None,
             closed=False,
             assigned=False,
+            broker_wait=SimpleNamespace(words=None),
             totals=dict,
         )
 
@@ -33,6 +34,15 @@ def test_a_worker_that_starts_is_live_but_not_ready() -> None:
     assert health.live()[0]
     well, report = health.ready()
     assert (well, report["state"]) == (False, "starting")
+
+
+def test_a_worker_that_waits_for_its_broker_is_live_and_says_so() -> None:
+    app = App()
+    app.host.broker_wait.words = "no Kafka broker answers at a:1"
+    for well, report in (Health(app).live(), Health(app).ready()):
+        assert report["state"] == "waiting"
+        assert report["waiting_for"] == "no Kafka broker answers at a:1"
+        assert well == ("stalled" in report), "live, and not ready"
 
 
 def test_a_worker_is_ready_when_every_lane_is_open() -> None:
