@@ -40,7 +40,7 @@ test: setup ## unit tests, then the tests against a real Kafka
 	@$(MAKE) --no-print-directory integration
 
 unit: setup
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(wildcard tests/unit tests/topologies tests/laws tests/oracle)
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(wildcard tests/unit tests/topologies tests/laws tests/oracle tests/stores)
 
 integration: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow import store_url
 from streamflow.arguments import in_words, is_duration, is_whole, matches
 from streamflow.errors import TopologyError
 
@@ -69,10 +70,11 @@ def month(column: str) -> PartitionBy:
 
 @dataclass(frozen=True)
 class Parquet:
-    """A table of Parquet files in a folder below the lake.
+    """A table of Parquet files in a folder below the lake, or in an object store.
 
     Attributes:
-        path: The folder, relative to the lake.
+        path: The folder, relative to the lake; or an address such as `s3://bucket/folder/table`,
+            also `gs://` and `abfs://`. Credentials come from the environment or the machine.
         partition_by: Hive-style partitions: columns, or `day(...)` and `month(...)` of one.
         target_bytes: The file size that a roll aims at.
         roll_interval: A committed row is in a visible file after this time at the latest.
@@ -87,8 +89,7 @@ class Parquet:
     revisions: Revisions | None = None
 
     def __post_init__(self) -> None:
-        if not matches(_FOLDER, self.path):
-            raise TopologyError(f"parquet({self.path!r}): a table is a plain relative folder")
+        _check_path(self.path)
         if any(part.endswith(_PRIVATE) for part in self.path.split("/")):
             raise TopologyError(f"{self}: folders *{_PRIVATE} hold what belongs to a table")
         is_whole(f"{self}", "target_bytes", self.target_bytes)
@@ -109,9 +110,25 @@ class Parquet:
         return f"parquet({self.path!r})"
 
     @property
+    def folder(self) -> str:
+        """The path without the kind of its store, for a run that writes all into one folder."""
+        return self.path.rpartition("://")[2]
+
+    @property
     def name(self) -> str:
         """The sink's name, used for its rows topic."""
-        return self.path.replace("/", "-")
+        return store_url.sink_name(self.path)
+
+
+def _check_path(path: object) -> None:
+    if isinstance(path, str) and store_url.is_url(path):
+        problem = store_url.problem_of(path)
+        if problem is None and not store_url.split(path)[1]:
+            problem = f"parquet({path!r}): a table is a folder of its own below that"
+        if problem is not None:  # which does not repeat what may be a password
+            raise TopologyError(f"parquet(...): {problem}")
+    elif not matches(_FOLDER, path):
+        raise TopologyError(f"parquet({path!r}): a table is a plain relative folder")
 
 
 def _check_parts(where: str, parts: Iterable[object]) -> None:

@@ -17,13 +17,13 @@ from streamflow.core.sink_spec import SinkSpec
 from streamflow.destinations import parquet
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets
 from streamflow.edges.kafka_rows import read_partition
-from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_roll import Written
 from streamflow.errors import SettingsError
 from streamflow.schema import LINEAGE, schema_id
 from streamflow.service import connection
+from streamflow.table_files import table_files
 from streamflow.topology import Topology
 
 
@@ -86,5 +86,5 @@ def _partition(
         topology=topology.name,
         topology_version=topology.version,
     )
-    files = LocalFiles(settings.lake, path)
+    files = table_files(settings, path)
     return SinkPartition(spec, tp, files, clock=SystemClock(), owner=names.app)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamflow.batch import Record
+    from streamflow.retry import ErrorClass
 
 
 class StreamflowError(Exception):
@@ -97,7 +98,15 @@ class SinkRefused(StreamflowError):
 
 
 class SinkUnavailable(StreamflowError):
-    """The table's file system or store did not take a write; nothing is lost by trying again."""
+    """The table's file system or store did not take a write; nothing is lost by trying again.
+
+    Attributes:
+        error_class: Of which kind the failure is; None: as of a connection that broke.
+    """
+
+    def __init__(self, message: str, error_class: ErrorClass | None = None) -> None:
+        self.error_class = error_class
+        super().__init__(message)
 
 
 class WorkerStalled(StreamflowError):

@@ -223,7 +223,7 @@ class LocalRun:
         spec = replace(table_spec(self._topology, self._names, sink), roll_interval=None)
         for partition in range(self._partitions):
             tp = TopicPartition(self._names.rows(sink.name), partition)
-            files = LocalFiles(self._work, sink.table.path)
+            files = LocalFiles(self._work, sink.table.folder)
             opened = SinkPartition(spec, tp, files, clock=self._clock, owner=self._names.app)
             opened.open(0, 0)
             self._sinks[tp] = opened

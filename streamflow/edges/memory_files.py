@@ -41,6 +41,11 @@ class MemoryFiles:
         except KeyError:
             raise FileNotFoundError(name) from None
 
+    def tail(self, name: str, nbytes: int) -> bytes:
+        """See `TableFiles.tail`."""
+        data = self.read(name)
+        return data[max(len(data) - nbytes, 0) :]
+
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""
         return sorted(self._side(private=private))

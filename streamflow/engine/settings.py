@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streamflow import store_url
 from streamflow.core.names import Names
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import SIGNALS
@@ -27,6 +28,7 @@ OPTIONS = {"run_from": "--from", "run_to": "--to"}
 PORTS = range(1, 65536)
 #: How long a worker, and a command that a person waits for, waits for a broker to answer.
 WORKER_WAIT, COMMAND_WAIT = timedelta(minutes=5), timedelta(seconds=3)
+ENDPOINT = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?")
 SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d+)")
 #: What Kafka takes in the names of topics and groups.
 NAME = r"^[A-Za-z0-9._-]*$"
@@ -63,7 +65,20 @@ class Settings(BaseSettings):
     topic_prefix: str = Field(
         "", pattern=NAME, description="Put before every topic that the topology names."
     )
-    lake: Path = Field(Path("lake"), description="Folder below which tables lie.")
+    lake: str = Field(
+        "lake", description="Folder below which tables lie, or an address such as s3://bucket/lake."
+    )
+    store_endpoint: str | None = Field(
+        None, description="Address of an S3-compatible server, where the store is not Amazon's."
+    )
+    store_allow_http: bool = Field(
+        False, description="Speak to object stores without encryption, in a network of one's own."
+    )
+    store_timeout: Duration = Field(
+        timedelta(minutes=2),
+        gt=timedelta(0),
+        description="A request to an object store, with all bytes of a file, takes no longer.",
+    )
     state_dir: Path = Field(Path(".streamflow/state"), description="Folder of local states.")
     state_memory: int = Field(
         128 * 1024 * 1024,
@@ -160,6 +175,26 @@ class Settings(BaseSettings):
                 raise ValueError(f"a port is a number from 1 to 65535, not {found[1]}")
         return broker
 
+    @field_validator("lake", mode="before")
+    @classmethod
+    def _text(cls, lake: Any) -> Any:
+        return str(lake) if isinstance(lake, Path) else lake
+
+    @field_validator("lake")
+    @classmethod
+    def _place(cls, lake: str) -> str:
+        problem = store_url.problem_of(lake.rstrip("/")) if store_url.is_url(lake) else None
+        if problem is not None:
+            raise ValueError(problem)
+        return lake.rstrip("/") if store_url.is_url(lake) else lake
+
+    @field_validator("store_endpoint")
+    @classmethod
+    def _endpoint(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
+            raise ValueError("an endpoint is http://HOST:PORT or https://HOST, and nothing else")
+        return endpoint
+
     @model_validator(mode="after")
     def _whole_run(self) -> Settings:
         if self.run_id in TAKEN:
@@ -173,6 +208,11 @@ class Settings(BaseSettings):
     def wait_for_broker(self, otherwise: timedelta) -> float:
         """Seconds that a start waits for a broker; `otherwise` where it is not set."""
         return (otherwise if self.broker_wait is None else self.broker_wait).total_seconds()
+
+    @property
+    def lake_folder(self) -> Path | None:
+        """Where tables lie on a disk of this machine; None where they lie in an object store."""
+        return None if store_url.is_url(self.lake) else Path(self.lake)
 
     @property
     def bounded(self) -> bool:
@@ -224,4 +264,6 @@ def _problem(detail: Any, given: dict[str, object]) -> str:
     variable = f"{PREFIX}{name.upper()}"
     place = option if name in given else variable
     value = given.get(name, os.environ.get(variable, detail["input"]))
+    if isinstance(value, str):  # which may hold a password that does not belong there
+        value = re.sub(r"//[^/]*@|[?#].*", lambda found: f"{found[0][:2]}...", value)
     return f"{place} {value!r}: {words[:1].lower()}{words[1:]}"

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamflow.core.cut import Cut, check_rows, footer
+from streamflow.core.cut import Cut, CutFile, check_rows, footer
 from streamflow.core.hive import Group, arrange
 from streamflow.core.parquet import encode_parquet
+from streamflow.core.parquet_tail import footer_bytes, row_count
 from streamflow.core.rows import Layout
 from streamflow.engine.sink_buffer import Commits
 from streamflow.errors import SinkRefused
 from streamflow.ports import TableFiles
 from streamflow.schema import schema_id
+
+#: Read of a file that is there; most footers are smaller.
+FOOTER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +78,7 @@ def check_commits(cut: Cut, commits: Commits) -> None:
 
 
 def write_files(cut: Cut, rows: Rows, files: TableFiles, faults: Callable[[str], None]) -> Written:
-    """Make every file of the cut visible; one that exists is done, and is never looked into.
+    """Make every file of the cut visible; one that exists is done when it has the cut's rows.
 
     Depends on the cut and the rows only, never on present settings. Files are encoded one after
     the other, so that one at a time is held in memory.
@@ -84,11 +88,32 @@ def write_files(cut: Cut, rows: Rows, files: TableFiles, faults: Callable[[str],
     kept = rows.table.drop_columns(list(cut.partition_by)) if cut.files else rows.table
     for file, group in zip(cut.files, rows.groups, strict=True):
         if files.exists(file.name):
+            _see_that_it_is_that(cut, file, files)
             continue
         chosen = kept if group.rows is None else kept.take(group.rows)
         data = memoryview(encode_parquet(chosen, file.writer, footer(cut, file)))
         faults("files-written")
         if files.create(file.name, data):
             written += Written(1, file.rows, len(data))
+        else:
+            _see_that_it_is_that(cut, file, files)
     faults("files-linked")
     return written
+
+
+def _see_that_it_is_that(cut: Cut, file: CutFile, files: TableFiles) -> None:
+    """Raise `SinkRefused` unless the file that is there has as many rows as the cut says.
+
+    Its bytes may differ from what would be written today, by another version of the writer.
+    """
+    tail = files.tail(file.name, FOOTER_BYTES)
+    size = footer_bytes(tail)
+    if size is not None and size > len(tail):
+        tail = files.tail(file.name, size)
+    found = row_count(tail)
+    if found != file.rows:
+        what = "is no Parquet file" if found is None else f"has {found} rows"
+        raise SinkRefused(
+            f"{file.name} is there and {what}, and {cut} says {file.rows}: something else wrote"
+            " it; take it away, and the sink writes the rows of the cut"
+        )

@@ -5,7 +5,8 @@ and disks not fill up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.disk_watch import DiskWatch, percent_used
@@ -13,6 +14,7 @@ from streamflow.engine.pauses import Pauses
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.sink_pressure import Bounds, SinkPressure
+from streamflow.store_url import is_url
 
 Sources = Mapping[TopicPartition, Collection[TopicPartition]]
 
@@ -26,8 +28,13 @@ def upkeep(
     bounds: Bounds,
 ) -> list[asyncio.Task[None]]:
     """Begin with it; `sources` are the source partitions that fill each rows partition."""
+    folders: dict[Path, Callable[[], Iterable[TopicPartition]]] = {
+        settings.state_dir: lambda: tasks
+    }
+    if settings.lake_folder is not None:
+        folders[settings.lake_folder] = lambda: on_disk(sinks)
     disks = DiskWatch(
-        {settings.state_dir: lambda: tasks, settings.lake: lambda: sinks},
+        folders,
         pauses,
         warn=settings.disk_warn_percent,
         pause=settings.disk_pause_percent,
@@ -38,3 +45,9 @@ def upkeep(
         pressure = SinkPressure(settings.max_sink_lag, sinks, sources, pauses, bounds)
         running.append(asyncio.create_task(pressure.run(), name="sink pressure"))
     return running
+
+
+def on_disk(sinks: Mapping[TopicPartition, SinkLane]) -> list[TopicPartition]:
+    """Those that are open and whose table lies below the lake, not in an object store."""
+    opened = {tp: lane.sink.spec for tp, lane in sinks.items() if lane.sink is not None}
+    return [tp for tp, spec in opened.items() if not is_url(spec.path)]

@@ -48,6 +48,19 @@ def a_view_of_bytes_is_taken(files: TableFiles) -> None:
     assert files.read("a.parquet") == b"abc"
 
 
+def the_end_of_a_file_can_be_read_alone(files: TableFiles) -> None:
+    assert files.create("a.parquet", b"0123456789")
+    assert files.create("empty.parquet", b"")
+    assert files.tail("a.parquet", 3) == b"789"
+    assert files.tail("a.parquet", 10) == files.tail("a.parquet", 99) == b"0123456789"
+    assert files.tail("empty.parquet", 8) == b""
+    try:
+        files.tail(_NESTED, 8)
+    except FileNotFoundError:
+        return
+    raise AssertionError("the end of a file that is not there did not raise FileNotFoundError")
+
+
 def what_is_not_there_is_not_there(files: TableFiles) -> None:
     assert not files.exists(_NESTED)
     assert files.names() == []
@@ -102,6 +115,7 @@ LAWS: Sequence[Callable[[TableFiles], None]] = (
     of_many_creators_exactly_one_wins,
     an_empty_file_is_a_file,
     a_view_of_bytes_is_taken,
+    the_end_of_a_file_can_be_read_alone,
     what_is_not_there_is_not_there,
     private_and_visible_files_are_apart,
     names_are_sorted_and_relative,

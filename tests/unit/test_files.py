@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
+from streamflow.edges.object_files import ObjectFiles
 from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import TableFiles
 from streamflow.testing.contracts_files import LAWS
@@ -20,9 +22,17 @@ class Crash(BaseException):
     """The process is gone."""
 
 
-@pytest.fixture(params=["memory", "local"])
+def files_in(place: str, root: Path) -> TableFiles:
+    if place == "local":
+        return LocalFiles(root, "lake/flights")
+    if place == "store":
+        return ObjectFiles(MemoryStore(), "memory://", "lake/flights")
+    return MemoryFiles()
+
+
+@pytest.fixture(params=["memory", "local", "store"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> TableFiles:
-    return MemoryFiles() if request.param == "memory" else LocalFiles(tmp_path, "lake/flights")
+    return files_in(request.param, tmp_path)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

@@ -4,21 +4,26 @@ import asyncio
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamflow.batch import TopicPartition
 from streamflow.edges.local_files import LocalFiles
+from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.rocksdb import RocksStore
 from streamflow.engine.disk_watch import DiskWatch, percent_used
 from streamflow.engine.failures import is_disk_full
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.upkeep import on_disk
 from streamflow.errors import SinkUnavailable
 from streamflow.ports import StateStore
 from streamflow.retry import RetryPolicy
-from tests.unit.sink_log import Log, ids, partition
+from tests.unit.sink_log import Log, ids, partition, spec
 from tests.unit.test_enrich_lanes import FIRST, SECOND, Service, Worker, go, until
 from tests.unit.test_lanes import Consumer
 
@@ -197,3 +202,16 @@ def test_a_disk_that_cannot_be_asked_changes_nothing(monkeypatch: pytest.MonkeyP
         running.cancel()
 
     go(test)
+
+
+def test_a_full_disk_holds_no_table_that_lies_in_a_store() -> None:
+    async def unused(*_: object) -> Any:
+        raise AssertionError
+
+    lanes: dict[TopicPartition, SinkLane] = {}
+    for number, path in enumerate(["s3://my-bucket/flights", "flights", None]):
+        tp, pauses = TopicPartition("rows", number), Pauses(Consumer([]))
+        lanes[tp] = SinkLane(tp, lambda: partition(MemoryFiles()), unused, unused, pauses, print)
+        if path is not None:
+            lanes[tp].sink = partition(MemoryFiles(), replace(spec(), path=path))
+    assert on_disk(lanes) == [TopicPartition("rows", 1)]

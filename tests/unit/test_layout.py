@@ -59,6 +59,7 @@ READING_ORDER = [
     "table_schema",
     "hive",
     "parquet",
+    "parquet_tail",
     "cut",
 ]
 CLIENTS = {

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
 
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
+from streamflow.edges.object_files import ObjectFiles
 from streamflow.engine.sink import CRASH_POINTS, SinkPartition
+from streamflow.ports import TableFiles
 from tests.examples import examples
 
 from .sink_log import Crash, Log, drain, ids, partition, spec
@@ -42,7 +45,15 @@ def crash_at(point: str, time: int) -> Callable[[str], None]:
     return faults
 
 
-def content(files: MemoryFiles) -> dict[str, bytes]:
+def in_a_store() -> TableFiles:
+    return ObjectFiles(MemoryStore(), "memory://", "flights")
+
+
+#: Where a table of the laws lies.
+PLACES = st.sampled_from([MemoryFiles, in_a_store])
+
+
+def content(files: TableFiles) -> dict[str, bytes]:
     return {name: files.read(name) for name in files.names()}
 
 
@@ -53,6 +64,7 @@ def content(files: MemoryFiles) -> dict[str, bytes]:
     TARGETS,
     st.lists(st.tuples(st.sampled_from(CRASH_POINTS), st.integers(0, 5), BOUNDS), max_size=4),
     BOUNDS,
+    PLACES,
 )
 def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
     sizes: list[int],
@@ -60,9 +72,10 @@ def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
     target: int,
     crashes: list[tuple[str, int, list[int]]],
     bounds: list[int],
+    place: Callable[[], TableFiles],
 ) -> None:
     log = log_of(sizes, chunk_bytes)
-    files = MemoryFiles()
+    files = place()
     for point, time, cuts in crashes:
         before = content(files)
         try:
@@ -118,9 +131,9 @@ class Worker:
 class Race:
     """Two workers on one table, each of which may act in the midst of the other's roll."""
 
-    def __init__(self, data: st.DataObject, log: Log, target: int) -> None:
+    def __init__(self, data: st.DataObject, log: Log, target: int, files: TableFiles) -> None:
         self.data, self.log, self.target = data, log, target
-        self.files = MemoryFiles()
+        self.files = files
         self.workers = [Worker(), Worker()]
         self.interruptions = 0
 
@@ -160,11 +173,11 @@ class Race:
 
 
 @examples(200)
-@given(st.data(), SIZES, TARGETS)
+@given(st.data(), SIZES, TARGETS, PLACES)
 def test_two_owners_at_once_make_one_table(
-    data: st.DataObject, sizes: list[int], target: int
+    data: st.DataObject, sizes: list[int], target: int, place: Callable[[], TableFiles]
 ) -> None:
-    race = Race(data, log_of(sizes, 2000), target)
+    race = Race(data, log_of(sizes, 2000), target, place())
     for i in data.draw(st.lists(st.integers(0, 1), max_size=30)):
         race.act(i)
     last = partition(race.files, spec(target_bytes=target))

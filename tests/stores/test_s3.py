@@ -1,0 +1,272 @@
+"""A table in a real S3 server: the contract, the exactly-once laws, and answers that are lost."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import duckdb
+import polars as pl
+import pyarrow.dataset as ds
+import pyarrow.fs
+import pytest
+
+from streamflow.check.folders import check_store
+from streamflow.edges.memory_files import MemoryFiles
+from streamflow.edges.object_files import ObjectFiles
+from streamflow.edges.object_store import StoreOptions, open_store
+from streamflow.engine.failures import classify
+from streamflow.engine.sink import CRASH_POINTS, SinkPartition
+from streamflow.errors import SinkRefused, SinkUnavailable
+from streamflow.ports import TableFiles
+from streamflow.retry import ErrorClass
+from streamflow.testing.contracts_files import LAWS
+from tests.stores.proxy import Proxy, Trouble, proxied
+from tests.stores.server import BUCKET, CREDENTIALS, LOOPBACK, S3Server
+from tests.unit.sink_log import Crash, Log, drain, ids, partition
+
+WHERE = f"s3://{BUCKET}"
+
+
+@pytest.fixture
+def files(s3: S3Server, fresh: str) -> ObjectFiles:
+    return ObjectFiles(s3.store(), WHERE, f"{fresh}/flights")
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[Proxy]:
+    with proxied(s3.port) as between:
+        yield between
+
+
+def log_of(*sizes: int) -> Log:
+    log = Log()
+    for i, size in enumerate(sizes):
+        log.commit(size, end_of_input=i == len(sizes) - 1)
+    return log
+
+
+def no_faults(_point: str) -> None:
+    pass
+
+
+def crash_at(point: str, time: int) -> Callable[[str], None]:
+    """Crash when `point` is passed for the `time`th time, counted from 0."""
+    seen = [0]
+
+    def faults(name: str) -> None:
+        seen[0] += name == point
+        if seen[0] > time:
+            raise Crash
+
+    return faults
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_the_contract_is_kept(law: Callable[[TableFiles], None], files: ObjectFiles) -> None:
+    law(files)
+
+
+@pytest.mark.parametrize("point", [*CRASH_POINTS, "temp", "linked"])
+def test_a_crash_at_any_step_leaves_what_none_would_have_left(
+    s3: S3Server, fresh: str, point: str
+) -> None:
+    """Byte for byte, as in memory; `temp` and `linked` are before and after each put."""
+    log = log_of(5, 0, 9, 3)
+    calm = MemoryFiles()
+    drain(partition(calm), log)
+    in_a_put = point in ("temp", "linked")
+    for time in range(10 if in_a_put else 3):
+        log.first = 0
+        folder = f"{fresh}/{time}"
+        faults = crash_at(point, time)
+        mine, theirs = (faults, no_faults) if in_a_put else (no_faults, faults)
+        shaken = ObjectFiles(s3.store(), WHERE, folder, faults=mine)
+        with pytest.raises(Crash):
+            drain(partition(shaken, faults=theirs), log)
+        again = ObjectFiles(s3.store(), WHERE, folder)
+        drain(partition(again), log)
+        for private in (False, True):
+            names = again.names(private=private)
+            assert names == calm.names(private=private)
+            for name in names:
+                assert again.read(name, private=private) == calm.read(name, private=private)
+
+
+def test_two_owners_race_for_each_cut_and_one_wins(s3: S3Server, fresh: str) -> None:
+    """Both stand before the put of the same cut, and are let go together."""
+    log = log_of(4, 4, 4, 1)
+    gate = threading.Barrier(2, timeout=30)
+
+    def owner() -> SinkPartition:
+        def together(point: str) -> None:
+            if point == "cut-temp":
+                gate.wait()
+
+        sink = partition(ObjectFiles(s3.store(), WHERE, fresh), faults=together)
+        drain(sink, log)
+        return sink
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [future.result() for future in [pool.submit(owner) for _ in range(2)]]
+    files = ObjectFiles(s3.store(), WHERE, fresh)
+    assert ids(files) == list(range(13))
+    assert all(sink.done for sink in both)
+    assert sum(sink.written.files for sink in both) == len(files.names())
+
+
+def puts(part: str) -> Callable[[str, str], bool]:
+    return lambda method, path: method == "PUT" and part in path
+
+
+def test_a_put_whose_answer_is_lost_is_known_as_ones_own(
+    s3: S3Server, fresh: str, proxy: Proxy
+) -> None:
+    files = ObjectFiles(s3.store(proxy.endpoint), WHERE, fresh)
+    files.create("before.parquet", b"")
+    proxy.troubles.append(Trouble(puts("/a.parquet")))
+    assert files.create("a.parquet", b"abc")
+    assert [path for method, path in proxy.passed if method == "PUT" and "a.par" in path] == [
+        f"/{BUCKET}/{fresh}/a.parquet"
+    ] * 2
+    assert not files.create("a.parquet", b"abc")
+
+
+@pytest.mark.parametrize("lost", [puts("00000001.json"), puts("-00000001-00000.parquet")])
+def test_a_sink_that_never_hears_of_its_put_goes_on_where_it_was(
+    s3: S3Server, fresh: str, proxy: Proxy, lost: Callable[[str, str], bool]
+) -> None:
+    """All tries of the client are lost: the sink is told, and tries again later."""
+    log = log_of(4, 4, 1)
+    sink = partition(ObjectFiles(s3.store(proxy.endpoint), WHERE, fresh))
+    sink.open(0, log.end)
+    proxy.troubles.append(Trouble(lost, times=2))
+    with pytest.raises(SinkUnavailable) as told:
+        sink.receive(log.fetch(0, log.end))
+    assert classify(told.value) is ErrorClass.NETWORK
+    sink.receive(log.fetch(0, log.end))
+    assert sink.done
+    assert ids(ObjectFiles(s3.store(), WHERE, fresh)) == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (500, ErrorClass.NETWORK),
+        (503, ErrorClass.RESOURCE_EXHAUSTION),
+        (403, ErrorClass.PERMISSION),
+        (504, ErrorClass.TIMEOUT),
+    ],
+)
+def test_a_store_that_answers_errors_is_tried_again_and_nothing_is_lost(
+    s3: S3Server, fresh: str, proxy: Proxy, status: int, kind: ErrorClass
+) -> None:
+    log = log_of(4, 4, 1)
+    sink = partition(ObjectFiles(s3.store(proxy.endpoint), WHERE, fresh))
+    sink.open(0, log.end)
+    proxy.troubles.append(Trouble(puts(""), times=2, status=status))
+    with pytest.raises(SinkUnavailable) as told:
+        sink.receive(log.fetch(0, log.end))
+    assert classify(told.value) is kind
+    while not sink.done:
+        try:
+            sink.receive(log.fetch(0, log.end))
+        except SinkUnavailable:  # the second refusal, where the client does not repeat it itself
+            continue
+    assert ids(ObjectFiles(s3.store(), WHERE, fresh)) == list(range(9))
+
+
+def test_a_conflict_with_nothing_under_the_name_is_tried_again(
+    s3: S3Server, fresh: str, proxy: Proxy
+) -> None:
+    """S3 answers 409 to a put that meets another request; the name may still be free."""
+    files = ObjectFiles(s3.store(proxy.endpoint), WHERE, fresh)
+    files.create("before.parquet", b"")
+    proxy.troubles.append(Trouble(puts("/a.parquet"), status=409))
+    with pytest.raises(SinkUnavailable, match="is in the way"):
+        files.create("a.parquet", b"abc")
+    assert files.create("a.parquet", b"abc")
+
+
+def test_wrong_credentials_are_said_and_never_shown(
+    s3: S3Server, fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
+    files = ObjectFiles(s3.store(), WHERE, fresh)
+    with pytest.raises(SinkUnavailable, match="does not let us") as told:
+        files.create("a.parquet", b"abc")
+    assert classify(told.value) is ErrorClass.PERMISSION
+    words = f"{told.value!r} {told.value.__cause__!r}"
+    assert "secret" not in words
+    assert CREDENTIALS["AWS_ACCESS_KEY_ID"] not in words
+    with pytest.raises(SinkUnavailable, match="does not let us"):
+        files.names()
+    with pytest.raises(SinkUnavailable, match="does not let us"):
+        files.exists("a.parquet")
+
+
+def test_the_check_leaves_nothing_that_a_table_would_have(files: ObjectFiles, fresh: str) -> None:
+    found = check_store(f"{WHERE}/{fresh}/flights", lambda: files)
+    assert (found.level, found.what) == (
+        "ok",
+        f"table '{WHERE}/{fresh}/flights' is writable and its store takes a name once",
+    )
+    assert files.names() == files.names(private=True) == []
+
+
+class _Forgetful(BaseHTTPRequestHandler):
+    """Takes every put, as stores do that are older than the condition."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response_only(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_store_that_ignores_the_condition_is_refused() -> None:
+    server = ThreadingHTTPServer((LOOPBACK, 0), _Forgetful)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        endpoint = f"http://{LOOPBACK}:{server.server_address[1]}"
+        store = open_store(WHERE, StoreOptions(endpoint, True, timedelta(seconds=5)))
+        with pytest.raises(SinkRefused, match="takes a second put under one name"):
+            ObjectFiles(store, WHERE, "flights").create("a.parquet", b"abc")
+        found = check_store(f"{WHERE}/flights", lambda: ObjectFiles(store, WHERE, "flights"))
+        assert (found.level, "If-None-Match" in found.what) == ("problem", True)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_engines_read_what_is_there(s3: S3Server, fresh: str, files: ObjectFiles) -> None:
+    log = log_of(5, 9, 1)
+    drain(partition(files), log)
+    folder = f"{BUCKET}/{fresh}/flights"
+    keys = CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+    system = pyarrow.fs.S3FileSystem(
+        access_key=keys[0], secret_key=keys[1], endpoint_override=s3.endpoint, region="us-east-1"
+    )
+    dataset = ds.dataset(folder, filesystem=system, partitioning="hive")
+    assert dataset.count_rows() == 15
+    with duckdb.connect() as connection:
+        connection.register("flights", dataset)
+        sql = "select origin, count(*) from flights group by 1 order by 1 nulls last"
+        assert connection.sql(sql).fetchall() == [("EWR", 5), ("JFK", 5), (None, 5)]
+    options = {
+        "aws_access_key_id": keys[0],
+        "aws_secret_access_key": keys[1],
+        "aws_endpoint_url": s3.endpoint,
+        "aws_region": "us-east-1",
+        "aws_allow_http": "true",
+    }
+    frame = pl.scan_parquet(f"s3://{folder}/**/*.parquet", storage_options=options)
+    assert frame.select(pl.len()).collect().item() == 15
