@@ -7,7 +7,6 @@ A cut holds all that its files depend on, so that whoever finishes it writes equ
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -82,7 +81,7 @@ class Cut:
     @property
     def name(self) -> str:
         """Its private name beside the table."""
-        return f"{_stem(self.tp, self.k)}.json"
+        return f"{stem(self.tp, self.k)}.json"
 
 
 _CUT = TypeAdapter(Cut)
@@ -135,11 +134,11 @@ def next_cut(
         watermark=last.watermark,
         end_of_input=last.end_of_input,
         sources=_ranges(trailers),
-        counts=_sums(trailer.counts for trailer in trailers),
-        gates=_sums(trailer.gates for trailer in trailers),
+        counts=sums(trailer.counts for trailer in trailers),
+        gates=sums(trailer.gates for trailer in trailers),
         files=tuple(
             CutFile(
-                name=f"{group.folder}{_stem(tp, k)}-{i:05d}.parquet",
+                name=f"{group.folder}{stem(tp, k)}-{i:05d}.parquet",
                 values=group.values,
                 rows=group.count,
                 first=group.first,
@@ -223,23 +222,18 @@ def decode_cut(data: bytes, name: str) -> Cut:
     return cut
 
 
-def last_cut_name(names: Iterable[str], tp: TopicPartition) -> str | None:
-    """The name of the last cut of a rows partition, if there is any."""
-    pattern = re.compile(rf"{re.escape(_stem(tp))}-(\d{{8,}})\.json")
-    numbers = {int(match[1]): match[0] for match in map(pattern.fullmatch, names) if match}
-    return numbers[max(numbers)] if numbers else None
-
-
-def _stem(tp: TopicPartition, k: int | None = None) -> str:
-    stem = f"{tp.topic}-{tp.partition:05d}"
-    return stem if k is None else f"{stem}-{k:08d}"
+def stem(tp: TopicPartition, k: int | None = None) -> str:
+    """What the names of everything of a rows partition begin with; of cut `k` alone."""
+    found = f"{tp.topic}-{tp.partition:05d}"
+    return found if k is None else f"{found}-{k:08d}"
 
 
 def _json(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _sums(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def sums(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of each key."""
     total: dict[str, int] = {}
     for part in parts:
         for key, number in part.items():
@@ -248,10 +242,14 @@ def _sums(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _ranges(trailers: Iterable[Trailer]) -> dict[str, tuple[Span, ...]]:
-    """The offsets that trailers cover, by topic; ranges that meet are one."""
-    spans = sorted((topic, *span) for t in trailers for topic, span in t.sources.items())
+    """The offsets that trailers cover, by topic."""
+    return merged_spans((topic, *span) for t in trailers for topic, span in t.sources.items())
+
+
+def merged_spans(spans: Iterable[tuple[str, int, int, int]]) -> dict[str, tuple[Span, ...]]:
+    """`(topic, partition, first, next)` by topic; spans that meet are one."""
     merged: dict[str, list[Span]] = {}
-    for topic, partition, first, stop in spans:
+    for topic, partition, first, stop in sorted(spans):
         known = merged.setdefault(topic, [])
         if known and known[-1][0] == partition and first <= known[-1][2]:
             known[-1] = (partition, known[-1][1], max(stop, known[-1][2]))

@@ -25,6 +25,7 @@ from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine import sink_chain
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.sink_buffer import Buffer
+from streamflow.engine.sink_fold import FOLD_AFTER, fold_cuts
 from streamflow.engine.sink_roll import (
     Rows,
     Written,
@@ -65,6 +66,7 @@ class SinkPartition:
         owner: str,
         faults: Callable[[str], None] = ignore,
         holdings: Holdings | None = None,
+        fold_after: int = FOLD_AFTER,
     ) -> None:
         self.spec = spec
         self.tp = tp
@@ -73,6 +75,7 @@ class SinkPartition:
         self._owner = owner
         self._faults = faults
         self._holdings = holdings or Holdings()
+        self._fold_after = fold_after
         #: Bytes of rows per offset of the topic, as they were read.
         self.mean_bytes = 0.0
         self._read = (0, 0)
@@ -133,6 +136,8 @@ class SinkPartition:
         self._measure(wanted)
         records = zip(wanted.offsets, wanted.values, wanted.headers, strict=True)
         for offset, value, headers in records:
+            if offset < self._buffer.position:
+                continue  # a roll has found the chain beyond this batch
             if self._buffer.take(offset, value, headers) is not None:
                 self._holdings.hold(self.tp, self._buffer.nbytes)
                 self._since = self._clock.monotonic() if self._since is None else self._since
@@ -183,9 +188,9 @@ class SinkPartition:
         """Finish what stands and roll what is due, as far as the rows held allow."""
         trim, due = None, due or self._due
         while self._pending is not None or due():
-            rows = None
+            rows = self._decide() if self._pending is None else None
             if self._pending is None:
-                self._pending, rows = self._decide()
+                continue
             if self._buffer.stop < self._pending.next <= self._buffer.position:
                 check_commits(self._pending, self._buffer.upto(self._pending.next))
             if self._buffer.stop < self._pending.next:
@@ -214,8 +219,11 @@ class SinkPartition:
             return False
         return self._clock.monotonic() - since >= interval.total_seconds()
 
-    def _decide(self) -> tuple[Cut, Rows | None]:
-        """The next cut as it stands, and its rows if it is the one decided here."""
+    def _decide(self) -> Rows | None:
+        """Make what stands next in the chain the pending cut; its rows if it was decided here.
+
+        Nothing is pending where others have rolled on and all of theirs is finished.
+        """
         assert self._last is not None, "open() comes first"
         stop = self._buffer.one_layout
         commits = self._buffer.upto(stop)
@@ -226,7 +234,22 @@ class SinkPartition:
         self._faults("cut-temp")
         standing = sink_chain.settle(self._files, cut)
         self._faults("cut")
-        return standing, rows if standing == cut else None
+        if standing.k > cut.k:
+            self._catch_up(standing)
+            return None
+        self._pending = standing
+        return rows if standing == cut else None
+
+    def _catch_up(self, last: Cut) -> None:
+        """Go on from the last cut of a chain whose cuts since the last one here are folded."""
+        if sink_chain.finished(self._files, last):
+            self._follow(last)
+            return
+        self._pending = last
+        if self._buffer.position < last.first:
+            before = sink_chain.epoch_before(self._files, last)
+            self._buffer = Buffer(self.tp, last.first, last.after, before)
+        self._buffer.drop(last.first)
 
     def _finish(self, cut: Cut, rows: Rows | None) -> int:
         """Make all files of the cut visible and go on after it; returns the cut's `first`."""
@@ -239,6 +262,8 @@ class SinkPartition:
             self._ratio = written.bytes / commits.payload_bytes
         self.written += written
         self._follow(cut)
+        if cut.k % self._fold_after == 0:
+            fold_cuts(self._files, self.tp, self._faults)
         return cut.first
 
     def _follow(self, cut: Cut) -> None:

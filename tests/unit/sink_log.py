@@ -13,6 +13,7 @@ from streamflow.clock import SimulatedClock
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine.sink import SinkPartition, ignore
+from streamflow.engine.sink_fold import FOLD_AFTER
 from streamflow.ports import TableFiles
 from streamflow.schema import schema_id
 
@@ -60,9 +61,18 @@ def partition(
     clock: SimulatedClock | None = None,
     owner: str = "app",
     faults: Callable[[str], None] = ignore,
+    fold_after: int = FOLD_AFTER,
 ) -> SinkPartition:
     clock = clock or SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
-    return SinkPartition(sink or spec(), TP, files, clock=clock, owner=owner, faults=faults)
+    return SinkPartition(
+        sink or spec(),
+        TP,
+        files,
+        clock=clock,
+        owner=owner,
+        faults=faults,
+        fold_after=fold_after,
+    )
 
 
 def rows(ids: Sequence[int]) -> pa.RecordBatch:

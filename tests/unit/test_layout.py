@@ -61,6 +61,7 @@ READING_ORDER = [
     "parquet",
     "parquet_tail",
     "cut",
+    "summary",
 ]
 CLIENTS = {
     "aiokafka",

@@ -9,20 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
+from streamflow.core.summary import decode_summary, summary_name
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.object_files import ObjectFiles
 from streamflow.engine.sink import CRASH_POINTS, SinkPartition
+from streamflow.engine.sink_chain import read_cut, standing_links
 from streamflow.ports import TableFiles
 from tests.examples import examples
 
-from .sink_log import Crash, Log, drain, ids, partition, spec
+from .sink_log import TP, Crash, Log, drain, ids, partition, spec
 
 pytestmark = pytest.mark.slow
 
 SIZES = st.lists(st.integers(0, 7), min_size=1, max_size=8)
 BOUNDS = st.lists(st.integers(0, 40), max_size=6)
 TARGETS = st.sampled_from([1, 2500, 10**9])
+#: After how many cuts the old ones are folded: never in most logs, or all the time.
+FOLDS = st.sampled_from([100, 1, 2])
+#: A summary stands, and the cuts it stands for are there too.
+POINTS = (*CRASH_POINTS, "folded")
 
 
 def log_of(sizes: Sequence[int], chunk_bytes: int = 900_000) -> Log:
@@ -53,6 +59,22 @@ def in_a_store() -> TableFiles:
 PLACES = st.sampled_from([MemoryFiles, in_a_store])
 
 
+def told(files: TableFiles) -> tuple[int, int]:
+    """The rows and the commits that the chain tells of: its summary and the cuts after it."""
+    there = standing_links(files, TP)
+    rows = commits = 0
+    for k in there.standing:
+        cut = read_cut(files, TP, k)
+        rows, commits = rows + sum(file.rows for file in cut.files), commits + cut.commits
+    if there.summaries:
+        name = summary_name(TP, there.folded)
+        summary = decode_summary(files.read(name, private=True), name)
+        assert (summary.first, summary.next) == (0, read_cut(files, TP, there.standing[0]).first)
+        assert summary.counts.get("passed", 0) == summary.rows
+        rows, commits = rows + summary.rows, commits + summary.commits
+    return rows, commits
+
+
 def content(files: TableFiles) -> dict[str, bytes]:
     return {name: files.read(name) for name in files.names()}
 
@@ -62,9 +84,10 @@ def content(files: TableFiles) -> dict[str, bytes]:
     SIZES,
     st.sampled_from([1, 2000, 900_000]),
     TARGETS,
-    st.lists(st.tuples(st.sampled_from(CRASH_POINTS), st.integers(0, 5), BOUNDS), max_size=4),
+    st.lists(st.tuples(st.sampled_from(POINTS), st.integers(0, 5), BOUNDS), max_size=4),
     BOUNDS,
     PLACES,
+    FOLDS,
 )
 def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
     sizes: list[int],
@@ -73,21 +96,24 @@ def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
     crashes: list[tuple[str, int, list[int]]],
     bounds: list[int],
     place: Callable[[], TableFiles],
+    fold_after: int,
 ) -> None:
     log = log_of(sizes, chunk_bytes)
     files = place()
     for point, time, cuts in crashes:
         before = content(files)
+        faults = crash_at(point, time)
         try:
-            sink = partition(files, spec(target_bytes=target), faults=crash_at(point, time))
+            sink = partition(files, spec(target_bytes=target), faults=faults, fold_after=fold_after)
             drain(sink, log, cuts)
         except Crash:
             pass
         assert before.items() <= content(files).items()
-    sink = partition(files, spec(target_bytes=target))
+    sink = partition(files, spec(target_bytes=target), fold_after=fold_after)
     drain(sink, log, bounds)
     assert sink.done
     assert ids(files) == list(range(sum(sizes)))
+    assert told(files) == (sum(sizes), len(sizes))
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
@@ -131,8 +157,10 @@ class Worker:
 class Race:
     """Two workers on one table, each of which may act in the midst of the other's roll."""
 
-    def __init__(self, data: st.DataObject, log: Log, target: int, files: TableFiles) -> None:
-        self.data, self.log, self.target = data, log, target
+    def __init__(
+        self, data: st.DataObject, log: Log, target: int, files: TableFiles, fold_after: int
+    ) -> None:
+        self.data, self.log, self.target, self.fold_after = data, log, target, fold_after
         self.files = files
         self.workers = [Worker(), Worker()]
         self.interruptions = 0
@@ -153,7 +181,10 @@ class Race:
     def _step(self, i: int, worker: Worker) -> None:
         if worker.sink is None or worker.place < self.log.first:  # a fetch would be out of range
             worker.sink = partition(
-                self.files, spec(target_bytes=self.target), faults=lambda _: self._interrupt(i)
+                self.files,
+                spec(target_bytes=self.target),
+                faults=lambda _: self._interrupt(i),
+                fold_after=self.fold_after,
             )
             worker.place = worker.sink.open(self.log.first, self.log.end)
             return
@@ -173,23 +204,28 @@ class Race:
 
 
 @examples(200)
-@given(st.data(), SIZES, TARGETS, PLACES)
+@given(st.data(), SIZES, TARGETS, PLACES, FOLDS)
 def test_two_owners_at_once_make_one_table(
-    data: st.DataObject, sizes: list[int], target: int, place: Callable[[], TableFiles]
+    data: st.DataObject,
+    sizes: list[int],
+    target: int,
+    place: Callable[[], TableFiles],
+    fold_after: int,
 ) -> None:
-    race = Race(data, log_of(sizes, 2000), target, place())
+    race = Race(data, log_of(sizes, 2000), target, place(), fold_after)
     for i in data.draw(st.lists(st.integers(0, 1), max_size=30)):
         race.act(i)
-    last = partition(race.files, spec(target_bytes=target))
+    last = partition(race.files, spec(target_bytes=target), fold_after=fold_after)
     drain(last, race.log)
     assert last.done
     assert ids(race.files) == list(range(sum(sizes)))
+    assert told(race.files) == (sum(sizes), len(sizes))
 
 
 @examples(50)
-@given(SIZES, TARGETS, TARGETS, st.sampled_from(CRASH_POINTS))
+@given(SIZES, TARGETS, TARGETS, st.sampled_from(POINTS), FOLDS)
 def test_a_stopped_owner_that_wakes_up_follows_the_chain_that_stands(
-    sizes: list[int], mine: int, theirs: int, point: str
+    sizes: list[int], mine: int, theirs: int, point: str, fold_after: int
 ) -> None:
     """It slept at `point` of its first roll while another one rolled everything otherwise."""
     log = log_of(sizes)
@@ -200,10 +236,10 @@ def test_a_stopped_owner_that_wakes_up_follows_the_chain_that_stands(
         if name == point and not slept[0]:
             slept[0] = True
             trimmed = log.first
-            drain(partition(files, spec(target_bytes=theirs)), log)
+            drain(partition(files, spec(target_bytes=theirs), fold_after=fold_after), log)
             log.first = trimmed
 
-    sleeper = partition(files, spec(target_bytes=mine), faults=faults)
+    sleeper = partition(files, spec(target_bytes=mine), faults=faults, fold_after=fold_after)
     drain(sleeper, log)
     assert sleeper.done
     assert ids(files) == list(range(sum(sizes)))
