@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -17,6 +18,15 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds on a scale that never steps back; only differences mean anything."""
         ...
+
+
+Timer = Callable[[], float]
+"""Seconds of work on a scale of its own; only differences mean anything."""
+
+
+def cpu_seconds() -> float:
+    """What this thread has computed: a `Timer` that other threads and processes do not disturb."""
+    return time.thread_time()
 
 
 class SystemClock:

@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "Run a topology over files, in one process, without Kafka.",
     "produce": "Send records from files to a topic.",
     "sink": "Make files of what is committed for a table.",
+    "storage": "Look at how tables are stored, and how other data could be.",
     "state": "Look at the state of a topology's tasks, and settle where they go on.",
 }
 

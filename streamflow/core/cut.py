@@ -2,13 +2,15 @@
 
 The cuts of one rows partition are numbered from 0 and meet without gap or overlap: `next` of one is
 `first` of the following. Cut 0 is the origin: it rolls nothing and says where the chain starts.
-A cut holds all that its files depend on, so that whoever finishes it writes equal files.
+A cut holds all that its files depend on, so that whoever finishes it writes equal files. They are
+all written the same way; where a storage plan says how, the cut has it once, and is of a format
+that versions without plans refuse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -16,12 +18,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from streamflow.batch import TopicPartition
 from streamflow.core.hive import Group, Position
-from streamflow.core.parquet import WriterSettings
 from streamflow.core.rows import Trailer
 from streamflow.core.sink_spec import SinkSpec
-from streamflow.errors import SinkRefused
+from streamflow.errors import SinkRefused, TopologyError
+from streamflow.writer_settings import UNPLANNED, WriterSettings
 
+#: Of cuts without a plan, whose files name their settings each, and of those with one.
 FORMAT: Final = 1
+PLANNED_FORMAT: Final = 2
 
 Span = tuple[int, int, int]
 """`(partition, first, next)` of a source topic."""
@@ -38,7 +42,7 @@ class CutFile:
     last: Position
     schema_id: str
     sort: tuple[str, ...] = ()
-    writer: WriterSettings = field(default_factory=WriterSettings)
+    writer: WriterSettings = UNPLANNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,9 @@ class Cut:
 
 
 _CUT = TypeAdapter(Cut)
+_WRITER = TypeAdapter(WriterSettings)
+#: What settings have of before there were plans.
+_UNPLANNED_FIELDS = {"writer", "compression", "level", "row_group_rows"}
 
 
 def origin(tp: TopicPartition, first: int, spec: SinkSpec) -> Cut:
@@ -111,12 +118,17 @@ def origin(tp: TopicPartition, first: int, spec: SinkSpec) -> Cut:
 
 
 def next_cut(
-    previous: Cut, topology: str, groups: Sequence[Group], trailers: Sequence[Trailer], stop: int
+    previous: Cut,
+    topology: str,
+    groups: Sequence[Group],
+    trailers: Sequence[Trailer],
+    stop: int,
+    writer: WriterSettings = UNPLANNED,
 ) -> Cut:
     """The cut after `previous`, over `trailers` (at least one) and their rows, ending at `stop`.
 
     All trailers have one layout. `groups` are the rows arranged by its partition columns; each
-    becomes one file.
+    becomes one file, written as `writer` says.
     """
     tp, k, last = previous.tp, previous.k + 1, trailers[-1]
     return Cut(
@@ -144,6 +156,7 @@ def next_cut(
                 first=group.first,
                 last=group.last,
                 schema_id=last.layout.schema_id,
+                writer=writer,
             )
             for i, group in enumerate(groups)
         ),
@@ -192,10 +205,19 @@ def check_rows(cut: Cut, groups: Sequence[Group]) -> None:
 
 def encode_cut(cut: Cut) -> bytes:
     """Its JSON. Equal cuts give equal bytes."""
-    document = _CUT.dump_python(cut, mode="json")
+    document: dict[str, Any] = _CUT.dump_python(cut, mode="json")
     if not cut.epoch:  # else it is as versions have it that know only transactions
         del document["epoch"]
-    return _json({"format": FORMAT, **document}).encode()
+    writers = {file.writer for file in cut.files}
+    found = FORMAT
+    if any(writer.writer != UNPLANNED.writer for writer in writers):
+        assert len(writers) == 1, "all files of a cut are written the same way"
+        found, document["writer"] = PLANNED_FORMAT, document["files"][0]["writer"]
+    for file in document["files"]:
+        settings = file.pop("writer")
+        if found == FORMAT:
+            file["writer"] = {name: settings[name] for name in _UNPLANNED_FIELDS}
+    return _json({"format": found, **document}).encode()
 
 
 def decode_cut(data: bytes, name: str) -> Cut:
@@ -203,20 +225,30 @@ def decode_cut(data: bytes, name: str) -> Cut:
     try:
         document: dict[str, Any] = orjson.loads(data)
         found = document.pop("format", None)
-        if found != FORMAT:
+        if found not in {FORMAT, PLANNED_FORMAT}:
             raise SinkRefused(
-                f"cut {name}: its format is {found!r}, this version knows {FORMAT}; start the"
-                " version of streamflow that wrote it"
+                f"cut {name}: its format is {found!r}, this version knows {FORMAT} and"
+                f" {PLANNED_FORMAT}; start the version of streamflow that wrote it"
             )
+        writer = None
+        if found == PLANNED_FORMAT:
+            given = orjson.dumps(document.pop("writer", None))
+            writer = _WRITER.validate_json(given, strict=True)
         cut = _CUT.validate_json(orjson.dumps(document), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "writer"
         raise SinkRefused(
             f"cut {name}: {where}: {first['msg']}; start the version of streamflow that wrote it"
         ) from None
+    except TopologyError as error:
+        raise SinkRefused(
+            f"cut {name}: {error}; start the version of streamflow that wrote it"
+        ) from None
     except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
         raise SinkRefused(f"cut {name} is damaged: {error}; restore it from a backup") from None
+    if writer is not None:
+        cut = replace(cut, files=tuple(replace(file, writer=writer) for file in cut.files))
     if cut.name != name:
         raise SinkRefused(f"cut {name} says that it is {cut.name}: was a file renamed?")
     return cut

@@ -6,42 +6,95 @@ are by then. Timestamps stay in microseconds, adjusted to UTC, which Spark, Duck
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from streamflow.writer_settings import ColumnSettings, WriterSettings
 
 FOOTER_PREFIX = "streamflow."
 
 
 @dataclass(frozen=True, slots=True)
-class WriterSettings:
-    """How a file is written. `writer` names the meaning of the rest; another is not executed."""
+class LeafColumn:
+    """A column as Parquet has it: the fields of structs, lists and maps are columns of their own.
 
-    writer: Literal["pyarrow-1"] = "pyarrow-1"
-    compression: Literal["zstd", "snappy"] = "zstd"
-    level: int | None = 3
-    row_group_rows: int = 1 << 18
+    `physical` is Parquet's type of it. Settings name leaves by path; where a path could be two, as
+    of a field `a.b` beside a struct `a`, it is not `named`.
+    """
+
+    path: str
+    physical: str
+    named: bool
+
+
+def leaf_columns(schema: pa.Schema) -> list[LeafColumn]:
+    """The leaves of a schema, in order."""
+    stream = pa.BufferOutputStream()
+    with pq.ParquetWriter(stream, schema):
+        pass
+    leaves: Any = pq.read_metadata(pa.BufferReader(stream.getvalue())).schema
+    found = [leaves.column(i) for i in range(len(leaves))]
+    times = Counter(leaf.path for leaf in found)
+    return [LeafColumn(leaf.path, leaf.physical_type, times[leaf.path] == 1) for leaf in found]
 
 
 def encode_parquet(
     rows: pa.Table, settings: WriterSettings, footer: Mapping[str, str]
 ) -> pa.Buffer:
-    """The bytes of a file of these rows, with `footer` as key/value metadata `streamflow.*`."""
+    """The bytes of a file of these rows, with `footer` as key/value metadata `streamflow.*`.
+
+    Raises `pa.ArrowException` where a column cannot have the encoding that the settings name.
+    """
     metadata = {FOOTER_PREFIX + key: value for key, value in footer.items()}
     stream = pa.BufferOutputStream()
     with pq.ParquetWriter(
         stream,
         rows.schema,
         version="2.6",
-        compression=settings.compression,
-        compression_level=settings.level,
-        use_dictionary=True,
         write_statistics=True,
-        write_page_index=True,
+        write_page_index=settings.page_index,
+        **_options(rows.schema, settings),
     ) as writer:
         writer.write_table(rows, row_group_size=settings.row_group_rows)
-        writer.add_key_value_metadata(metadata)
+        if metadata:
+            writer.add_key_value_metadata(metadata)
     return stream.getvalue()
+
+
+def why_not(schema: pa.Schema, settings: WriterSettings) -> str | None:
+    """Why rows of this schema cannot be written so and read again; None when they can."""
+    fields = [pa.field(field.name, field.type) for field in schema]
+    nulls = [pa.nulls(1, field.type) for field in fields]
+    try:
+        data = encode_parquet(pa.table(nulls, pa.schema(fields)), settings, {})
+        pq.read_table(pa.BufferReader(data))
+    except (OSError, pa.ArrowException) as error:
+        return str(error)
+    return None
+
+
+def _options(schema: pa.Schema, settings: WriterSettings) -> dict[str, Any]:
+    """The settings as pyarrow takes them: for each column, as soon as it is for one."""
+    if not settings.columns:
+        return {
+            "compression": settings.compression,
+            "compression_level": settings.level,
+            "use_dictionary": True,
+        }
+    known = settings.by_path
+    columns = [
+        (known if leaf.named else {}).get(leaf.path)
+        or ColumnSettings(leaf.path, "DICTIONARY", settings.compression, settings.level)
+        for leaf in leaf_columns(schema)
+    ]
+    return {
+        "compression": {column.path: column.compression for column in columns},
+        "compression_level": {c.path: c.level for c in columns if c.level is not None} or None,
+        "use_dictionary": [c.path for c in columns if c.encoding == "DICTIONARY"] or False,
+        "column_encoding": {c.path: c.encoding for c in columns if c.encoding != "DICTIONARY"},
+    }

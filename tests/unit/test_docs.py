@@ -12,6 +12,7 @@ from streamflow.engine.settings import Settings
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
+STORAGE = (ROOT / "docs" / "storage.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -30,6 +31,18 @@ def test_the_test_in_the_readme_passes() -> None:
     test = names["test_what_is_no_flight_is_a_dead_letter"]
     assert callable(test)
     test()
+
+
+def test_the_examples_of_storage_run_and_name_what_there_is() -> None:
+    for block in re.findall(r"```python\n(.*?)```", STORAGE, re.DOTALL):
+        exec(block, {})
+    commands = re.search(r"```sh\n(.*?)```", STORAGE, re.DOTALL)
+    assert commands is not None
+    for line in commands[1].splitlines():
+        _, group, verb, *words = line.split()
+        shown = CliRunner().invoke(main, [group, verb, "--help"])
+        assert shown.exit_code == 0, line
+        assert all(word in shown.output for word in words if word.startswith("--")), line
 
 
 def test_make_knows_the_commands_of_the_readme() -> None:

@@ -252,7 +252,7 @@ def edit(files: MemoryFiles, changes: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 2}, "start the version of streamflow that wrote it"),
+        ({"format": 3}, "start the version of streamflow that wrote it"),
         ({"k": 7}, "was a file renamed"),
         ({"partition_by": ["carrier"]}, "no column 'carrier'"),
         ({"partition_by": []}, "where the cut says"),

@@ -1,0 +1,1 @@
+"""The storage plan: how the columns of a table are written, measured from its data."""

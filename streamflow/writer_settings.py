@@ -1,0 +1,112 @@
+"""How a Parquet file is written: values that a person, or a measured plan, has chosen.
+
+They travel in cuts (`core/cut.py`), so that a file can be written again, equal byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import ConfigDict
+
+from streamflow.errors import TopologyError
+
+Encoding = Literal[
+    "PLAIN",
+    "DICTIONARY",
+    "DELTA_BINARY_PACKED",
+    "DELTA_LENGTH_BYTE_ARRAY",
+    "DELTA_BYTE_ARRAY",
+    "BYTE_STREAM_SPLIT",
+]
+Compression = Literal["zstd", "lz4", "snappy", "none"]
+Aim = Literal["balanced", "smallest", "fastest-read", "fastest-write"]
+Storage = Literal["auto", "none", "balanced", "smallest", "fastest-read", "fastest-write"]
+Writer = Literal["pyarrow-1", "pyarrow-2"]
+
+ENCODINGS: tuple[str, ...] = get_args(Encoding)
+COMPRESSIONS: tuple[str, ...] = get_args(Compression)
+STORAGES: tuple[str, ...] = get_args(Storage)
+AIMS: tuple[Aim, ...] = get_args(Aim)
+WRITERS: tuple[str, ...] = get_args(Writer)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSettings:
+    """How one column is written.
+
+    Attributes:
+        path: Its path in the Parquet schema: the name, or `tags.list.element` within a list.
+        encoding: Parquet's name of it; `DICTIONARY` goes over to `PLAIN` where a dictionary
+            becomes too large.
+        compression: The codec.
+        level: Of zstd, 1 to 22; None where the codec has none.
+    """
+
+    path: str
+    encoding: Encoding = "DICTIONARY"
+    compression: Compression = "zstd"
+    level: int | None = None
+
+    # What a newer version adds has a meaning that this one would miss.
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        _check(self, self.encoding in ENCODINGS, "encoding", self.encoding, ENCODINGS)
+        _check_codec(self, self.compression, self.level)
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSettings:
+    """How a file is written.
+
+    Attributes:
+        writer: Names the meaning of the rest; another one is not executed.
+        compression: The codec of columns that are not in `columns`, which have a dictionary.
+        level: That codec's.
+        row_group_rows: How many rows a row group has.
+        page_index: Are there statistics of each page, by which readers skip pages?
+        columns: Those that are written in a way of their own. Paths that a file lacks are ignored.
+    """
+
+    writer: Writer = "pyarrow-2"
+    compression: Compression = "zstd"
+    level: int | None = None
+    row_group_rows: int = 1 << 18
+    page_index: bool = True
+    columns: tuple[ColumnSettings, ...] = ()
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        _check(self, self.writer in WRITERS, "writer", self.writer, WRITERS)
+        _check_codec(self, self.compression, self.level)
+        some = self.row_group_rows > 0
+        _check(self, some, "row_group_rows", self.row_group_rows, ("a whole number above 0",))
+        paths = [column.path for column in self.columns]
+        twice = next((path for path in paths if paths.count(path) > 1), None)
+        _check(self, twice is None, "columns", twice, ("each path once",))
+
+    @property
+    def by_path(self) -> dict[str, ColumnSettings]:
+        """The columns by their path."""
+        return {column.path: column for column in self.columns}
+
+
+def _check_codec(where: object, compression: str, level: int | None) -> None:
+    _check(where, compression in COMPRESSIONS, "compression", compression, COMPRESSIONS)
+    if compression != "zstd":
+        _check(where, level is None, "level", level, (f"None, {compression} has no levels",))
+    elif level is not None:
+        _check(where, 1 <= level <= 22, "level", level, ("1 to 22",))
+
+
+def _check(where: object, good: bool, name: str, given: Any, known: tuple[str, ...]) -> None:
+    if not good:
+        kind = type(where).__name__
+        raise TopologyError(f"{kind}: {name}={given!r}; it is {', '.join(known)}")
+
+
+#: How files are written that no plan was made for, and all were by versions that had no plans.
+UNPLANNED = WriterSettings("pyarrow-1", "zstd", 3)

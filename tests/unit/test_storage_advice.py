@@ -1,0 +1,92 @@
+"""What queries look for, and what would help them."""
+
+import random
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+from streamflow.storage.advice import advise, skipping
+from streamflow.storage.profile import profile
+from streamflow.storage.queries import filtered, read_log
+
+MB = 1024 * 1024
+
+
+def visits(rows: int = 6400) -> pa.Table:
+    dice = random.Random(2)
+    return pa.table(
+        {
+            "at": list(range(rows)),
+            "country": [dice.choice(["DE", "FR", "IT", "ES"]) for _ in range(rows)],
+            "shop": [dice.randrange(400) for _ in range(rows)],
+            "visitor": [f"{dice.getrandbits(64):016x}" for _ in range(rows)],
+            "price": [dice.random() for _ in range(rows)],
+            "tags": [["a"]] * rows,
+        }
+    )
+
+
+def advice(columns: list[str], total_bytes: int) -> dict[str, tuple[str, ...]]:
+    table = visits()
+    found = advise(table, profile(table), filtered(columns), total_bytes)
+    assert all(one.evidence for one in found)
+    return {one.kind: one.columns for one in found}
+
+
+def test_a_log_of_queries_tells_what_is_looked_for() -> None:
+    access = read_log(
+        "SELECT a FROM t WHERE a = 1 AND b IN ('x', 'y') AND t.c BETWEEN 1 AND 2;\n"
+        "SELECT * FROM t JOIN u ON t.k = u.k WHERE t.x = u.x AND 5 < a;\n"
+        "SELECT * FRO t WHERE;\n"
+        "DELETE FROM t WHERE a = 7"
+    )
+    assert access.equal == Counter({"a": 2, "b": 1})
+    assert access.range == Counter({"c": 1, "a": 1})
+    assert (access.queries, access.unread) == (3, 1)
+    assert access.columns == ["a", "b", "c"]
+
+
+def test_a_log_may_have_one_statement_a_line() -> None:
+    access = read_log("SELECT 1 FROM t WHERE a > 1\n\nSELECT 1 FROM t WHERE a >= 2\n")
+    assert access.range == Counter({"a": 2})
+    assert access.queries == 2
+
+
+def test_few_values_make_folders_where_they_are_large_enough() -> None:
+    assert advice(["country"], 100 * MB) == {"partition": ("country",)}
+    assert advice(["country"], MB) == {"sort": ("country",)}
+
+
+def test_an_order_helps_where_statistics_do_not_yet() -> None:
+    assert advice(["shop"], MB) == {"sort": ("shop",)}
+    assert advice(["at"], MB) == {}
+
+
+def test_many_values_that_are_looked_for_beside_an_order_get_a_bloom_filter() -> None:
+    assert advice(["shop", "visitor"], MB) == {"sort": ("shop",), "bloom": ("visitor",)}
+
+
+def test_what_is_nested_or_looked_for_by_nobody_gets_nothing() -> None:
+    assert advice(["tags"], MB) == {}
+    assert advice([], MB) == {}
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(KeyError, match="nobody"):
+        advice(["nobody"], MB)
+
+
+def test_blocks_are_counted() -> None:
+    apart = skipping(pa.chunked_array([list(range(3200))]))
+    assert apart is not None
+    assert apart.now == apart.sorted == 1 / 32
+    mixed = skipping(pa.chunked_array([[i % 100 for i in range(3200)]]))
+    assert mixed is not None
+    assert mixed.now > 0.9
+    assert mixed.sorted < 0.1
+    assert skipping(pa.chunked_array([[1, 2]])) is None
+    assert skipping(pa.chunked_array([[[1]] * 100])) is None
+    coded = skipping(pa.chunked_array([pa.array(["a", "b"] * 50).dictionary_encode()]))
+    assert coded is not None
+    assert coded.now == 1

@@ -1,0 +1,160 @@
+"""`streamflow storage`: what it says of tables and files."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from streamflow.cli import main
+from streamflow.cli.samples import read_sample
+from streamflow.storage.plan import decode_plan, encode_plan, make_plan, numbered
+
+from .test_storage_plan import events, still
+
+
+def run(*words: str | Path) -> Result:
+    done = CliRunner().invoke(main, ["storage", *map(str, words)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+    return done
+
+
+def said(*words: str | Path) -> str:
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def refused(*words: str | Path) -> str:
+    done = run(*words)
+    assert done.exit_code == 2, done.output
+    return done.stderr.splitlines()[-1]
+
+
+def flat(rows: int = 500) -> pa.Table:
+    return events(rows).drop_columns(["tags", "none"])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """The same rows in every form."""
+    table = flat()
+    pq.write_table(table, tmp_path / "t.parquet")
+    pacsv.write_csv(table, tmp_path / "t.csv")
+    lines = [json.dumps(row, default=str) for row in table.to_pylist()]
+    (tmp_path / "t.ndjson").write_text("\n".join(lines))
+    with gzip.open(tmp_path / "t.jsonl.gz", "wt") as packed:
+        packed.write("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.ndjson", "t.jsonl.gz"])
+def test_a_plan_is_made_for_files_of_every_form(files: Path, name: str) -> None:
+    shown = said("plan", files / name)
+    assert re.search(r"^offset +int64 .* DELTA_BINARY_PACKED ", shown, re.MULTILINE)
+    assert "500 rows (asked for)" in shown
+    document = orjson.loads(said("plan", files / name, "--json", "--aim", "smallest"))
+    assert [one["aim"] for one in document] == ["smallest"]
+    assert document[0]["bytes"] < document[0]["zstd_bytes"]
+
+
+def test_the_plan_of_a_table_is_the_newest_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    beside = tmp_path / "t.streamflow"
+    beside.mkdir()
+    for number, reason in enumerate(["first rows", "drift: latency"]):
+        plan = numbered(make_plan(events(50), "balanced", still, "ab", reason), number)
+        (beside / plan.name).write_bytes(encode_plan(plan))
+    shown = said("plan", tmp_path / "t")
+    assert shown.startswith("plan 1 for balanced files, of 50 rows (drift: latency)")
+    assert shown.count("plan ") == 1
+    found = orjson.loads(said("plan", tmp_path / "t", "--json"))
+    assert decode_plan(orjson.dumps(found[0]), "p").number == 1
+    (beside / "plan-ab-balanced-00002.json").write_text("{")
+    assert "plan-ab-balanced-00002.json is damaged" in refused("plan", tmp_path / "t")
+
+
+def test_an_analysis_says_what_helps_and_why(tmp_path: Path) -> None:
+    table = events(6400)
+    pq.write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "log.sql").write_text(
+        "select * from t where HOST = 'web-01';\nselect * from u where other = 1;\nx y z"
+    )
+    shown = said("analyze", tmp_path / "t.parquet", "--query-log", tmp_path / "log.sql")
+    assert "1 files" in shown
+    assert "6,400 rows; sampled 6,400 rows" in shown
+    assert re.search(
+        r"^sort by host: a query for one value of host reads 100%", shown, re.MULTILINE
+    )
+    assert "1 statements of the query log are no SQL" in shown
+    words = ("analyze", tmp_path / "t.parquet", "--filter", "id", "--json")
+    found = orjson.loads(said(*words))
+    assert [one["kind"] for one in found["suggestions"]] == ["sort"]
+    assert found["rows"] == found["sampled_rows"] == 6400
+    assert found["access"]["equal"] == {"id": 1}
+    assert "say what queries look for" in said("analyze", tmp_path / "t.parquet")
+    assert "nothing else would help" in said("analyze", tmp_path / "t.parquet", "--filter", "at")
+
+
+def test_a_sample_is_of_all_files_and_of_no_private_ones(tmp_path: Path) -> None:
+    table = flat(40)
+    names = ["a.parquet", "day=1/b.parquet", "_x/c.parquet", ".d.parquet", "t.streamflow/e.parquet"]
+    for i, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pq.write_table(table.slice(i, 20), tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no data")
+    sample = read_sample([tmp_path], 10)
+    assert (sample.files, sample.rows, sample.table.num_rows) == (2, 40, 10)
+    assert sample.table["offset"].to_pylist() == [*range(5), *range(1, 6)]
+
+
+def test_many_files_are_looked_into_here_and_there(tmp_path: Path) -> None:
+    for i in range(20):
+        (tmp_path / f"{i:02d}.csv").write_text(f"v\n{i}\n")
+    assert read_sample([tmp_path], 100).table["v"].to_pylist() == [0, 2, 5, 7, 10, 12, 15, 17]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("gone.csv", None, "there is no such file or folder"),
+        ("a.parquet", b"PAR1", "cannot be read"),
+        ("a.csv", b"", "cannot be read"),
+        ("a.ndjson", b"{", "cannot be read"),
+        ("a.ndjson", b"\xff\xfe\n", "cannot be read"),
+        ("a.gz", b"x", "does not say what it is"),
+        ("a.csv.gz", b"x", "cannot be read"),
+        ("a.csv", b"v\n", "there is no row to measure"),
+        ("a.ndjson", b"", "cannot be read: Empty JSON file"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(
+    tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    for verb in ("plan", "analyze"):
+        line = refused(verb, tmp_path / name)
+        assert line.startswith("error: ")
+        assert words in line
+        assert name in line
+
+
+def test_arguments_that_do_not_fit_are_named(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no data in" in refused("plan", tmp_path / "empty")
+    assert "--filter nope: the columns are topic" in refused(
+        "analyze", files / "t.csv", "--filter", "nope"
+    )
+    assert "cannot be read" in refused(
+        "analyze", files / "t.csv", "--query-log", tmp_path / "gone.sql"
+    )
+    (tmp_path / "u.csv").write_text("offset\nx\n")
+    assert "are not of one table" in refused("plan", files / "t.csv", tmp_path / "u.csv")
+    assert "'--aim': 'best'" in refused("plan", files / "t.csv", "--aim", "best")
