@@ -29,6 +29,16 @@ def cpu_seconds() -> float:
     return time.thread_time()
 
 
+def millis(time: datetime) -> int:
+    """A time as Kafka has it: milliseconds since 1970."""
+    return int(time.timestamp() * 1000)
+
+
+def from_millis(time: int) -> datetime:
+    """A time of Kafka's."""
+    return datetime.fromtimestamp(time / 1000, UTC)
+
+
 class SystemClock:
     """The machine's own clock."""
 

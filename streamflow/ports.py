@@ -93,6 +93,16 @@ class Changelog(Protocol):
         ...
 
 
+class Tail(Changelog, Protocol):
+    """A changelog that is looked at again and again: `close` says that nothing more is read for a
+    while, and keeps the connection.
+    """
+
+    async def stop(self) -> None:
+        """Give the connection up, too; it is made again when it is needed. Never raises."""
+        ...
+
+
 class Announcer(Protocol):
     """Writes short notes to one partition, outside any transaction."""
 

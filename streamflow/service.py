@@ -22,7 +22,7 @@ from streamflow.edges.kafka_limits import KafkaLimits
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
 from streamflow.edges.kafka_runs import take_up_run
-from streamflow.edges.rocksdb import StateFolder, StateMemory
+from streamflow.edges.rocksdb import StateMemory
 from streamflow.engine.app import StreamflowApp, faust_settings
 from streamflow.engine.broker_wait import BrokerWait
 from streamflow.engine.chosen import NEEDED, Chosen, chosen
@@ -37,6 +37,7 @@ from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import CheckFailed
 from streamflow.ports import Changelog, Outbox, TableFiles
 from streamflow.ranges import Ranges
+from streamflow.states import WorkerStates
 from streamflow.table_files import table_files
 from streamflow.topology import Topology
 
@@ -86,8 +87,7 @@ class KafkaWorld:
         self._clock = SystemClock()
         self._faults = faults_from_environment()
         self._lookups = Lookups(self._clock)
-        self._state: StateFolder | None = None
-        self._cluster = ""
+        self._states: WorkerStates | None = None
         self._offsets: KafkaOffsets | None = None
         self._chosen = Chosen(settings.delivery)
         self._limits: KafkaLimits | None = None
@@ -125,12 +125,22 @@ class KafkaWorld:
         async with KafkaAdmin(self._connection) as admin:
             specs = await topic_specs(self._topology, self._names, admin, found)
             await admin.create(specs)
-            self._cluster = await admin.cluster()
+            cluster = await admin.cluster()
         self._limits = KafkaLimits(self._connection, [spec.name for spec in specs], self._clock)
         folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
         tasks = sum(found.values())  # were this the only worker
-        self._state = StateFolder(folder, StateMemory(self._settings.state_memory, tasks))
+        self._states = WorkerStates(
+            folder,
+            StateMemory(self._settings.state_memory, tasks),
+            self._connection,
+            {topic: (self._changelog(topic), count) for topic, count in found.items()},
+            cluster,
+            self._settings.disk_pause_percent,
+        )
         return found
+
+    def _changelog(self, topic: str) -> str:
+        return self._names.changelog(self._sources[topic].source.topic)
 
     async def _run(self, partitions: Mapping[str, int]) -> Ranges:
         tps = [TopicPartition(topic, p) for topic, n in partitions.items() for p in range(n)]
@@ -170,14 +180,12 @@ class KafkaWorld:
 
     def task_ports(self, tp: TopicPartition) -> TaskPorts:
         """See `World.task_ports`."""
-        assert self._state is not None
         assert self._limits is not None
-        source = self._sources[tp.topic].source.topic
-        changelog = TopicPartition(self._names.changelog(source), tp.partition)
+        states = self.states()
         return TaskPorts(
             self._outbox(tp, self._limits.batch_bytes),
-            KafkaChangelog(self._connection, changelog),
-            self._state.store(f"{tp.topic}-{tp.partition}", f"{self._cluster} {changelog}"),
+            KafkaChangelog(self._connection, states.changelog(tp)),
+            states.store(tp),
             self._clock,
             self._faults,
             self._lookups.answer,
@@ -190,6 +198,11 @@ class KafkaWorld:
         if self._chosen.delivery == "exactly_once":
             return KafkaOutbox(*given)
         return KafkaPlainOutbox(*given, has_ids=self._chosen.has_ids)
+
+    def states(self) -> WorkerStates:
+        """See `World.states`."""
+        assert self._states is not None, "prepare() comes first"
+        return self._states
 
     def marks(self, topic: str) -> MarkPorts:
         """See `World.marks`."""
@@ -210,8 +223,8 @@ class KafkaWorld:
         """See `World.close`."""
         if self._offsets is not None:
             await self._offsets.stop()
-        if self._state is not None:
-            self._state.close()
+        if self._states is not None:
+            self._states.close()
 
 
 async def topic_specs(
@@ -261,5 +274,6 @@ def topology_app(topology: Topology, settings: Settings | None = None) -> Stream
 
     topics = [names.source(plan.source.topic) for plan in topology.tasks]
     topics += [names.rows(sink.name) for plan in topology.tasks for sink in plan.all_sinks]
-    app.run_topology(topics, make)
+    sources = topics[: len(topology.tasks)]
+    app.run_topology(topics, make, tasks=sources, replicas=chosen.standby_replicas)
     return app

@@ -31,6 +31,7 @@ async def check_broker(
         await broker_answers(settings)
         async with KafkaAdmin(connection) as admin:
             delivery = await _delivery(admin, settings)
+            standbys = await _standbys(admin, app, settings.standby_replicas)
     except SettingsError:
         return [
             Finding.problem(
@@ -42,6 +43,7 @@ async def check_broker(
     return [
         Finding.ok("broker", f"broker {servers} answers"),
         delivery or await _transactions(connection, f"{app}-check-{uuid.uuid4().hex}"),
+        *standbys,
     ]
 
 
@@ -57,6 +59,22 @@ async def _delivery(admin: KafkaAdmin, settings: Settings) -> Finding | None:
         what = "delivery is at least once: topics may get records again after a crash"
         return Finding.ok("transactions", what)
     return None
+
+
+async def _standbys(admin: KafkaAdmin, app: str, replicas: int) -> list[Finding]:
+    return [standing_by(replicas, len(await admin.members(app)))] if replicas else []
+
+
+def standing_by(replicas: int, workers: int) -> Finding:
+    """Are there workers enough for so many standbys of each task? None run before the first."""
+    of_each = f"{replicas} standby{'s' if replicas > 1 else ''} of each task"
+    if not 0 < workers <= replicas:
+        return Finding.ok("standbys", f"{of_each}, where {replicas + 1} workers or more run")
+    return Finding.warning(
+        "standbys",
+        f"{of_each} take {replicas + 1} workers, and {workers} run now",
+        "start more workers of the app, or lower STREAMFLOW_STANDBY_REPLICAS",
+    )
 
 
 async def _transactions(connection: Mapping[str, Any], transactional_id: str) -> Finding:

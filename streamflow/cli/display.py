@@ -97,6 +97,7 @@ def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
         ("rows in files", f"{status.rows:,}"),
         *([("delivery", "at least once")] if status.delivery == "at_least_once" else []),
         *([("paused", _paused(status))] if status.paused else []),
+        *([("standbys", _standbys(status))] if status.standbys else []),
     ]
 
 
@@ -104,6 +105,14 @@ def _time(watermark: datetime | None, status: Status) -> str:
     if watermark is None:
         return "end of input" if status.ended and status.ended == status.tasks else "none yet"
     return watermark.strftime("%Y-%m-%d %H:%M")
+
+
+def _standbys(status: Status) -> str:
+    """How many there are, and how far the one that is furthest behind is."""
+    lags = [standby["records"] for standby in status.standbys.values()]
+    known = [lag for lag in lags if lag is not None]
+    most = f"{max(known):,} behind" if len(known) == len(lags) else "not there yet"
+    return f"{len(lags)}, {most}"
 
 
 def _paused(status: Status) -> str:

@@ -20,6 +20,9 @@ _ENTRY = attrgetter("key", "value")
 class KafkaChangelog:
     """A `Changelog` on Kafka."""
 
+    #: What is asked for at once.
+    fetch_bytes = FETCH_BYTES
+
     def __init__(self, connection: Mapping[str, Any], tp: TopicPartition) -> None:
         self._connection = connection
         self._tp = KafkaTopicPartition(*tp)
@@ -71,7 +74,7 @@ class KafkaChangelog:
                 isolation_level="read_committed",
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                max_partition_fetch_bytes=FETCH_BYTES,
+                max_partition_fetch_bytes=self.fetch_bytes,
                 fetch_max_wait_ms=100,
             )
             await consumer.start()

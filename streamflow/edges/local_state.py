@@ -9,11 +9,11 @@ from typing import Any
 
 from rocksdict import AccessType, Options, Rdict
 
-from streamflow.edges.rocksdb import StateFolder
+from streamflow.edges.rocksdb import IDENTITY, StateFolder, identity_of
 from streamflow.errors import SettingsError
 
 #: As `engine.commit` keeps it.
-APPLIED = b"~applied"
+APPLIED, APPLIED_AT = b"~applied", b"~applied-at"
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,22 @@ def _in_use(folder: Path) -> bool:
     except SettingsError:
         return True
     return False
+
+
+def applied_of(path: Path, of: str) -> tuple[int, int]:
+    """Up to where the state in a folder, which is to be `of` this, has applied its changelog, and
+    when (ms); 0 and 0 where that cannot be told, so that it is of no use to anybody.
+    """
+    try:
+        database = Rdict(
+            os.fspath(path), Options(raw_mode=True), access_type=AccessType.read_only()
+        )
+        try:
+            found: Any = database.get([IDENTITY, APPLIED, APPLIED_AT])
+        finally:
+            database.close()
+    except Exception:  # whatever lies there
+        return 0, 0
+    identity, applied, at = found
+    is_whole = identity == identity_of(of) and None not in (applied, at)
+    return (int(applied), int(at)) if is_whole else (0, 0)

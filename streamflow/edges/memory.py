@@ -276,6 +276,13 @@ class MemoryChangelog:
         """See `Changelog.close`."""
 
 
+class MemoryTail(MemoryChangelog):
+    """A changelog of a `MemoryBroker` that is looked at again and again."""
+
+    async def stop(self) -> None:
+        """See `Tail.stop`."""
+
+
 class MemoryAnnouncer:
     """Writes notes to one partition of a `MemoryBroker`."""
 

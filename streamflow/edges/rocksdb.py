@@ -91,6 +91,10 @@ class StateFolder:
         """Open the state of one task; one that is not `of` what is said is made anew."""
         return RocksStore(self.path / name, self.memory, of)
 
+    def remove(self, name: str) -> None:
+        """Delete the state of one task, which nobody has open; none may be there."""
+        _remove(self.path / name)
+
     def close(self) -> None:
         """Let another process have the folder."""
         if self._lock is not None:
@@ -114,7 +118,7 @@ class RocksStore:
 
     def __init__(self, path: Path, memory: StateMemory | None = None, of: str = "") -> None:
         self._path = path
-        self._identity = f"{FORMAT} {of}".encode()
+        self._identity = identity_of(of)
         self._memory = memory or StateMemory()
         self._corrupt = False
         self._loading = False
@@ -279,6 +283,11 @@ class RocksStore:
                 raise
             self._corrupt = True
             raise StateDamaged(f"the state {self._path} is corrupt: {error}") from error
+
+
+def identity_of(of: str) -> bytes:
+    """What a database says of itself that is of this."""
+    return f"{FORMAT} {of}".encode()
 
 
 def _remove(path: Path) -> None:

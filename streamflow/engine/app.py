@@ -7,16 +7,18 @@ raise: Faust would acknowledge the batch and go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.assignor import WarmAssignor
 from streamflow.engine.host import Host
 from streamflow.engine.idle_watch import Fetch
 from streamflow.engine.inbox import Arrival
+from streamflow.engine.seating import Seating
 from streamflow.engine.settings import Settings
 from streamflow.engine.transport import BatchTopic, BatchTransport
 from streamflow.engine.web import add_pages
@@ -36,6 +38,10 @@ class StreamflowApp(faust.App):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.batch_topics = set()
         self.managed_topics = set()
+        #: What this worker and its group tell each other about states.
+        self.seating = Seating()
+        #: Who deals out the partitions of the group; None leaves that to Kafka's client.
+        self.group_assignor: WarmAssignor | None = None
         self._make_host: Callable[[], Host] | None = None
         self._host: Host | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -60,9 +66,19 @@ class StreamflowApp(faust.App):
         """A topic whose events are micro-batches. `maxsize` bounds the batches that wait."""
         return BatchTopic(self, topics=list(names), **options)
 
-    def run_topology(self, topics: list[str], host: Callable[[], Host]) -> None:
-        """Declare the agents that feed the topology's lanes."""
+    def run_topology(
+        self,
+        topics: list[str],
+        host: Callable[[], Host],
+        *,
+        tasks: Collection[str],
+        replicas: int = 0,
+    ) -> None:
+        """Declare the agents that feed the topology's lanes; of `topics`, `tasks` are its sources,
+        each of whose states so many other workers are to keep warm.
+        """
         self._make_host = host
+        self.group_assignor = WarmAssignor(self.seating, tasks, replicas)
         for name in topics:
             self.managed_topics.add(name)
             self.agent(self.batch_topic(name), name=f"streamflow.{name}")(self._stage)
@@ -146,6 +162,11 @@ class BatchConsumption:
     def fetched(self, tp: TopicPartition) -> Fetch | None:
         """See `Consumption.fetched`."""
         return self._app.consumer.fetched(tp)
+
+    @property
+    def seating(self) -> Seating:
+        """See `Consumption.seating`."""
+        return self._app.seating
 
 
 def make_folder(path: Path) -> None:

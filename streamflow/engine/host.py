@@ -34,6 +34,7 @@ from streamflow.engine.settings import WORKER_WAIT, Settings
 from streamflow.engine.sharing import Sharing
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.standbys import Standbys
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import TaskLane, cancelled
@@ -90,6 +91,8 @@ class Host:
         self._beside: list[asyncio.Task[Any]] = []
         self._holdings = Holdings(settings.sink_buffer_bytes)
         self._partitions: Mapping[str, int] = {}
+        #: Follows the states of tasks that other workers have.
+        self.standbys = Standbys(world.bounds, self._rejoin, clock)
         self._plans = {self.names.source(p.source.topic): p for p in topology.tasks}
         self._tables: dict[str, SinkPlan] = {
             self.names.rows(sink.name): sink for p in topology.tasks for sink in p.all_sinks
@@ -123,6 +126,7 @@ class Host:
         self._fetches = consumption.fetched
         self._partitions = await self.broker_wait.through(self._world.prepare)
         self.ranges = await self._world.ranges()
+        await self.standbys.begin(self._world.states(), consumption.seating)
         for sink in self._tables.values():
             await asyncio.to_thread(self._agree, sink)
         self._always = [
@@ -152,6 +156,7 @@ class Host:
             return
         assert self._pauses is not None, "prepare() comes first"
         tps = [TopicPartition(tp.topic, tp.partition) for tp in assigned]
+        await self.standbys.follow([tp for tp in tps if tp.topic in self._plans])
         self._boards = {topic: Board(self._partitions[topic]) for topic in self._plans}
         self.tasks = {tp: self._task_lane(tp) for tp in tps if tp.topic in self._plans}
         self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
@@ -189,6 +194,7 @@ class Host:
         tasks, self.tasks = self.tasks, {}
         sinks, self.sinks = self.sinks, {}
         lanes = [*tasks.values(), *sinks.values()]
+        opened = [(tp, lane.task) for tp, lane in tasks.items()]
         closing = [lane.close(timeout) for lane in tasks.values()]
         closed = await asyncio.gather(
             *closing, *(lane.close() for lane in sinks.values()), return_exceptions=True
@@ -196,12 +202,14 @@ class Host:
         for lane, error in zip(lanes, closed, strict=True):
             if error is not None:  # a rebalance waits for us: the others have to go on
                 log.error("%s: not closed well: %r", lane.tp, error)
+        self.standbys.closed({tp: task.applied for tp, task in opened if task is not None})
 
     async def close(self) -> None:
         """Release everything and give up the edges; nothing is opened after it."""
         self.closed = True
         await self.release()
         await asyncio.gather(*(cancelled(task) for task in self._always))
+        await self.standbys.close()
         await self._world.close()
 
     async def receive(self, arrival: Arrival) -> None:
@@ -252,6 +260,8 @@ class Host:
         position = await lane.open()
         if isinstance(lane, TaskLane):
             assert lane.task is not None
+            read = lane.task.restored_entries
+            log.info("%s: open at %d, %d entries of its changelog read", lane.tp, position, read)
             await see_that_they_agree(lane.task, self.names, self._world, self._clock)
             await refuse_left_behind(lane.task, self.names, self._tables, self._world)
             await self._directives.known.wait()

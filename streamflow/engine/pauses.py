@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.idle_watch import Fetch
+from streamflow.engine.seating import Seating
 
 #: The lane is not open yet; a gate has tripped; an operator has said so; the circuit breaker of a
 #: stage is open; too many rows wait for a table; a disk does not take what is written, or is nearly
@@ -49,6 +50,11 @@ class Consumption(Protocol):
         """The last fetch of a partition that succeeded; None before the first, while it is paused
         and while it is not ours.
         """
+        ...
+
+    @property
+    def seating(self) -> Seating:
+        """What is said to the group when it is joined, and what it said last."""
         ...
 
 

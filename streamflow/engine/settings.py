@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         description="exactly_once, in transactions; or at_least_once, where topics may get records "
         "again after a crash.",
     )
+    standby_replicas: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Other workers of the app that keep each task's state warm, to take it over.",
+    )
     recall_keys: int = Field(
         500_000,
         ge=0,

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.standby import Lag
 from streamflow.engine.task_lane import TaskLane
 
 
@@ -32,6 +34,9 @@ class Status:
             `pressure`; and for each what there is to say of it.
         delivery: How it delivers.
         gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
+        restored: Entries of changelogs that were read when the tasks of this worker were opened.
+        standbys: Tasks of other workers whose states are followed here: how far behind each is, in
+            `records` and about so many `bytes`, and the `problem` for which it does not follow.
     """
 
     totals: Counter[str]
@@ -48,6 +53,8 @@ class Status:
     paused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     delivery: Delivery = "exactly_once"
     gates: Mapping[str, Counter[str]] = field(default_factory=dict)
+    restored: int = 0
+    standbys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a machine."""
@@ -63,16 +70,17 @@ def status_of(
     sinks: Mapping[Any, SinkLane],
     ends: Mapping[Any, int | None],
     waits: Mapping[Any, Mapping[str, str]],
+    standbys: Mapping[Any, Lag] = MappingProxyType({}),
 ) -> Status:
     """The status of these lanes, also of closed ones; `ends` are the sources' end offsets, `waits`
-    the partitions that wait, with reasons.
+    the partitions that wait, with reasons, `standbys` how far behind what is followed is.
     """
     totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     gates: dict[str, Counter[str]] = {}
     marks: list[int] = []
     lag: int | None = 0
-    opened = ended = idle = 0
+    opened = ended = idle = restored = 0
     for tp, lane in tasks.items():
         if lane.task is None:
             continue
@@ -89,6 +97,7 @@ def status_of(
             marks.append(mark)
         ended += state.ended is not None
         idle += lane.idle
+        restored += lane.task.restored_entries
         end = ends.get(tp)
         lag = None if lag is None or end is None else lag + max(end - state.position, 0)
     plain = any(lane.task.delivery == "at_least_once" for lane in tasks.values() if lane.task)
@@ -108,6 +117,8 @@ def status_of(
         paused={str(tp): dict(reasons) for tp, reasons in waits.items()},
         delivery="at_least_once" if plain else "exactly_once",
         gates=gates,
+        restored=restored,
+        standbys={str(tp): lag.as_json() for tp, lag in standbys.items()},
     )
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.checks import Brake
+from streamflow.clock import from_millis, millis
 from streamflow.core.advance import advance, decide, resume
 from streamflow.core.breaker import blocked
 from streamflow.core.changed import learn_stored
@@ -38,6 +39,7 @@ from streamflow.engine.refusals import (
 from streamflow.engine.restore import restore
 from streamflow.engine.takeover import is_needed, takeover
 from streamflow.engine.task_ports import TaskPorts
+from streamflow.engine.watched import Watched
 from streamflow.errors import StateRefused, TaskLost
 from streamflow.stages import Watch
 
@@ -81,6 +83,8 @@ class Task:
         self.begin: int | None = None
         #: Was there a state when it was opened?
         self.restored = False
+        #: Entries of the changelog that were read then.
+        self.restored_entries = 0
         #: The tables that the state it opened with was committed for: paths by sinks' names.
         self.tables: dict[str, str] = {}
         self._part = Part(plan, names, tp, version, partitions)
@@ -101,6 +105,11 @@ class Task:
     def changelog(self) -> TopicPartition:
         """Its changelog partition."""
         return self._part.changelog
+
+    @property
+    def applied(self) -> int:
+        """Up to where its local state has the changelog; 0 while it is not open."""
+        return self._end
 
     @property
     def delivery(self) -> Delivery:
@@ -141,8 +150,9 @@ class Task:
         self._pending = self._pending_bytes = 0
         changelog = str(self._part.changelog)
         ports = self._ports
-        restored = await restore(ports.store, ports.changelog, ports.clock, changelog)
-        self._end = restored.stop
+        reading = Watched(ports.changelog)
+        restored = await restore(ports.store, reading, ports.clock, changelog)
+        self._end, self.restored_entries = restored.stop, reading.entries
         self._limits_of_topics = await self._ports.limits()
         self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]
@@ -169,7 +179,7 @@ class Task:
         provisional = self.delivery == "at_least_once"
         if not is_needed(self.state, void, provisional=provisional):
             return
-        ports, now_ms = self._ports, _millis(self._ports.clock.now())
+        ports, now_ms = self._ports, millis(self._ports.clock.now())
         sealed = takeover(
             self._part, self.state, ports.store, void, now_ms, provisional=provisional
         )
@@ -183,10 +193,10 @@ class Task:
             watch.name
             for watch, breaker in self.stopped_by.items()
             if watch.threshold.pause is not None
-            and now >= _at(breaker.fetched) + watch.threshold.pause
+            and now >= from_millis(breaker.fetched or 0) + watch.threshold.pause
         ]
         if over:
-            self._take(resume(self.state, over, _millis(now)))
+            self._take(resume(self.state, over, millis(now)))
         return not self.stopped_by
 
     @property
@@ -287,7 +297,7 @@ class Task:
         if not self._steps:
             self._acknowledge()
             return False
-        now_ms = _millis(self._ports.clock.now())
+        now_ms = millis(self._ports.clock.now())
         screen = Screen(self._limits_of_topics, self._ports.suspects.alone)
         sealed = seal(self._part, self._steps, self._ports.store, now_ms=now_ms, screen=screen)
         self._end = await commit(
@@ -337,9 +347,13 @@ class Task:
         """Go on where a gate stopped before somebody told it to go on."""
         if told is None:
             return
-        names = [watch.name for watch, one in self.stopped_by.items() if _at(one.fetched) <= told]
+        names = [
+            watch.name
+            for watch, one in self.stopped_by.items()
+            if from_millis(one.fetched or 0) <= told
+        ]
         if names:
-            self._take(resume(self.state, names, _millis(told)))
+            self._take(resume(self.state, names, millis(told)))
 
     def _refuse_halted(self) -> None:
         for watch, breaker in self.stopped_by.items():
@@ -384,11 +398,3 @@ class Task:
         if first_offset > self.state.position:
             position, source = self.state.position, self.plan.source.topic
             raise records_gone(self.tp, position, first_offset, source)
-
-
-def _millis(time: datetime) -> int:
-    return int(time.timestamp() * 1000)
-
-
-def _at(millis: int | None) -> datetime:
-    return datetime.fromtimestamp((millis or 0) / 1000, UTC)

@@ -11,7 +11,8 @@ are carried as ever. What is overridden, and why:
                           are committed in a transaction
     perform_seek          open tasks and sinks, and seek to the positions they name
     on_partitions_revoked give the tasks a bounded time to finish, before Faust forgets its acks
-    _create_worker_consumer  read_committed, larger fetches; waits for its broker at the start
+    _create_worker_consumer  read_committed, larger fetches, an assignor of our own; waits for its
+                          broker at the start
     _new_producer         waits for its broker at the start
 
 tests/unit/test_faust_contract.py fails when a Faust release moves any of these names.
@@ -169,6 +170,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._max_partition_fetch_bytes = FETCH_BYTES
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         _start_patiently(self.app, consumer._client)
+        app: Any = self.app
+        if app.group_assignor is not None and self._assignor is not app.assignor:
+            consumer._partition_assignment_strategy = (app.group_assignor,)
+        elif app.group_assignor is not None:
+            log.warning(
+                "the app has Faust tables, and so Faust's assignor: no standbys, and tasks "
+                "move as it likes"
+            )
         return consumer
 
 

@@ -38,7 +38,7 @@ class Health:
         report = {
             "state": self._state(),
             "stalled": stalled,
-            **status_of(host.tasks, host.sinks, ends, host.waits).as_json(),
+            **status_of(host.tasks, host.sinks, ends, host.waits, host.standbys.lags).as_json(),
         }
         if host.broker_wait.words is not None:
             report["waiting_for"] = host.broker_wait.words

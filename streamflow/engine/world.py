@@ -8,6 +8,7 @@ from typing import Protocol
 from streamflow.batch import TopicPartition
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.sharing import MarkPorts
+from streamflow.engine.standbys import LocalStates
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.ports import Changelog, TableFiles
 from streamflow.ranges import Ranges
@@ -54,6 +55,10 @@ class World(Protocol):
 
     def task_ports(self, tp: TopicPartition) -> TaskPorts:
         """Ports for the task on this source partition; called again for each new life of it."""
+        ...
+
+    def states(self) -> LocalStates:
+        """The local states of this worker, after `prepare`."""
         ...
 
     def marks(self, topic: str) -> MarkPorts:

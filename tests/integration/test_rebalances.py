@@ -5,6 +5,7 @@ and nothing twice. How long nothing was committed is printed, not judged: machin
 """
 
 import asyncio
+import re
 import signal
 import sys
 import uuid
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from streamflow.batch import TopicPartition
 from streamflow.broker import Broker
+from streamflow.core.names import Names
+from streamflow.edges.kafka_admin import KafkaOffsets
 from streamflow.engine.faults import FREEZE_VARIABLE
 from tests.chaos.fleet import Worker
 from tests.chaos.rig import Rig, rig
@@ -22,6 +26,10 @@ from tests.chaos.verdict import Verdict
 PARTITIONS = 3
 Story = Callable[[Rig], Awaitable[None]]
 JOINED = "Setting newly assigned partitions {Topic"
+STANDING = re.compile(r"(\S+): standing by, up to")
+OPENED = re.compile(r"(\S+): open at \d+, (\d+) entries of its changelog read")
+#: Readings that leave something in the states of all tasks.
+ENOUGH = 3_000
 REVOKED = "Revoking previously assigned partitions frozenset({Topic"
 
 
@@ -81,10 +89,53 @@ async def come_back_in_time(app: Rig) -> None:
     assert revoked(two) == before, "the others keep what they have"
 
 
+async def stand_by(app: Rig) -> None:
+    """Each follows what the other has; one dies, and the other has next to nothing to read."""
+    follows = {"STREAMFLOW_STANDBY_REPLICAS": "1"}
+    one, two = (app.fleet.start(name, **follows) for name in ("one", "two"))
+    await at_work(app, one, two)
+
+    def followed() -> set[str]:
+        logs = [worker.log.read_text(errors="replace") for worker in (one, two)]
+        return {tp for log in logs for tp in STANDING.findall(log.rpartition(JOINED)[2])}
+
+    await app.until(lambda: len(followed()) == PARTITIONS, "each task has a standby")
+    await app.until(lambda: app.feed.sent > ENOUGH, "there is something to restore")
+    await app.caught_up("all is committed")
+    said = len(two.log.read_text(errors="replace"))
+    one.kill()
+    await at_work(app)
+    read = OPENED.findall(two.log.read_text(errors="replace")[said:])
+    assert {tp for tp, _ in read} == {
+        f"{app.fleet.prefix}readings[{partition}]" for partition in range(PARTITIONS)
+    }
+    whole = await changelogs(app)
+    assert all(size > 300 for size in whole.values()), whole
+    for tp, entries in read:
+        assert int(entries) < whole[tp] / 10, f"{tp} read {entries} of {whole[tp]}"
+
+
+async def changelogs(app: Rig) -> dict[str, int]:
+    """How many offsets of its changelog each task would read from nothing."""
+    offsets = KafkaOffsets({"bootstrap_servers": app.feed.bootstrap})
+    await offsets.start()
+    try:
+        topic = Names(app.fleet.app, app.fleet.prefix).changelog("readings")
+        tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        bounds = await offsets.bounds(tps)
+        return {
+            f"{app.fleet.prefix}readings[{tp.partition}]": stop - first
+            for tp, (first, stop) in bounds.items()
+        }
+    finally:
+        await offsets.stop()
+
+
 #: All are told at once, since most of each is waiting.
 STORIES: dict[str, Story] = {
     "come back in time": come_back_in_time,
     "join, leave and kill": join_leave_and_kill,
+    "stand by": stand_by,
     "wake after others went on": wake_after_others_went_on,
 }
 
@@ -125,6 +176,12 @@ def test_workers_that_join_leave_and_are_killed_lose_nothing_and_repeat_nothing(
     verdicts: dict[str, Verdict | BaseException],
 ) -> None:
     assert exact(verdicts["join, leave and kill"])
+
+
+def test_a_standby_takes_over_and_restores_the_last_few_records_alone(
+    verdicts: dict[str, Verdict | BaseException],
+) -> None:
+    assert exact(verdicts["stand by"])
 
 
 def test_workers_thought_dead_in_a_commit_and_in_a_roll_wake_and_change_nothing(

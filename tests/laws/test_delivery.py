@@ -42,6 +42,8 @@ events = st.lists(
 class Run:
     """A stream, interrupted."""
 
+    make: Callable[..., TopologyDriver] = TopologyDriver
+
     def __init__(
         self,
         stream: Sequence[Record],
@@ -53,7 +55,7 @@ class Run:
     ) -> None:
         self.left = list(stream)
         self.sleeping: list[tuple[int, Callable[[], None]]] = []
-        self.driver = TopologyDriver(
+        self.driver = self.make(
             topology,
             NOW,
             partitions=2,

@@ -13,36 +13,13 @@ from streamflow.edges.memory import (
     MemoryChangelog,
     MemoryOutbox,
     MemoryPlainOutbox,
-    MemoryStore,
 )
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task_ports import TaskPorts
-from streamflow.errors import TaskLost
 from streamflow.ports import Changelog, TableFiles
-
-
-class HeldStore(MemoryStore):
-    """The state of one task, which one task of a worker can have open at a time."""
-
-    def __init__(self, held: set[TopicPartition], tp: TopicPartition) -> None:
-        super().__init__()
-        self._held, self._tp = held, tp
-
-    def take(self) -> "HeldStore":
-        """This store, for a task that opens it.
-
-        Raises TaskLost where another one has it open.
-        """
-        if self._tp in self._held:
-            raise TaskLost(f"{self._tp} is open already")
-        self._held.add(self._tp)
-        return self
-
-    def close(self) -> None:
-        self._held.discard(self._tp)
-        super().close()
+from tests.unit.local_states import MemoryStates
 
 
 class MemoryWorld:
@@ -61,10 +38,12 @@ class MemoryWorld:
         self.broker = broker
         self.topology = topology
         self.delivery: Delivery = delivery
-        self.open: set[TopicPartition] = set()
-        self.stores: dict[TopicPartition, HeldStore] = {}
         self.before_bounds: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
         self._names = Names(topology.name)
+        sources = [plan.source.topic for plan in topology.tasks]
+        logs = {source: self._names.changelog(source) for source in sources}
+        self.disk = MemoryStates(broker, logs, clock)
+        self.open, self.stores = self.disk.open_now, self.disk.disk
         self._clock = clock
         self._files: dict[str, MemoryFiles] = {}
 
@@ -105,9 +84,12 @@ class MemoryWorld:
         return TaskPorts(
             outbox(self.broker, self._names.producer(tp)),
             MemoryChangelog(self.broker, changelog),
-            self.stores.setdefault(tp, HeldStore(self.open, tp)).take(),
+            self.disk.store(tp),
             self._clock,
         )
+
+    def states(self) -> MemoryStates:
+        return self.disk
 
     def marks(self, topic: str) -> MarkPorts:
         tp = self._names.watermarks(topic)

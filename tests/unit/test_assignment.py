@@ -45,6 +45,7 @@ class Worker:
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.log: list[str] = []
+        self.consumer = Consumer(self.log)
         clock = SystemClock()
         self.world = MemoryWorld(broker, topology, clock)
         settings = Settings.load(commit_interval=0.01)
@@ -53,7 +54,7 @@ class Worker:
 
     async def assigned(self, tps: Iterable[TopicPartition] = TPS) -> None:
         if self.host.partitions == {}:
-            await self.host.prepare(Consumer(self.log))
+            await self.host.prepare(self.consumer)
         await self.host.assign(tps)
 
     @property

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from streamflow import cli
 from streamflow.check import Finding
+from streamflow.check.broker import standing_by
 from streamflow.check.folders import check_lake, check_state
 from streamflow.check.topics import check_source, check_topic
 from streamflow.cli.check import listing
@@ -46,6 +47,18 @@ def test_a_topic_that_is_as_it_should_be_or_will_be_made_is_no_problem() -> None
         "ok",
         "internal topic 'app-flights-rows' will be made, with 4 partitions",
     )
+
+
+@pytest.mark.parametrize(
+    ("replicas", "workers", "level"),
+    [(1, 0, "ok"), (1, 1, "warning"), (1, 2, "ok"), (2, 2, "warning")],
+)
+def test_standbys_take_more_workers_than_there_are_of_each(
+    replicas: int, workers: int, level: str
+) -> None:
+    found = standing_by(replicas, workers)
+    assert found.level == level
+    assert f"{replicas + 1} workers" in found.what
 
 
 def test_every_fault_of_a_topic_is_found_at_once() -> None:

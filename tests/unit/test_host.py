@@ -21,6 +21,7 @@ from streamflow.engine.faults import no_faults
 from streamflow.engine.host import Host
 from streamflow.engine.idle_watch import Fetch
 from streamflow.engine.inbox import Arrival
+from streamflow.engine.seating import Seating
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import status_of
 from streamflow.errors import StateRefused
@@ -46,6 +47,7 @@ class Consumer:
 
     def __init__(self) -> None:
         self.at: dict[Any, int] = {}
+        self.seating = Seating()
 
     async def seek(self, positions: Mapping[Any, int]) -> None:
         self.at |= positions

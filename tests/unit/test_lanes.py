@@ -11,6 +11,7 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.core.step import Breaker
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.seating import Seating
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.task_lane import TaskLane
 from streamflow.errors import StateRefused, StreamflowError, TaskLost
@@ -99,6 +100,7 @@ class Consumer:
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
+        self.seating = Seating()
 
     async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         self.log += [f"seek {tp} {position}" for tp, position in positions.items()]

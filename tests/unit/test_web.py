@@ -4,10 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.standby import Lag
 from streamflow.engine.web import Health
 from streamflow.errors import StateRefused
 
 ROWS = TopicPartition("orders-rows", 0)
+TP = TopicPartition("orders", 1)
 
 
 class App:
@@ -21,6 +23,7 @@ class App:
             sinks={},
             waits={},
             stalled=[],
+            standbys=SimpleNamespace(lags={TP: Lag(7, 700)}),
             failure=None,
             closed=False,
             assigned=False,
@@ -31,7 +34,9 @@ class App:
 
 def test_a_worker_that_starts_is_live_but_not_ready() -> None:
     health = Health(App())
-    assert health.live()[0]
+    live, report = health.live()
+    assert live
+    assert report["standbys"] == {str(TP): {"records": 7, "bytes": 700, "problem": None}}
     well, report = health.ready()
     assert (well, report["state"]) == (False, "starting")
 
