@@ -17,6 +17,7 @@ import asyncio
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,7 +94,8 @@ async def _run(connection: dict[str, Any], entries: Entries) -> dict[str, Took]:
     async def read() -> None:
         position = first
         while position < stop:
-            _, position = await changelog.fetch(position, stop)
+            entries, position = await changelog.fetch(position, stop)
+            deque(entries, 0)
 
     with TemporaryDirectory(prefix="streamflow-bench-") as folder:
         states = StateFolder(Path(folder))

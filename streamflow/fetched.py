@@ -8,6 +8,9 @@ topic and for the whole process, since its fetcher is not told the app:
 
     PartitionRecords.__init__           the batches that it goes through are wrapped
     PartitionRecords._consumer_record   what a wrapped batch gives is handed on as it is
+
+A batch is given as a list of its records, or unread: its records are then made while somebody goes
+through them, one at a time, and each is gone from the processor's cache no sooner than it is used.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from aiokafka.consumer.fetcher import PartitionRecords
 Parsed = Any
 
 _whole: set[str] = set()
+_unread: set[str] = set()
 _made = PartitionRecords.__init__
 _wrap = PartitionRecords._consumer_record
 
@@ -28,6 +32,34 @@ _wrap = PartitionRecords._consumer_record
 def fetch_whole(topics: Iterable[str]) -> None:
     """From now on consumers of this process are given `list[Parsed]` for these topics."""
     _whole.update(topics)
+
+
+def fetch_unread(topics: Iterable[str]) -> None:
+    """From now on consumers of this process are given `Iterator[Parsed]` for these topics.
+
+    Each can be gone through once.
+    """
+    _unread.update(topics)
+
+
+class _UnreadBatch:
+    """A Kafka batch that comes as one record, which has the last offset that the batch covers."""
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+        self.offset = batch.next_offset - 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __iter__(self) -> Iterator[_UnreadBatch]:
+        yield self
+
+    def given(self, position: int) -> Iterator[Parsed]:
+        """The records from a position on."""
+        if position <= self._batch.base_offset:
+            return iter(self._batch)
+        return (one for one in self._batch if one.offset >= position)
 
 
 class _WholeBatch:
@@ -47,31 +79,39 @@ class _WholeBatch:
             self.offset = self.records[-1].offset
             yield self
 
+    def given(self, position: int) -> list[Parsed]:
+        """The records from a position on."""
+        if self.records[0].offset >= position:
+            return self.records
+        # A position in the middle of a batch: the broker sends the batch as a whole.
+        return [one for one in self.records if one.offset >= position]
 
-class _WholeBatches:
+
+class _Batches:
     """The batches of a fetch; control batches, which aiokafka looks into, are left as they are."""
 
-    def __init__(self, batches: Any) -> None:
+    def __init__(self, batches: Any, wrap: type[_WholeBatch | _UnreadBatch]) -> None:
         self.has_next = batches.has_next
         self._batches = batches
+        self._wrap = wrap
 
     def next_batch(self) -> Any:
         batch = self._batches.next_batch()
-        return batch if batch.is_control_batch else _WholeBatch(batch)
+        return batch if batch.is_control_batch else self._wrap(batch)
 
 
 def _init(records: Any, tp: Any, batches: Any, *args: Any) -> None:
-    _made(records, tp, _WholeBatches(batches) if tp.topic in _whole else batches, *args)
+    if tp.topic in _unread:
+        batches = _Batches(batches, _UnreadBatch)
+    elif tp.topic in _whole:
+        batches = _Batches(batches, _WholeBatch)
+    _made(records, tp, batches, *args)
 
 
 def _consumer_record(records: Any, tp: Any, record: Any) -> Any:
-    if not isinstance(record, _WholeBatch):
-        return _wrap(records, tp, record)
-    position = records.next_fetch_offset
-    if record.records[0].offset >= position:
-        return record.records
-    # A position in the middle of a batch: the broker sends the batch as a whole.
-    return [one for one in record.records if one.offset >= position]
+    if isinstance(record, _WholeBatch | _UnreadBatch):
+        return record.given(records.next_fetch_offset)
+    return _wrap(records, tp, record)
 
 
 fetched: Any = PartitionRecords

@@ -81,10 +81,11 @@ class Changelog(Protocol):
 
     async def fetch(
         self, start: int, stop: int
-    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+    ) -> tuple[Iterable[tuple[bytes, bytes | None]], int]:
         """Those of these records that come at once, and the offset to go on at, at last `stop`.
 
-        It may be `start` again, with no record, where none has come yet.
+        It may be `start` again, with no record, where none has come yet. The records may be made
+        as they are gone through, once, before the next call.
         """
         ...
 
@@ -135,8 +136,9 @@ class StateStore(Protocol):
     def load(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Write changes of a state that is being rebuilt, as fast as can be.
 
-        Call it only between `clear` and `loaded`, with nothing but `load` and `close` in between.
-        Until `loaded` has returned, a crash or `close` may leave any of it or none.
+        Call it only between `clear` and `loaded`, with nothing but `load`, `close`, and `clear` to
+        begin anew, in between. Until `loaded` has returned, a crash or `close` may leave any of it
+        or none.
         """
         ...
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -11,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
 
 from streamflow.batch import TopicPartition
-from streamflow.fetched import Parsed, fetch_whole
+from streamflow.fetched import Parsed, fetch_unread
 
 FETCH_BYTES = 8 * 1024 * 1024
 _ENTRY = attrgetter("key", "value")
@@ -27,7 +28,7 @@ class KafkaChangelog:
         self._connection = connection
         self._tp = KafkaTopicPartition(*tp)
         self._consumer: Any = None
-        fetch_whole([tp.topic])
+        fetch_unread([tp.topic])
 
     async def bounds(self) -> tuple[int, int]:
         """See `Changelog.bounds`."""
@@ -46,19 +47,19 @@ class KafkaChangelog:
 
     async def fetch(
         self, start: int, stop: int
-    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+    ) -> tuple[Iterable[tuple[bytes, bytes | None]], int]:
         """See `Changelog.fetch`."""
         consumer = await self._started()
         # Seeking forgets what was fetched ahead.
         if await consumer.position(self._tp) != start:
             consumer.seek(self._tp, start)
         fetched = await consumer.getmany(self._tp, timeout_ms=200)
-        batches: list[list[Parsed]] = fetched.get(self._tp, [])
+        batches: list[Iterator[Parsed]] = fetched.get(self._tp, [])
         position = await consumer.position(self._tp)
+        parsed: Iterable[Parsed] = chain.from_iterable(batches)
         if position > stop:
-            batches = [[one for one in batch if one.offset < stop] for batch in batches]
-        entries = [entry for batch in batches for entry in map(_ENTRY, batch)]
-        return entries, min(position, stop)
+            parsed = (one for one in parsed if one.offset < stop)
+        return map(_ENTRY, parsed), min(position, stop)
 
     async def close(self) -> None:
         """See `Changelog.close`."""

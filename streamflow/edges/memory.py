@@ -267,10 +267,10 @@ class MemoryChangelog:
 
     async def fetch(
         self, start: int, stop: int
-    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
-        """See `Changelog.fetch`."""
+    ) -> tuple[Iterable[tuple[bytes, bytes | None]], int]:
+        """See `Changelog.fetch`; like the real one's, the records can be gone through once."""
         end = min(start + FETCHED, stop)
-        return await self.read(start, end), end
+        return iter(await self.read(start, end)), end
 
     async def close(self) -> None:
         """See `Changelog.close`."""

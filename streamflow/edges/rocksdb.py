@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
@@ -32,10 +33,16 @@ from streamflow.errors import SettingsError, StateDamaged, TaskLost
 
 #: RocksDB has one exception for all, with the system's words.
 FULL = os.strerror(errno.ENOSPC)
-#: Memory in which a state that is being rebuilt is gathered, before it is sorted.
-LOADING_BYTES = 16 * 1024 * 1024
+#: Memory in which a state that is being rebuilt is gathered before it is sorted, which takes half
+#: the time within a processor's own cache; and what of that becomes one file.
+LOADING_BYTES, LOADED_FILE_BYTES = 2 * 1024 * 1024, 16 * 1024 * 1024
+#: Entries that are written at once while a state is being rebuilt.
+LOADING_ENTRIES = 4_000
+#: Files that may lie beside each other before they are merged, while a state is being rebuilt.
+LOADED_FILES = 20
 #: The least that a database has for what was written, however many there are.
 SHARE_BYTES = 1024 * 1024
+LARGEST_SHARE_BYTES = 32 * 1024 * 1024
 _UNLOGGED: Any = WriteOptions()
 _UNLOGGED.disable_wal = True
 
@@ -59,7 +66,9 @@ class StateMemory:
 
     def __init__(self, limit_bytes: int = 128 * 1024 * 1024, databases: int = 1) -> None:
         write_bytes = limit_bytes // 2
-        self.share_bytes = max(SHARE_BYTES, min(write_bytes // (2 * databases), 2 * LOADING_BYTES))
+        self.share_bytes = max(
+            SHARE_BYTES, min(write_bytes // (2 * databases), LARGEST_SHARE_BYTES)
+        )
         self.rows = Cache(limit_bytes // 4)
         self.blocks = Cache(limit_bytes - limit_bytes // 4)
         self.writes = WriteBufferManager.new_write_buffer_manager_with_cache(
@@ -165,15 +174,19 @@ class RocksStore:
             self._db.close()
             self._db = self._rdict(self._loading_options())
             self._loading = True
-        batch = WriteBatch(raw_mode=True)
-        put, delete = batch.put, batch.delete
-        for key, value in changes:
-            if value is None:
-                delete(key)
-            else:
-                put(key, value)
-        with self._words():
-            self._db.write(batch, _UNLOGGED)
+        rest = iter(changes)
+        while True:
+            batch = WriteBatch(raw_mode=True)
+            put, delete = batch.put, batch.delete
+            for key, value in islice(rest, LOADING_ENTRIES):
+                if value is None:
+                    delete(key)
+                else:
+                    put(key, value)
+            if batch.is_empty():
+                return
+            with self._words():
+                self._db.write(batch, _UNLOGGED)
 
     def loaded(self) -> None:
         """See `StateStore.loaded`."""
@@ -262,16 +275,23 @@ class RocksStore:
 
     def _loading_options(self) -> Options:
         """For writing much and reading nothing: what comes is kept as it comes, and sorted when it
-        goes to a file, on another core; nothing is logged. The thread that reads the changelog is
-        held up for 0.2 us a record instead of 1.8.
+        goes to a file, on other cores; nothing is logged, and files are merged later. The thread
+        that reads the changelog is held up for 0.2 us a record, the others for 1 us.
         """
+        share = min(LOADED_FILE_BYTES, self._memory.share_bytes)
+        at_once = min(LOADING_BYTES, share)
         options = self._options()
         options.set_memtable_factory(MemtableFactory.vector())
         options.set_allow_concurrent_memtable_write(False)
         options.set_memtable_prefix_bloom_ratio(0.0)
         options.set_memtable_whole_key_filtering(False)
-        options.set_write_buffer_size(min(LOADING_BYTES, self._memory.share_bytes))
-        options.set_max_write_buffer_number(4)
+        options.set_write_buffer_size(at_once)
+        options.set_min_write_buffer_number_to_merge(share // at_once)
+        options.set_max_write_buffer_number(4 * (share // at_once))
+        options.set_max_background_jobs(8)  # of which two make files of what is in memory
+        options.set_level_zero_file_num_compaction_trigger(LOADED_FILES)
+        options.set_level_zero_slowdown_writes_trigger(2 * LOADED_FILES)
+        options.set_level_zero_stop_writes_trigger(3 * LOADED_FILES)
         return options
 
     @contextmanager

@@ -5,6 +5,9 @@ entries that no mark follows, and an owner that was thought dead can write on af
 taken over. The log's order settles it, for every reader in the same way: a mark counts whose epoch
 is none below the last one's and whose commit is none before it, and so do the entries between them.
 
+A state that is made anew is read as if all counted, since nearly always all does; where something
+turns out to be void it is read once more, with entries held back until their mark comes.
+
 Entries that do not count are void, but they have the keys of ones that do, and one day the broker
 would keep them instead. So whoever finds some writes the values that count once more; the broker is
 told (`min.compaction.lag.ms`) to leave the log as it is for longer than that takes.
@@ -13,7 +16,7 @@ told (`min.compaction.lag.ms`) to leave the log as it is for longer than that ta
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 from streamflow.core.keys import META, Mark, mark_of
 
@@ -21,7 +24,8 @@ from streamflow.core.keys import META, Mark, mark_of
 #: compacted, they are let through; should no mark follow after all, everything is read once more.
 HOLD_ENTRIES = 250_000
 
-Entries = list[tuple[bytes, bytes | None]]
+Entry = tuple[bytes, bytes | None]
+Entries = list[Entry]
 
 
 class Overrun(Exception):
@@ -43,13 +47,18 @@ class Marked:
         self._void: set[bytes] = set()
 
     @property
+    def holds(self) -> bool:
+        """Is anything held back until its mark comes? Else `let_through` does what `take` does."""
+        return self._hold > NOTHING
+
+    @property
     def whole(self) -> bool:
         """Does everything so far count?"""
         return not self._held and not self._void and not self._overrun
 
-    def take(self, entries: Sequence[tuple[bytes, bytes | None]]) -> Entries:
+    def take(self, given: Iterable[Entry]) -> Entries:
         """What is known to count by now, of these and of what was held back."""
-        counting: Entries = []
+        entries, counting = list(given), Entries()
         start = 0
         for place in [i for i, entry in enumerate(entries) if entry[0] == META]:
             group = [*self._held, *entries[start : place + 1]]
@@ -65,6 +74,20 @@ class Marked:
             counting += self._held
             self._held, self._overrun = [], True
         return counting
+
+    def let_through(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """All of these, as they are gone through: they are taken to count before their mark comes.
+
+        Raises:
+            Overrun: some of what was let through does not count.
+        """
+        key = b"" if self._overrun else META
+        for entry in entries:
+            key, value = entry
+            if key == META and not self._counts(value):
+                raise Overrun
+            yield entry
+        self._overrun = key != META
 
     def void(self) -> frozenset[bytes]:
         """At the end: the keys of entries that do not count, after the last one that does."""
@@ -88,5 +111,5 @@ class Marked:
         self._void |= {key for key, _ in group}
 
 
-#: Holds everything back.
-ALL = math.inf
+#: Holds everything back, or nothing.
+ALL, NOTHING = math.inf, 0

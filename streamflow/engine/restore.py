@@ -17,15 +17,13 @@ from datetime import timedelta
 from streamflow.clock import Clock
 from streamflow.core.keys import META, number_in
 from streamflow.engine.commit import APPLIED, APPLIED_AT
-from streamflow.engine.marked import ALL, Marked, Overrun
+from streamflow.engine.marked import ALL, HOLD_ENTRIES, NOTHING, Entries, Marked, Overrun
 from streamflow.engine.refusals import changelog_lost
 from streamflow.ports import Changelog, StateStore
 
 #: Tombstones may be compacted away after Kafka's `delete.retention.ms` (a day); a local state that
 #: has not been written for half of that could miss one.
 STALE_AFTER = timedelta(hours=12)
-
-Entries = list[tuple[bytes, bytes | None]]
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,10 @@ async def _caught_up(
 async def _rebuild(
     store: StateStore, changelog: Changelog, first: int, stop: int, now_ms: int
 ) -> frozenset[bytes]:
-    for marked in (Marked(None), Marked(None, ALL)):
-        store.clear()
+    for hold in (NOTHING, HOLD_ENTRIES, ALL):
+        marked = Marked(None, hold)
         with suppress(Overrun):
-            reached = await _load(store, changelog, first, stop, marked)
+            reached = await _load(store, changelog, (first, stop), marked)
             void = marked.void()
             store.apply(_reached(reached, now_ms))
             return void
@@ -92,17 +90,18 @@ async def _rebuild(
 
 
 async def _load(
-    store: StateStore, changelog: Changelog, first: int, stop: int, marked: Marked
+    store: StateStore, changelog: Changelog, bounds: tuple[int, int], marked: Marked
 ) -> int:
     """Load what counts; returns up to where everything does."""
-    position = reached = first
-    try:
-        while position < stop:
-            entries, position = await changelog.fetch(position, stop)
-            store.load(marked.take(entries))
-            reached = position if marked.whole else reached
-    finally:
-        store.loaded()
+    counting = marked.take if marked.holds else marked.let_through
+    store.clear()
+    position, stop = bounds
+    reached = position
+    while position < stop:
+        entries, position = await changelog.fetch(position, stop)
+        store.load(counting(entries))
+        reached = position if marked.whole else reached
+    store.loaded()
     return reached
 
 

@@ -11,10 +11,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.fetched import fetch_whole
+from streamflow.fetched import fetch_unread, fetch_whole
 from tests.examples import examples
 
-WHOLE, PLAIN = "fetched-whole", "fetched-one-by-one"
+WHOLE, UNREAD, PLAIN = "fetched-whole", "fetched-unread", "fetched-one-by-one"
 TRANSACTIONAL, CONTROL = 0x10, 0x20
 ABORT, COMMIT = 0, 1
 
@@ -84,14 +84,17 @@ def test_whole_batches_hold_what_comes_one_by_one(
 ) -> None:
     data, aborted, position = log
     fetch_whole([WHOLE])
+    fetch_unread([UNREAD])
     plain, stop = read(PLAIN, data, position, aborted)
-    whole, whole_stop = read(WHOLE, data, position, aborted)
-    assert whole_stop == stop
-    assert [
-        (one.offset, one.timestamp, one.key, one.value, tuple(one.headers))
-        for part in whole
-        for one in part
-    ] == [(one.offset, one.timestamp, one.key, one.value, tuple(one.headers)) for one in plain]
+    wanted = [(one.offset, one.timestamp, one.key, one.value, tuple(one.headers)) for one in plain]
+    for topic in (WHOLE, UNREAD):
+        parts, reached = read(topic, data, position, aborted)
+        assert reached == stop
+        assert [
+            (one.offset, one.timestamp, one.key, one.value, tuple(one.headers))
+            for part in parts
+            for one in part
+        ] == wanted
 
 
 def test_a_batch_is_handed_over_in_one_piece() -> None:

@@ -1,6 +1,6 @@
 """A local state is brought up to its changelog: what is read for it, and when it is made anew."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ class WatchedChangelog(MemoryChangelog):
 
     async def fetch(
         self, start: int, stop: int
-    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+    ) -> tuple[Iterable[tuple[bytes, bytes | None]], int]:
         found, after = await super().fetch(start, stop)
         self.reads.append((start, after))
         return found, after

@@ -254,6 +254,44 @@ def test_all_databases_of_a_worker_keep_within_one_bound(tmp_path: Path, databas
     folder.close()
 
 
+def test_what_is_loaded_may_be_larger_than_memory(tmp_path: Path) -> None:
+    limit = 8 * 1024 * 1024
+    folder = StateFolder(tmp_path, StateMemory(limit))
+    with closing(folder.store("a")) as store:
+        store.clear()
+        most = 0
+        for turn in range(30):
+            store.load((b"%d %d" % (turn, i), random.randbytes(1000)) for i in range(1000))
+            most = max(most, folder.memory.writes.get_usage())
+        store.loaded()
+        assert limit / 8 < most <= limit * 5 / 4  # what is being written comes on top
+        assert len(store.scan(b"", b"~")) == 30 * 1000
+    folder.close()
+
+
+def test_a_process_that_is_killed_while_it_loads_leaves_nothing_that_is_trusted(
+    tmp_path: Path,
+) -> None:
+    """Files of what was loaded are there, but not how far the changelog was applied."""
+    dying = f"""
+import os, random, signal
+from pathlib import Path
+from streamflow.edges.rocksdb import StateFolder, StateMemory
+
+store = StateFolder(Path({str(tmp_path)!r}), StateMemory(2**23)).store("a")
+store.apply([(b"~applied", b"7")])
+store.clear()
+for turn in range(20):
+    store.load((b"%d %d" % (turn, i), random.randbytes(1000)) for i in range(1000))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    died = subprocess.run([sys.executable, "-c", dying], check=False)
+    assert died.returncode == -9
+    assert list((tmp_path / "a").glob("*.sst"))
+    with closing(RocksStore(tmp_path / "a")) as store:
+        assert store.get([b"~applied"]) == [None]
+
+
 def number(store: RocksStore, name: str) -> int:
     found = store._db.property_int_value(f"rocksdb.{name}")
     assert isinstance(found, int)

@@ -16,7 +16,7 @@ from streamflow.core.rows import Trailer, encode_rows, encode_trailer
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryPlainOutbox, MemoryStore
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.commit import APPLIED
-from streamflow.engine.marked import Marked, Overrun
+from streamflow.engine.marked import NOTHING, Marked, Overrun
 from streamflow.engine.restore import restore
 from streamflow.engine.sink_buffer import Buffer
 from streamflow.engine.sync import run_sync
@@ -164,6 +164,19 @@ def test_a_log_without_marks_is_let_through_and_read_again_where_that_was_wrong(
         marked.void()
     assert marked.take(entries(mark(1, 1))) == entries(mark(1, 1))
     assert marked.void() == frozenset()
+
+
+def test_what_was_let_through_is_not_taken_to_count_because_nothing_comes_after_it() -> None:
+    """As at the end of a log, where the broker has markers that no record carries."""
+    a, b = Record(b"a", b"1"), Record(b"b", b"1")
+    marked = Marked(None, NOTHING)
+    assert list(marked.let_through(entries(a, mark(1, 1)))) == entries(a, mark(1, 1))
+    assert marked.whole
+    for some in (entries(b), []):
+        assert list(marked.let_through(some)) == some
+        assert not marked.whole
+    with pytest.raises(Overrun):
+        marked.void()
 
 
 def trailer(commit: int, epoch: int, chunks: int = 1, **changes: Any) -> Trailer:
