@@ -40,7 +40,8 @@ class Watched:
         self, start: int, stop: int
     ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
         """See `Changelog.fetch`."""
-        entries, self.position = await self._changelog.fetch(start, stop)
+        fetched, self.position = await self._changelog.fetch(start, stop)
+        entries = list(fetched)
         if entries:
             few = list(islice(entries, SAMPLE))
             size = sum(len(key or b"") + len(value or b"") for key, value in few)
