@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ from streamflow.errors import TopologyError
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 Revisions = Literal["final", "append"]
+PartitionUnit = Literal["hour", "day", "month"]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PRIVATE = ".streamflow"
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
@@ -39,11 +41,11 @@ class Topic:
 
 @dataclass(frozen=True)
 class PartitionBy:
-    """A partition value of a table: the column `name`, which is `column` or its day or month."""
+    """A partition value of a table: `name`, which is `column`, or its hour, day or month."""
 
     name: str
     column: str
-    unit: Literal["day", "month"] | None = None
+    unit: PartitionUnit | None = None
 
     def of(self, rows: pa.RecordBatch) -> Any:
         """The partition value of each row, as strings; null stays null.
@@ -54,13 +56,38 @@ class PartitionBy:
         if self.unit is None:
             return pc.cast(column, pa.string())
         # Without its zone, which is UTC, so that Arrow does not look into a database of zones.
-        date = pc.cast(pc.cast(pc.cast(column, pa.timestamp("us")), pa.date32()), pa.string())
+        time = pc.cast(column, pa.timestamp("us"))
+        if self.unit == "hour":
+            hour = pc.utf8_slice_codeunits(pc.cast(time, pa.string()), 0, len("2013-01-31 05"))
+            return pc.replace_substring(hour, " ", "-")
+        date = pc.cast(pc.cast(time, pa.date32()), pa.string())
         return date if self.unit == "day" else pc.utf8_slice_codeunits(date, 0, -len("-31"))
+
+    def period(self, time: int) -> str:
+        """The partition value of a time in microseconds."""
+        times = pa.array([time], pa.timestamp("us", "UTC"))
+        return self.of(pa.record_batch([times], names=[self.column]))[0].as_py()
+
+    def end(self, value: str) -> int:
+        """The first microsecond after the times of a partition value of an hour, day or month."""
+        numbers = [int(number) for number in value.split("-")]
+        if self.unit == "month":
+            year, month = numbers
+            after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        else:
+            hour = timedelta(hours=1) if self.unit == "hour" else timedelta(days=1)
+            after = datetime(*numbers, tzinfo=UTC) + hour
+        return (after - _EPOCH) // timedelta(microseconds=1)
 
 
 def day(column: str) -> PartitionBy:
     """Partition by the UTC day of a timestamp: `date=2013-01-31`."""
     return PartitionBy("date", column, "day")
+
+
+def hour(column: str) -> PartitionBy:
+    """Partition by the UTC hour of a timestamp: `hour=2013-01-31-05`."""
+    return PartitionBy("hour", column, "hour")
 
 
 def month(column: str) -> PartitionBy:
@@ -75,7 +102,8 @@ class Parquet:
     Attributes:
         path: The folder, relative to the lake; or an address such as `s3://bucket/folder/table`,
             also `gs://` and `abfs://`. Credentials come from the environment or the machine.
-        partition_by: Hive-style partitions: columns, or `day(...)` and `month(...)` of one.
+        partition_by: Hive-style partitions: columns, or `hour(...)`, `day(...)` or `month(...)`
+            of one.
         target_bytes: The file size that a roll aims at.
         roll_interval: A committed row is in a visible file after this time at the latest.
         revisions: Which results of a window that gives several are rows: `"final"`, its first
@@ -135,7 +163,8 @@ def _check_parts(where: str, parts: Iterable[object]) -> None:
     for part in parts:
         if not isinstance(part, PartitionBy):
             raise TopologyError(
-                f"{where}: partition_by has {part!r}; it takes fields, day(...) and month(...)"
+                f"{where}: partition_by has {part!r}; it takes fields, and hour(...), day(...) and"
+                " month(...) of them"
             )
 
 

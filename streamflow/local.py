@@ -220,7 +220,8 @@ class LocalRun:
 
     def _open_sink(self, sink: SinkPlan) -> None:
         self._broker.create(self._names.rows(sink.name), self._partitions)
-        spec = replace(table_spec(self._topology, self._names, sink), roll_interval=None)
+        spec = table_spec(self._topology, self._names, sink, self._partitions)
+        spec = replace(spec, roll_interval=None)
         for partition in range(self._partitions):
             tp = TopicPartition(self._names.rows(sink.name), partition)
             files = LocalFiles(self._work, sink.table.folder)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from streamflow.aggregates import Aggregate, Part, fields_of, name_of
 from streamflow.changes import Changed
 from streamflow.checking import CHECKED, Checks
+from streamflow.core.closing import closing_of
 from streamflow.core.compile_checks import compile_checks
 from streamflow.core.contents import check_topics
 from streamflow.core.plan import (
@@ -28,7 +29,7 @@ from streamflow.core.plan import (
     WindowPlan,
 )
 from streamflow.core.sides import check_deletions, is_side, side_topics
-from streamflow.core.tables import check_apart, table_columns
+from streamflow.core.tables import check_apart, sink_plan
 from streamflow.core.tree import check_known, check_shared_topics, grow
 from streamflow.destinations import Drop, Parquet, Topic
 from streamflow.edge import Edge, Exit
@@ -349,7 +350,7 @@ def _destinations(
     mine = [edge.destination for edge in edges if edge.origin is origin]
     columns = pa.schema([*schema, WARNINGS]) if warnings else schema
     tables = [table for table in mine if isinstance(table, Parquet)]
-    sinks = tuple(SinkPlan(table.name, table, table_columns(table, columns)) for table in tables)
+    sinks = tuple(sink_plan(table, columns, closing_of(origin, table)) for table in tables)
     return sinks, tuple(topic.name for topic in mine if isinstance(topic, Topic))
 
 

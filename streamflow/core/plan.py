@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from streamflow.aggregates import Aggregate, Part
 from streamflow.changes import CHANGE
 from streamflow.checks import Brake, Check
+from streamflow.core.closing import Closing
 from streamflow.core.describe import describe_function, describe_stage, digest
 from streamflow.destinations import Parquet
 from streamflow.epochs import Epoch
@@ -36,6 +37,7 @@ class SinkPlan:
     name: str
     table: Parquet
     schema: pa.Schema
+    closing: Closing | None = None
 
     @cached_property
     def schema_id(self) -> str:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pyarrow as pa
 
+from streamflow.core.closing import Closing
 from streamflow.errors import TopologyError
 
 MIB = 1024 * 1024
@@ -19,6 +20,8 @@ class SinkSpec:
     `path` is the table's folder, relative to the lake's root. `schema` is that of the rows, with
     the columns of `partition_by`: those go into the path and are left out of the files.
     `target_bytes` is the size of a roll, in encoded bytes; a roll is one file per partition value.
+    `closing` tells when a time partition is complete, where that can be told: once all of the
+    `partitions` of its rows topic have come so far; None where their number is not known.
     """
 
     name: str
@@ -30,6 +33,8 @@ class SinkSpec:
     partition_by: tuple[str, ...] = ()
     target_bytes: int = 128 * MIB
     roll_interval: timedelta | None = None
+    closing: Closing | None = None
+    partitions: int | None = None
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)

@@ -8,16 +8,23 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamflow.core.closing import Closing
+from streamflow.core.plan import SinkPlan
 from streamflow.destinations import Parquet, PartitionBy
 from streamflow.errors import TopologyError
 
 
-def table_columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
-    """The columns of rows of this schema in a table: with its partition values.
+def sink_plan(table: Parquet, schema: pa.Schema, closing: Closing | None) -> SinkPlan:
+    """A table of rows of this schema.
 
     Raises:
         TopologyError: the table cannot be partitioned so.
     """
+    return SinkPlan(table.name, table, _columns(table, schema), closing)
+
+
+def _columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
+    """The columns of rows of this schema in a table: with its partition values."""
     made: list[Any] = []
     names = [part.name for part in table.partition_by]
     for part in table.partition_by:

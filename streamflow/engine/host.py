@@ -308,9 +308,12 @@ class Host:
 
     def _sources_of(self, rows: TopicPartition) -> list[TopicPartition]:
         """The source partitions of ours whose rows come through this partition."""
-        filling = [t for t, p in self._plans.items() if self._tables[rows.topic] in p.all_sinks]
-        tps = [TopicPartition(topic, rows.partition) for topic in filling]
+        tps = [TopicPartition(topic, rows.partition) for topic in self._filling(rows.topic)]
         return [tp for tp in tps if tp in self.tasks]
+
+    def _filling(self, rows_topic: str) -> list[str]:
+        """The sources whose tasks write rows there."""
+        return [t for t, p in self._plans.items() if self._tables[rows_topic] in p.all_sinks]
 
     def _share(self) -> None:
         """Share the watermarks of sources of which other workers have partitions too."""
@@ -365,7 +368,8 @@ class Host:
         )
 
     def _sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
-        spec = table_spec(self.topology, self.names, sink)
+        writers = max(self._partitions[topic] for topic in self._filling(tp.topic))
+        spec = table_spec(self.topology, self.names, sink, writers)
         return SinkPartition(
             spec,
             tp,

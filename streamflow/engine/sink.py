@@ -34,6 +34,7 @@ from streamflow.engine.sink_roll import (
     unpack,
     write_files,
 )
+from streamflow.engine.sink_success import Success
 from streamflow.errors import SinkRefused
 from streamflow.ports import TableFiles
 
@@ -76,6 +77,7 @@ class SinkPartition:
         self._faults = faults
         self._holdings = holdings or Holdings()
         self._fold_after = fold_after
+        self._success = Success(spec, files, tp)
         #: Bytes of rows per offset of the topic, as they were read.
         self.mean_bytes = 0.0
         self._read = (0, 0)
@@ -181,12 +183,13 @@ class SinkPartition:
     @property
     def done(self) -> bool:
         """Has the input ended, and is every row of it visible?"""
-        rolled = self._pending is None and not len(self._buffer)
+        rolled = self._pending is None and not len(self._buffer) and not self._success.is_due
         return rolled and self._last is not None and self._last.end_of_input
 
     def _settle(self, due: Callable[[], bool] | None = None) -> int | None:
         """Finish what stands and roll what is due, as far as the rows held allow."""
         trim, due = None, due or self._due
+        self._success.mark()
         while self._pending is not None or due():
             rows = self._decide() if self._pending is None else None
             if self._pending is None:
@@ -196,6 +199,7 @@ class SinkPartition:
             if self._buffer.stop < self._pending.next:
                 break
             trim = self._finish(self._pending, rows)
+            self._success.mark()
         return trim
 
     def _due(self) -> bool:
@@ -269,6 +273,7 @@ class SinkPartition:
     def _follow(self, cut: Cut) -> None:
         """Go on after a finished cut."""
         self._last, self._pending = cut, None
+        self._success.visible(cut)
         if self._buffer.position < cut.next:
             self._buffer = Buffer(self.tp, cut.next, cut.trailer, cut.epoch)
         self._buffer.drop(cut.next)

@@ -104,6 +104,21 @@ def last(files: TableFiles, tp: TopicPartition) -> Cut | None:
             continue
 
 
+def last_visible(files: TableFiles, tp: TopicPartition) -> Cut | None:
+    """The last cut of the chain whose files are all visible; None where there is none yet."""
+    while True:
+        cut = last(files, tp)
+        if cut is None or finished(files, cut):
+            return cut
+        if not cut.k:
+            return None
+        try:
+            return read_cut(files, tp, cut.k - 1)
+        except FileNotFoundError:
+            if standing_links(files, tp).folded < cut.k - 1:
+                return None  # somebody has deleted it
+
+
 def read_cut(files: TableFiles, tp: TopicPartition, k: int) -> Cut:
     """Cut `k`. Raises `SinkRefused` where it is damaged, and `FileNotFoundError`."""
     name = f"{stem(tp, k)}.json"

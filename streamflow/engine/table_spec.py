@@ -8,8 +8,12 @@ from streamflow.core.sink_spec import SinkSpec
 from streamflow.topology import Topology
 
 
-def table_spec(topology: Topology, names: Names, sink: SinkPlan) -> SinkSpec:
-    """The spec of a table; equal columns have the same schema id."""
+def table_spec(
+    topology: Topology, names: Names, sink: SinkPlan, partitions: int | None = None
+) -> SinkSpec:
+    """The spec of a table; equal columns have the same schema id. `partitions` is how many tasks
+    write it, where that is known.
+    """
     return SinkSpec(
         name=sink.name,
         path=names.table(sink.table.path),
@@ -20,4 +24,6 @@ def table_spec(topology: Topology, names: Names, sink: SinkPlan) -> SinkSpec:
         partition_by=sink.partition_by,
         target_bytes=sink.table.target_bytes,
         roll_interval=sink.table.roll_interval,
+        closing=sink.closing,
+        partitions=partitions,
     )

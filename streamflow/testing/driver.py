@@ -355,7 +355,7 @@ class TopologyDriver:
     def _open_sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
         files = self._files.setdefault(sink.table.path, MemoryFiles())
         opened = SinkPartition(
-            table_spec(self._topology, self._names, sink),
+            table_spec(self._topology, self._names, sink, len(self.broker.topics[tp.topic])),
             tp,
             files,
             clock=self.clock,

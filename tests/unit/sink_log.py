@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from streamflow.batch import MicroBatch, Record, TopicPartition
 from streamflow.clock import SimulatedClock
+from streamflow.core.closing import Closing
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine.sink import SinkPartition, ignore
@@ -41,6 +42,8 @@ def spec(
     target_bytes: int = 1,
     schema: pa.Schema = SCHEMA,
     version: str = "1",
+    closing: Closing | None = None,
+    partitions: int | None = None,
 ) -> SinkSpec:
     return SinkSpec(
         name="flights",
@@ -51,6 +54,8 @@ def spec(
         topology_version=version,
         partition_by=partition_by,
         target_bytes=target_bytes,
+        closing=closing,
+        partitions=partitions,
     )
 
 

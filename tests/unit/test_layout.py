@@ -12,6 +12,8 @@ CORE = sorted((ROOT / "core").glob("*.py"))
 #: The order in which data meets the files of the core; a file imports only earlier ones.
 READING_ORDER = [
     "describe",
+    "folder_name",
+    "closing",
     "plan",
     "tables",
     "tree",
@@ -21,7 +23,6 @@ READING_ORDER = [
     "compile",
     "recall",
     "step",
-    "folder_name",
     "halving",
     "decode",
     "rounding",
