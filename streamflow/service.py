@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ LETTER_BYTES = 64 * 1024
 #: Entries of a commit without transactions that a crash has left unmarked are mended by the next
 #: owner (`engine/marked.py`); for this long the log is not compacted without it.
 COMPACTION_LAG_MS = 3_600_000
+LAG = "min.compaction.lag.ms"
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -123,8 +125,11 @@ class KafkaWorld:
         if self._settings.run_id is not None:
             self._ranges = await self._run(found)
         async with KafkaAdmin(self._connection) as admin:
-            specs = await topic_specs(self._topology, self._names, admin, found)
+            replicas = self._settings.replication_factor
+            specs = await topic_specs(self._topology, self._names, admin, found, replicas)
             await admin.create(specs)
+            if self.delivery == "at_least_once":
+                await keep_uncompacted(admin, specs)
             cluster = await admin.cluster()
         self._limits = KafkaLimits(self._connection, [spec.name for spec in specs], self._clock)
         folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
@@ -227,8 +232,26 @@ class KafkaWorld:
             self._states.close()
 
 
+async def keep_uncompacted(admin: KafkaAdmin, specs: Sequence[TopicSpec]) -> None:
+    """See that changelogs which an earlier version made are left uncompacted for long enough, too:
+    an entry of a commit that never was must not outlive the one it would replace.
+
+    Raises:
+        SettingsError: the broker does not let us.
+    """
+    wanted = {spec.name: spec.config[LAG] for spec in specs if LAG in spec.config}
+    for topic, config in (await admin.configs(list(wanted))).items():
+        if int(config[LAG]) < int(wanted[topic]):
+            await admin.set_config(topic, LAG, wanted[topic])
+            log.warning("%s: %s was %s ms, now %s", topic, LAG, config[LAG], wanted[topic])
+
+
 async def topic_specs(
-    topology: Topology, names: Names, admin: KafkaAdmin, partitions: Mapping[str, int]
+    topology: Topology,
+    names: Names,
+    admin: KafkaAdmin,
+    partitions: Mapping[str, int],
+    replicas: int | None = None,
 ) -> list[TopicSpec]:
     """Every topic that a topology needs besides its sources. All keep their records for ever:
     time retention goes by event time, and old events would be gone at once. A source that is not
@@ -244,7 +267,7 @@ async def topic_specs(
         largest = int((await admin.config(source))["max.message.bytes"])
         keep = {"retention.ms": "-1", "max.message.bytes": str(largest + LETTER_BYTES)}
         rows = {"retention.ms": "-1", "max.message.bytes": str(2 * largest + LETTER_BYTES)}
-        lag = {"min.compaction.lag.ms": str(COMPACTION_LAG_MS)}
+        lag = {LAG: str(COMPACTION_LAG_MS)}
         compact = {"cleanup.policy": "compact", **lag, **rows}
         wanted = [TopicSpec(names.topic(topic), count, keep) for topic in plan.output_topics]
         wanted.append(TopicSpec(names.changelog(plan.source.topic), count, compact))
@@ -253,7 +276,7 @@ async def topic_specs(
             shared = names.watermarks(plan.source.topic).topic
             wanted.append(TopicSpec(shared, 1, {"cleanup.policy": "compact", "retention.ms": "-1"}))
         specs |= {spec.name: spec for spec in wanted}
-    return list(specs.values())
+    return [replace(spec, replicas=replicas) for spec in specs.values()]
 
 
 def control_spec(names: Names) -> TopicSpec:

@@ -53,6 +53,10 @@ def running_broker(
     """
     jvm, jars = equip(install=install, say=say)
     with temporary_folder() if data_dir is None else kept_folder(data_dir) as folder:
+        if folder.nodes:
+            raise BrokerError(
+                f"{folder.path} holds the data of {folder.nodes} brokers; give another folder"
+            )
         broker = start(folder, java=jvm, jars=jars, port=port, cpus=cpus, heap_mb=heap_mb, say=say)
         try:
             yield broker

@@ -5,10 +5,13 @@
     FOLDER/server.properties   rewritten at each start
     FOLDER/broker.log          what Kafka says
     FOLDER/data/               Kafka's own
+    FOLDER/node-1/ ...         the same without a lock, for each node of a cluster
 
 The kernel drops the lock when its holder dies, however it dies. A temporary folder whose lock can
 be had is therefore a leftover, and the next start clears it away.
 """
+
+from __future__ import annotations
 
 import fcntl
 import os
@@ -24,6 +27,7 @@ from pathlib import Path
 from streamflow.broker.errors import BrokerError
 
 _PREFIX = "streamflow-broker-"
+_NODE = "node-"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,17 @@ class Folder:
     @property
     def data(self) -> Path:
         return self.path / "data"
+
+    def node(self, number: int) -> Folder:
+        """The folder of one node of a cluster that lives here; it is made if need be."""
+        path = self.path / f"{_NODE}{number}"
+        path.mkdir(exist_ok=True)
+        return Folder(path)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the cluster whose data is here; 0 for none, and where one broker's is."""
+        return len(list(self.path.glob(f"{_NODE}*")))
 
     @property
     def formatted(self) -> bool:
@@ -103,25 +118,32 @@ def _clear_leftovers(root: Path) -> None:
                 continue
             # Its owner locks a folder before it writes there: with nothing written yet, the lock
             # may be free only because the owner has not come to it.
-            if not (path / "server.properties").exists():
+            if not _homes(path):
                 continue
             with _locked(path):
                 _end_orphan(path)
                 shutil.rmtree(path)
 
 
-def _end_orphan(path: Path) -> None:
-    """Kill the broker of a dead owner. Linux has done it already; other systems have not.
+def _homes(path: Path) -> list[Path]:
+    """Where brokers have been started: in the folder itself, or in those of nodes."""
+    homes = [path, *path.glob(f"{_NODE}*")]
+    return [home for home in homes if (home / "server.properties").exists()]
 
-    The pid may long belong to another process, so its command line must name this folder.
+
+def _end_orphan(path: Path) -> None:
+    """Kill the brokers of a dead owner. Linux has done it already; other systems have not.
+
+    A pid may long belong to another process, so its command line must name the folder.
     """
-    with suppress(OSError, ValueError):
-        pid = int((path / "pid").read_text())
-        done = subprocess.run(
-            ["ps", "-ww", "-o", "command=", "-p", str(pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if f"{path}/server.properties" in done.stdout:
-            os.kill(pid, signal.SIGKILL)
+    for home in _homes(path):
+        with suppress(OSError, ValueError):
+            pid = int((home / "pid").read_text())
+            done = subprocess.run(
+                ["ps", "-ww", "-o", "command=", "-p", str(pid)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if f"{home}/server.properties" in done.stdout:
+                os.kill(pid, signal.SIGKILL)

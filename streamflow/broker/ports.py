@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from contextlib import ExitStack
 
 LOOPBACK = "127.0.0.1"
 
@@ -9,12 +10,13 @@ LOOPBACK = "127.0.0.1"
 _METADATA = struct.pack(">ihhih10si", 24, 3, 1, 1, 10, b"streamflow", 0)
 
 
-def free_ports() -> tuple[int, int]:
-    """Two different ports that nobody listens on at this moment."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind((LOOPBACK, 0))
-        other.bind((LOOPBACK, 0))
-        return one.getsockname()[1], other.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on at this moment."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def is_taken(port: int) -> bool:
@@ -28,8 +30,8 @@ def is_taken(port: int) -> bool:
     return False
 
 
-def answers(port: int) -> bool:
-    """Whether a Kafka answers a metadata request on this port and names at least one broker."""
+def answers(port: int, brokers: int = 1) -> bool:
+    """Whether a Kafka answers a metadata request on this port and names so many brokers."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=5) as connection:
             connection.sendall(_METADATA)
@@ -39,5 +41,5 @@ def answers(port: int) -> bool:
         return False
     if len(header) < 12:
         return False
-    _size, _correlation, brokers = struct.unpack(">iii", header)
-    return brokers > 0
+    _size, _correlation, found = struct.unpack(">iii", header)
+    return found >= brokers

@@ -1,7 +1,8 @@
 """One Kafka, as a child process that does not outlive its parent.
 
-Operations: `start` formats the folder if it is new, launches the JVM and returns when Kafka
-answers a metadata request. `stop` asks with SIGTERM and insists with SIGKILL.
+Operations: `format_node` readies a folder, `launch_node` starts the JVM, and
+`wait_until_it_answers` returns when Kafka answers a metadata request; `start` does all of it for
+one broker. `stop` asks with SIGTERM and insists with SIGKILL.
 
 The broker has a session of its own, so that Ctrl-C in a terminal reaches only the parent, which
 then stops the broker after its clients. If the parent dies without a word, the kernel kills the
@@ -20,7 +21,7 @@ from streamflow.broker import launch
 from streamflow.broker.errors import BrokerError
 from streamflow.broker.folder import Folder
 from streamflow.broker.ports import LOOPBACK, answers, free_ports, is_taken
-from streamflow.broker.properties import server_properties
+from streamflow.broker.properties import Node, server_properties
 
 _POLL_SECONDS = 0.1
 _START_POLLS = 600
@@ -59,11 +60,11 @@ class Broker:
         """Wait until the broker ends by itself, which it should not."""
         return self._process.wait()
 
-    def stop(self) -> None:
-        """Shut down cleanly, or by force after fifteen seconds."""
+    def stop(self, within: float = _STOP_SECONDS) -> None:
+        """Shut down cleanly, or by force after so many seconds."""
         self._process.terminate()
         try:
-            self._process.wait(timeout=_STOP_SECONDS)
+            self._process.wait(timeout=within)
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -88,23 +89,14 @@ def start(
     Raises:
         BrokerError: the port is taken, the folder cannot be formatted, or Kafka gave up.
     """
-    if port and is_taken(port):
-        raise BrokerError(
-            f"port {port} on {LOOPBACK} is taken; give another one, or stop what listens there"
-        )
-    jvm = [str(java), f"-Xms{min(heap_mb, 256)}m", f"-Xmx{heap_mb}m", *_JVM, "-cp", f"{jars}/*"]
-    free, controller_port = free_ports()
-    chosen = port or free
-    folder.properties.write_text(
-        server_properties(port=chosen, controller_port=controller_port, logs=folder.data)
-    )
-    if not folder.formatted:
-        _format(folder, jvm)
-    command = [*jvm[:-2], *_SERVER_LOG, *jvm[-2:], "kafka.Kafka", str(folder.properties)]
-    process = _spawn(command, folder, cpus)
-    broker = Broker(process, chosen, folder.log)
+    refuse_taken([port] if port else [])
+    jvm = jvm_command(java, jars, heap_mb)
+    free, controller_port = free_ports(2)
+    node = Node(1, port or free, controller_port)
+    format_node(folder, node, [node], jvm, cluster_id())
+    broker = launch_node(folder, node, jvm, cpus)
     try:
-        _wait_until_it_answers(broker)
+        wait_until_it_answers(broker)
     except BaseException:
         broker.kill()
         raise
@@ -112,9 +104,45 @@ def start(
     return broker
 
 
-def _format(folder: Folder, jvm: Sequence[str]) -> None:
+def refuse_taken(ports: Sequence[int]) -> None:
+    """Raises `BrokerError` where somebody listens already."""
+    for port in ports:
+        if is_taken(port):
+            raise BrokerError(
+                f"port {port} on {LOOPBACK} is taken; give another one, or stop what listens there"
+            )
+
+
+def jvm_command(java: Path, jars: Path, heap_mb: int) -> list[str]:
+    """What starts a JVM that has Kafka's classes."""
+    heap = [f"-Xms{min(heap_mb, 256)}m", f"-Xmx{heap_mb}m"]
+    return [str(java), *heap, *_JVM, "-cp", f"{jars}/*"]
+
+
+def format_node(
+    folder: Folder, node: Node, nodes: Sequence[Node], jvm: Sequence[str], cluster: str
+) -> None:
+    """Write a node's properties, and make its folder one of this cluster if it is new.
+
+    Raises:
+        BrokerError: Kafka cannot.
+    """
+    folder.properties.write_text(server_properties(node, nodes, folder.data))
+    if not folder.formatted:
+        _format(folder, jvm, cluster)
+
+
+def launch_node(
+    folder: Folder, node: Node, jvm: Sequence[str], cpus: set[int] | None = None
+) -> Broker:
+    """Start the JVM of a node that has been formatted; returns at once."""
+    command = [*jvm[:-2], *_SERVER_LOG, *jvm[-2:], "kafka.Kafka", str(folder.properties)]
+    return Broker(_spawn(command, folder, cpus), node.port, folder.log)
+
+
+def _format(folder: Folder, jvm: Sequence[str], cluster: str) -> None:
     command = [*jvm, "kafka.tools.StorageTool", "format"]
-    arguments = ["--cluster-id", _cluster_id(), "--config", str(folder.properties)]
+    arguments = ["--cluster-id", cluster, "--config", str(folder.properties)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BrokerError(
@@ -140,11 +168,16 @@ def _spawn(
     return process
 
 
-def _wait_until_it_answers(broker: Broker) -> None:
+def wait_until_it_answers(broker: Broker, brokers: int = 1) -> None:
+    """Wait until it knows of so many brokers, itself included.
+
+    Raises:
+        BrokerError: Kafka gave up, or did not answer within a minute.
+    """
     for _ in range(_START_POLLS):
         if broker.returncode is not None:
             raise BrokerError(f"Kafka gave up while starting: {_cause(broker.log)}")
-        if answers(broker.port):
+        if answers(broker.port, brokers):
             return
         try:
             broker._process.wait(timeout=_POLL_SECONDS)
@@ -166,7 +199,7 @@ def _last_line(output: str) -> str:
     return ([line.strip() for line in output.splitlines() if line.strip()] or ["no reason"])[-1]
 
 
-def _cluster_id() -> str:
+def cluster_id() -> str:
     """Kafka's form of a UUID. It must not begin with a dash, or it would read as an option."""
     while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))[0] == "-":
         pass

@@ -1,11 +1,13 @@
-"""The `server.properties` of the local broker: one node, both roles, loopback only."""
+"""The `server.properties` of local brokers: both roles in each, loopback only."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+node.id={id}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 inter.broker.listener.name=PLAINTEXT
@@ -13,16 +15,16 @@ controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={logs}
 
-# One node: every internal topic has one replica, and few partitions to start fast.
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+# A replica on each node, at most three, and one of them may be away. Few partitions to start fast.
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
+offsets.topic.num.partitions={coordinators}
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
+transaction.state.log.num.partitions={coordinators}
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
 
 # Retention goes by the time in the record: old data must neither expire nor
 # roll a new segment for every week of event time.
@@ -51,6 +53,25 @@ log.cleaner.dedupe.buffer.size=2097152
 """
 
 
-def server_properties(*, port: int, controller_port: int, logs: Path) -> str:
-    """The text of the file; `logs` is the folder in which Kafka keeps its data."""
-    return _PROPERTIES.format(port=port, controller_port=controller_port, logs=logs)
+@dataclass(frozen=True)
+class Node:
+    """A broker that is also one of its cluster's controllers."""
+
+    id: int
+    port: int
+    controller_port: int
+
+
+def server_properties(node: Node, nodes: Sequence[Node], logs: Path) -> str:
+    """The text of the file of one of these nodes; `logs` is the folder of its data."""
+    replicas = min(len(nodes), 3)
+    return _PROPERTIES.format(
+        id=node.id,
+        voters=",".join(f"{each.id}@127.0.0.1:{each.controller_port}" for each in nodes),
+        port=node.port,
+        controller_port=node.controller_port,
+        logs=logs,
+        replicas=replicas,
+        in_sync=max(replicas - 1, 1),
+        coordinators=len(nodes),
+    )

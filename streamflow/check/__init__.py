@@ -40,7 +40,9 @@ async def check(
     findings += answers
     if loaded is not None and answers[0].level == "ok":
         names = settings.names(loaded.name)
-        findings += await check_topics(client, loaded, names, create_partitions)
+        findings += await check_topics(
+            client, loaded, names, create_partitions, settings.replication_factor
+        )
     return findings + check_folders(loaded, settings)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamflow.check.finding import Finding
+from streamflow.check.replicas import KAFKA_S_OWN, check_replicas
 from streamflow.core.names import Names
 from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
 from streamflow.errors import StreamflowError
-from streamflow.service import topic_specs
+from streamflow.service import LAG, topic_specs
 from streamflow.topology import Topology
 
 
@@ -18,17 +19,21 @@ async def check_topics(
     topology: Topology,
     names: Names,
     create_partitions: int | None,
+    replicas: int | None = None,
 ) -> list[Finding]:
-    """Sources first, then every topic that is derived from one that is there."""
+    """Sources first, then every topic that is derived from one that is there; those that are made
+    get so many replicas.
+    """
     sources = [names.source(plan.source.topic) for plan in topology.tasks]
     try:
         async with KafkaAdmin(connection) as admin:
             made: list[str] = []
             if create_partitions is not None:
                 keep = {"retention.ms": "-1"}
-                made += await admin.create([TopicSpec(s, create_partitions, keep) for s in sources])
+                wanted = [TopicSpec(s, create_partitions, keep, replicas) for s in sources]
+                made += await admin.create(wanted)
             counts = await admin.partitions(sources)
-            specs = await topic_specs(topology, names, admin, counts)
+            specs = await topic_specs(topology, names, admin, counts, replicas)
             if create_partitions is not None:
                 made += await admin.create(specs)
             findings = [check_source(source, counts.get(source), made) for source in sources]
@@ -40,9 +45,16 @@ async def check_topics(
                 findings += check_topic(
                     spec, count, config, internal=spec.name in internal, made=spec.name in made
                 )
-            return findings
+            written = [spec.name for spec in specs]
+            return findings + await _replicas(admin, [*sources, *written, *KAFKA_S_OWN])
     except StreamflowError as error:
         return [Finding.problem("topic", str(error), "put that right, and check again")]
+
+
+async def _replicas(admin: KafkaAdmin, topics: list[str]) -> list[Finding]:
+    brokers, replicas = await admin.brokers(), await admin.replicas()
+    there = [topic for topic in topics if topic in replicas]
+    return check_replicas(len(brokers), replicas, await admin.configs(there))
 
 
 def check_source(name: str, count: int | None, made: list[str]) -> Finding:
@@ -69,6 +81,7 @@ def check_topic(
         *_partitions(name, spec, count, internal=internal),
         *_size(name, spec, config),
         *_policy(name, spec, config, internal=internal),
+        *_lag(name, spec, config),
         *_retention(name, spec, config, internal=internal),
     ]
     new = ", just made" if made else ""
@@ -115,6 +128,18 @@ def _policy(
     fix = f"set cleanup.policy={wanted} on topic {spec.name}"
     what = f"{name} has cleanup.policy={found}, not {wanted}, and would lose {loses}"
     return [Finding.problem("topic", what, fix)]
+
+
+def _lag(name: str, spec: TopicSpec, config: Mapping[str, str]) -> list[Finding]:
+    """A changelog that an earlier version made; a worker that delivers at least once sets it."""
+    found, wanted = int(config.get(LAG, 0)), int(spec.config.get(LAG, 0))
+    if found >= wanted:
+        return []
+    what = (
+        f"{name} may be compacted after {_duration(found)}: at least once, a commit that never was "
+        "could replace one that was"
+    )
+    return [Finding.warning("topic", what, f"{_set(spec, LAG)}; at least once, a worker does it")]
 
 
 def _retention(

@@ -4,13 +4,15 @@ import json
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
-from streamflow.broker import BrokerError, running_broker
+from streamflow.broker import Broker, BrokerError, running_broker
+from streamflow.broker.cluster import Cluster, running_cluster
 
 
 @click.command("broker")
@@ -26,9 +28,17 @@ from streamflow.broker import BrokerError, running_broker
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the topics in this folder; without it they go when the broker goes.",
 )
+@click.option(
+    "--nodes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="A cluster of so many brokers, on this port and the next ones: to try what happens when "
+    "one of them dies.",
+)
 @click.option("--install", is_flag=True, help="Install Java and Maven with apt-get if missing.")
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as a line of JSON.")
-def command(*, port: int, data_dir: Path | None, install: bool, as_json: bool) -> None:
+def command(*, port: int, data_dir: Path | None, nodes: int, install: bool, as_json: bool) -> None:
     """Run a real single-node Kafka on this machine, without Docker.
 
     It listens on 127.0.0.1 only, and runs until Ctrl-C or SIGTERM. It needs Java 17 and, the
@@ -38,16 +48,22 @@ def command(*, port: int, data_dir: Path | None, install: bool, as_json: bool) -
     Example:
         streamflow broker --port 9092 --data-dir ./kafka-data
     """  # noqa: D301
-    with (
-        _ended_by_sigterm(),
-        running_broker(port=port, data_dir=data_dir, install=install, say=_say) as broker,
-    ):
-        if as_json:
-            click.echo(json.dumps({"bootstrap": broker.bootstrap, "pid": broker.pid}))
+    given: dict[str, Any] = {"port": port, "data_dir": data_dir, "install": install, "say": _say}
+    with _ended_by_sigterm(), ExitStack() as stack:
+        if nodes == 1:
+            broker = stack.enter_context(running_broker(**given))
+            _stay(broker, {"pid": broker.pid}, as_json=as_json)
         else:
-            click.echo(f"{broker.bootstrap} (Ctrl-C to stop)")
-        exit_code = broker.wait()
-        raise BrokerError(f"Kafka ended by itself with exit code {exit_code}")
+            cluster = stack.enter_context(running_cluster(nodes, **given))
+            _stay(cluster, {"pids": cluster.pids}, as_json=as_json)
+
+
+def _stay(running: Broker | Cluster, more: dict[str, Any], *, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"bootstrap": running.bootstrap, **more}))
+    else:
+        click.echo(f"{running.bootstrap} (Ctrl-C to stop)")
+    raise BrokerError(f"Kafka ended by itself with exit code {running.wait()}")
 
 
 def _say(line: str) -> None:

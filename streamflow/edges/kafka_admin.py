@@ -15,10 +15,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
+    KafkaError,
     NotCoordinatorForGroupError,
     for_code,
 )
 from aiokafka.protocol.admin import ApiVersionRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streamflow.batch import TopicPartition
 from streamflow.errors import NoBroker, SettingsError
@@ -27,11 +29,13 @@ from streamflow.reconnects import space_out_connections
 space_out_connections()
 
 _EXISTS = 36
+#: Where a setting comes from, as the broker describes it: it was made for this topic.
+_OF_THE_TOPIC = 1
 #: A broker that is looked for at the start answers within this, or another attempt is made.
 LOOK_MS = 10_000
 #: A coordinator that is being elected is asked again, ten times a second, this often.
 COORDINATOR_TRIES = 300
-#: Replicas of a topic that is made here, where there are as many brokers.
+#: Replicas of a topic that is made here, unless it is said, where there are as many brokers.
 REPLICAS = 3
 #: A broker has heard of a topic that was made within this.
 KNOWN_SECONDS = 30.0
@@ -39,11 +43,14 @@ KNOWN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """A topic to be made: name, partitions, and Kafka's own topic settings."""
+    """A topic to be made: name, partitions, Kafka's own topic settings, and how many brokers have
+    each record; three if that is not said, or as many as there are.
+    """
 
     name: str
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
+    replicas: int | None = None
 
 
 class KafkaAdmin:
@@ -79,6 +86,19 @@ class KafkaAdmin:
         """The id of the cluster: another one with the same topics is not the same."""
         return (await self._admin.describe_cluster()).get("cluster_id") or ""
 
+    async def brokers(self) -> list[int]:
+        """The ids of the brokers that are there."""
+        return [one["node_id"] for one in (await self._admin.describe_cluster())["brokers"]]
+
+    async def replicas(self) -> dict[str, int]:
+        """How many brokers have each record of a topic, by its name; the fewest, of partitions."""
+        found = await self._admin.describe_topics(None)
+        return {
+            topic["topic"]: min(len(part["replicas"]) for part in topic["partitions"])
+            for topic in found
+            if topic["partitions"]
+        }
+
     async def partitions(self, topics: Sequence[str]) -> dict[str, int]:
         """Partition counts of those topics that exist."""
         # Asked about by name, a missing topic is made by a broker that makes topics by itself.
@@ -109,17 +129,42 @@ class KafkaAdmin:
             if code == 0
         }
 
+    async def set_config(self, topic: str, name: str, value: str) -> None:
+        """Change one setting of a topic, and leave its others as they are.
+
+        Raises:
+            SettingsError: the broker does not let us.
+        """
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        [answer] = await self._admin.describe_configs([resource])
+        [(_, _, _, _, entries)] = answer.resources
+        # The request replaces all that was set for the topic, so that is said again.
+        own = {entry[0]: entry[1] for entry in entries if entry[3] == _OF_THE_TOPIC}
+        wanted = ConfigResource(ConfigResourceType.TOPIC, topic, own | {name: value})
+        [changed] = await self._admin.alter_configs([wanted])
+        [(code, message, *_)] = changed.resources
+        if code:
+            raise SettingsError(
+                f"topic {topic}: {name}={value} cannot be set: {for_code(code).__name__} "
+                f"{message or ''}".rstrip()
+            )
+
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Make the topics that do not exist yet; returns the names of those that were made.
 
-        A topic that was made is known to the broker that was asked when this returns.
+        A topic that was made is known to every broker that answers when this returns.
         """
         if not specs:
             return []
-        brokers = (await self._admin.describe_cluster())["brokers"]
-        replicas = min(len(brokers), REPLICAS)
+        brokers = await self.brokers()
         topics = [
-            NewTopic(s.name, s.partitions, replicas, topic_configs=dict(s.config)) for s in specs
+            NewTopic(
+                spec.name,
+                spec.partitions,
+                spec.replicas or min(len(brokers), REPLICAS),
+                topic_configs=dict(spec.config),
+            )
+            for spec in specs
         ]
         response = await self._admin.create_topics(topics)
         made: list[str] = []
@@ -129,16 +174,26 @@ class KafkaAdmin:
             elif code != _EXISTS:
                 detail = f": {rest[0]}" if rest and rest[0] else ""
                 raise SettingsError(f"topic {name}: {for_code(code).__name__}{detail}")
-        await self._until_known(made)
+        for broker in brokers if made else ():
+            await self._until_known(broker, made)
         return made
 
-    async def _until_known(self, topics: Sequence[str]) -> None:
+    async def _until_known(self, broker: int, topics: Sequence[str]) -> None:
         """The controller answers before the brokers have heard of the topic."""
         for _ in range(round(KNOWN_SECONDS / 0.05)):
-            if len(await self.partitions(topics)) == len(topics):
+            if not await self._unknown(broker, topics):
                 return
             await asyncio.sleep(0.05)
-        raise SettingsError(f"topics {list(topics)} were made, but the broker does not list them")
+        raise SettingsError(f"topics {list(topics)} were made, but broker {broker} lists them not")
+
+    async def _unknown(self, broker: int, topics: Sequence[str]) -> set[str]:
+        """Those that a broker has not heard of; one that does not answer hears of them later."""
+        try:
+            answer = await self._admin._send_request(MetadataRequest(None), broker)
+        except KafkaError:
+            return set()
+        listed = answer.to_object()["topics"]
+        return set(topics) - {one["topic"] for one in listed if not one["error_code"]}
 
     async def group_offset(self, group: str, tp: TopicPartition) -> int | None:
         """The next offset that a consumer group has committed, None for none."""

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         description="Kafka's group.instance.id, unlike any other worker's: a restart within the "
         "session time-out does not rebalance the others.",
     )
+    replication_factor: int | None = Field(
+        None,
+        ge=1,
+        description="How many brokers have each record of a topic that is made; 3 if unset, or as "
+        "many as there are.",
+    )
     commit_interval: Duration = Field(
         timedelta(seconds=1), gt=timedelta(0), description="A commit waits no longer than this."
     )

@@ -36,6 +36,7 @@ class AppStates:
         self.names = settings.names(topology.name)
         self._topology = topology
         self._connection = connection(settings)
+        self._replicas = settings.replication_factor
         self._clock = SystemClock()
         self._open = AsyncExitStack()
         self._stores: dict[TopicPartition, RocksStore] = {}
@@ -115,7 +116,7 @@ class AppStates:
         sources = {reset.standing.place.plan.source.topic for reset in resets}
         counts = await self._admin.partitions([self.names.source(s) for s in sources])
         # A changelog that was deleted is made again.
-        specs = await topic_specs(self._topology, self.names, self._admin, counts)
+        specs = await topic_specs(self._topology, self.names, self._admin, counts, self._replicas)
         await self._admin.create(specs)
         for reset in resets:
             place = reset.standing.place

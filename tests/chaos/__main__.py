@@ -1,7 +1,9 @@
 """`make chaos MINUTES=10`: workers are killed, frozen, stopped and joined by others all the time.
 
 Between them and the broker connections are cut, slow and refused, the end of transactions is lost
-or late, and the broker itself is killed and started again.
+or late, and the broker itself is killed and started again. With `--nodes 3` it is a cluster, of
+which those nodes are killed that lead the group or transactions. Some of the workers are static
+members.
 
 At the end the input is finished, and everything that came out is compared with what the log of the
 source says has to come out. Ends with 1 when a row is missing, is there twice, or a worker gave up
@@ -17,9 +19,11 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from streamflow.core.names import Names
+from tests.chaos.brokers import Breakable, Nodes, OneBroker
 from tests.chaos.feed import Feed
 from tests.chaos.monkey import Monkey
-from tests.chaos.network import BreakableBroker, Network
+from tests.chaos.network import Network
 from tests.chaos.proxy import proxied
 from tests.chaos.rig import Rig, rig
 from tests.chaos.verdict import Verdict
@@ -27,14 +31,14 @@ from tests.chaos.verdict import Verdict
 PARTITIONS = 6
 
 
-async def run(broker: BreakableBroker, folder: Path, minutes: float, seed: int) -> int:
+async def run(broker: Breakable, app: str, folder: Path, minutes: float, seed: int) -> int:
     """One run; returns the exit code."""
     rng = random.Random(seed)
     async with (
-        proxied(broker.port) as proxy,
+        proxied(*broker.ports) as proxy,
         rig(
             broker.bootstrap,
-            f"chaos-{seed}",
+            app,
             folder,
             partitions=PARTITIONS,
             seed=seed,
@@ -89,15 +93,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--nodes", type=int, default=1, help="brokers: 1, or a cluster of 3")
     parser.add_argument("--keep", type=Path, help="keep logs, state and tables in this folder")
     given = parser.parse_args()
-    say(f"{given.minutes:g} minutes; repeat it with --seed {given.seed}")
+    nodes = f" --nodes {given.nodes}" if given.nodes > 1 else ""
+    say(f"{given.minutes:g} minutes; repeat it with --seed {given.seed}{nodes}")
+    app = f"chaos-{given.seed}"
     with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         folder = given.keep or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
-        broker = BreakableBroker(Path(made) / "broker", say)
+        broker = brokers(given.nodes, Path(made) / "broker", app, given.seed)
         stack.callback(broker.close)
-        return asyncio.run(run(broker, folder, given.minutes, given.seed))
+        return asyncio.run(run(broker, app, folder, given.minutes, given.seed))
+
+
+def brokers(nodes: int, folder: Path, app: str, seed: int) -> Breakable:
+    """What the workers connect to."""
+    if nodes == 1:
+        return OneBroker(folder, say)
+    names = Names(app, f"{app}.")
+    return Nodes(nodes, folder, names, PARTITIONS, random.Random(seed), say)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,15 @@ from tests.chaos.rig import Rig
 
 #: Names of the workers that there may be at a time, and the least there should be.
 NAMES, LEAST = ("one", "two", "three"), 2
-#: How often a worker is started with a step at which it kills itself, and the times it gets there.
-DOOMED, COMMITS, ROLLS = 0.6, (1, 25), (1, 4)
+#: Of a step at which a worker kills itself the times it gets there.
+COMMITS, ROLLS = (1, 25), (1, 4)
+#: How many of the workers are static members, whose partitions wait for them.
+STATIC = 0.5
 #: Mostly those are chosen that have had so many seconds, and have got to work; this often any.
 YOUNG_SECONDS, YOUNG = 12.0, 0.1
 #: Seconds: past the session time-out; past the time-out of a transaction.
 SESSION, TRANSACTION = (7.0, 10.0), (17.0, 22.0)
-PAUSE, QUIET = (1.0, 4.0), (3.0, 12.0)
+QUIET = (3.0, 12.0)
 #: What may happen, and how often in comparison.
 ACTS = {"kill": 5, "term": 2, "freeze": 2, "freeze longer": 1, "join": 2, "leave": 2}
 
@@ -37,6 +39,7 @@ class Monkey:
         self._network = network
         self._fleet = under_trouble.fleet
         self._feed = under_trouble.feed
+        self._static = {name for name in NAMES if rng.random() < STATIC}
         self._slots: dict[str, Worker | None] = dict.fromkeys(NAMES[:LEAST])
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -52,7 +55,7 @@ class Monkey:
                 self.done[act] += 1
                 self._feed.fault()
             with suppress(TimeoutError):
-                await asyncio.wait_for(until.wait(), self._rng.uniform(*PAUSE))
+                await asyncio.wait_for(until.wait(), self._rng.uniform(*self._network.pause))
         await keeping
         await disturbing
         for worker in self._fleet.alive:
@@ -83,8 +86,8 @@ class Monkey:
     def _start(self, name: str, last: Worker | None) -> Worker:
         if last is not None:
             self._reap(last)
-        environment: dict[str, str] = {}
-        if self._rng.random() < DOOMED:
+        environment = {"STREAMFLOW_INSTANCE_ID": name} if name in self._static else {}
+        if self._rng.random() < self._network.doomed:
             point = self._rng.choice(CRASH_POINTS)
             times = self._rng.randint(*(COMMITS if point in COMMIT_POINTS else ROLLS))
             environment[VARIABLE] = f"{point}:{times}"

@@ -1,8 +1,9 @@
-"""A TCP proxy on loopback between clients and a broker, which knows where requests begin and end.
+"""A TCP proxy on loopback between clients and brokers, which knows where requests begin and end.
 
-Clients find the broker by what it says in its answers, so the port in there is replaced by the
-proxy's own: both are four bytes after the same address. A request or an answer of some kind can be
-held, dropped, or be the last thing of its connection; and everybody can be refused for a while.
+Clients find a broker by what it says in its answers, so the port in there is replaced by the
+proxy's own for it: both are four bytes after the same address. A request or an answer of some kind
+can be held, dropped, or be the last thing of its connection; and everybody can be refused for a
+while.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 #: Kafka's numbers of requests.
@@ -38,21 +40,21 @@ class Trouble:
 
 
 class Proxy:
-    """Carries bytes between clients and one broker. Use `proxied`."""
+    """Carries bytes between clients and the brokers of a cluster. Use `proxied`."""
 
-    def __init__(self, broker_port: int) -> None:
-        self.port = 0
+    def __init__(self) -> None:
+        #: By the port of a broker that of the proxy for it.
+        self.ports: dict[int, int] = {}
         self.refusing = False
         #: Connections that clients have made, those that were refused included.
         self.accepted = 0
         self.delay: Callable[[], float] = lambda: 0.0
-        self._broker_port = broker_port
         self._troubles: list[Trouble] = []
         self._open: set[asyncio.StreamWriter] = set()
 
     @property
     def bootstrap(self) -> str:
-        return f"{LOOPBACK}:{self.port}"
+        return ",".join(f"{LOOPBACK}:{port}" for port in self.ports.values())
 
     def trouble(self, trouble: Trouble) -> Trouble:
         """Let it happen once."""
@@ -65,14 +67,16 @@ class Proxy:
             writer.transport.abort()
         return len(self._open) // 2
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry the bytes of one client."""
+    async def accept(
+        self, broker: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Carry the bytes of one client to the broker at this port, and back."""
         self.accepted += 1
         if self.refusing:
             writer.transport.abort()
             return
         try:
-            there, back = await asyncio.open_connection(LOOPBACK, self._broker_port)
+            there, back = await asyncio.open_connection(LOOPBACK, broker)
         except OSError:
             writer.transport.abort()
             return
@@ -110,7 +114,8 @@ class Proxy:
                     kinds[correlation] = kind
                 else:
                     kind = kinds.pop(struct.unpack_from(">i", body)[0], -1)
-                    body = body.replace(self._address(self._broker_port), self._address(self.port))
+                    for theirs, ours in self.ports.items():
+                        body = body.replace(self._address(theirs), self._address(ours))
                 if await self._goes_on(kind, way):
                     await asyncio.sleep(self.delay())
                     target.write(size + body)
@@ -134,13 +139,17 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(broker_port: int) -> AsyncGenerator[Proxy]:
-    """A proxy in front of a broker, for as long as the block lasts."""
-    proxy = Proxy(broker_port)
-    server = await asyncio.start_server(proxy.accept, LOOPBACK, 0)
-    proxy.port = server.sockets[0].getsockname()[1]
+async def proxied(*brokers: int) -> AsyncGenerator[Proxy]:
+    """A proxy in front of the brokers at these ports, for as long as the block lasts."""
+    proxy = Proxy()
+    servers: list[asyncio.Server] = []
+    for broker in brokers:
+        server = await asyncio.start_server(partial(proxy.accept, broker), LOOPBACK, 0)
+        proxy.ports[broker] = server.sockets[0].getsockname()[1]
+        servers.append(server)
     try:
         yield proxy
     finally:
-        server.close()
+        for server in servers:
+            server.close()
         proxy.cut()

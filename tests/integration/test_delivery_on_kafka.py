@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from streamflow.broker import Broker
-from streamflow.edges.kafka_admin import KafkaAdmin
+from streamflow.core.names import Names
+from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
 from streamflow.engine.chosen import NEEDED
 from streamflow.engine.faults import VARIABLE
+from streamflow.service import LAG
 from tests.integration.test_crashes import (
     CHUNK,
     FLIGHTS,
@@ -25,6 +27,25 @@ from tests.integration.test_crashes import (
 from tests.integration.worker import WorkerUnderTest
 
 __all__ = ["expected"]
+
+
+#: A changelog as an earlier version made it, which may be compacted at once.
+EARLIER = {"cleanup.policy": "compact", "retention.ms": "-1", "max.message.bytes": "2162690"}
+
+
+def _changelog(under_test: WorkerUnderTest) -> str:
+    return Names(under_test.app, under_test.prefix).changelog("flights")
+
+
+async def _of_an_earlier_version(under_test: WorkerUnderTest) -> None:
+    async with KafkaAdmin(under_test.connection) as admin:
+        await admin.create([TopicSpec(_changelog(under_test), PARTITIONS, EARLIER)])
+
+
+async def _config(under_test: WorkerUnderTest) -> dict[str, str]:
+    async with KafkaAdmin(under_test.connection) as admin:
+        found = await admin.config(_changelog(under_test))
+    return {name: found[name] for name in (*EARLIER, LAG)}
 
 
 def test_kafka_has_transactions(kafka: Broker) -> None:
@@ -43,9 +64,12 @@ def test_tables_are_exact_over_kills_without_transactions_and_a_change_of_delive
     under_test = WorkerUnderTest(kafka.bootstrap, fresh, tmp_path)
     try:
         under_test.create("flights", PARTITIONS)
+        asyncio.run(_of_an_earlier_version(under_test))
         first = under_test.start("--commit-interval", "0.1", **plain, **{VARIABLE: "mark:9"})
         under_test.produce("flights", some_flights()[:CHUNK], PARTITIONS)
         under_test.wait_until(first, lambda: under_test.committed("flights", PARTITIONS) > 0)
+        mended = {**EARLIER, LAG: "3600000"}
+        under_test.wait_until(first, lambda: asyncio.run(_config(under_test)) == mended)
         under_test.produce("flights", some_flights()[CHUNK : 4 * CHUNK], PARTITIONS)
         first.communicate(timeout=60)
         assert first.returncode == -9

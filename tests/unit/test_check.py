@@ -13,9 +13,11 @@ from streamflow import cli
 from streamflow.check import Finding
 from streamflow.check.broker import standing_by
 from streamflow.check.folders import check_lake, check_state
+from streamflow.check.replicas import IN_SYNC, check_replicas
 from streamflow.check.topics import check_source, check_topic
 from streamflow.cli.check import listing
 from streamflow.edges.kafka_admin import TopicSpec
+from streamflow.service import LAG
 
 ROWS = TopicSpec("app-flights-rows", 4, {"retention.ms": "-1", "max.message.bytes": "1000"})
 CHANGELOG = TopicSpec("app-flights-changelog", 4, {"cleanup.policy": "compact", **ROWS.config})
@@ -71,6 +73,39 @@ def test_every_fault_of_a_topic_is_found_at_once() -> None:
         "keeps its records for 7 days, not for ever, and would lose some",
     ]
     assert all(f.fix for f in found)
+
+
+def test_a_changelog_of_an_earlier_version_may_be_compacted_too_early() -> None:
+    spec = TopicSpec(CHANGELOG.name, 4, {**CHANGELOG.config, LAG: "3600000"})
+    config = CONFIG | {"cleanup.policy": "compact"}
+    [found] = check_topic(spec, 4, config | {LAG: "60000"}, internal=True, made=False)
+    assert found.level == "warning"
+    assert found.what.startswith(f"internal topic '{CHANGELOG.name}' may be compacted after 60 sec")
+    assert found.fix.startswith(f"set {LAG}=3600000 on topic {CHANGELOG.name}")
+    for enough in ("3600000", "7200000"):
+        [well] = check_topic(spec, 4, config | {LAG: enough}, internal=True, made=False)
+        assert well.level == "ok"
+
+
+def test_what_has_one_replica_or_counts_as_written_on_one_broker_is_warned_of() -> None:
+    replicas = {"alone": 1, "unsafe": 3, "safe": 3, "two": 2, "__transaction_state": 1, "else": 1}
+    configs = {
+        name: {IN_SYNC: "2" if name == "safe" else "1"}
+        for name in ("alone", "unsafe", "safe", "two", "__transaction_state", "missing")
+    }
+    found = check_replicas(3, replicas, configs)
+    assert {one.level for one in found} == {"warning"}
+    told = [(one.what.split("'")[1], one.what.split(" has ")[1][:18], one.fix) for one in found]
+    assert [name for name, _, _ in told] == ["alone", "unsafe", "__transaction_state"]
+    assert [what for _, what, _ in told] == [
+        "one replica on a c",
+        "3 replicas and min",
+        "one replica on a c",
+    ]
+    assert "STREAMFLOW_REPLICATION_FACTOR" in told[0][2]
+    assert f"set {IN_SYNC}=2 on topic unsafe" in told[1][2]
+    assert "transaction.state.log.replication.factor" in told[2][2]
+    assert check_replicas(1, replicas, configs) == []
 
 
 def test_rows_may_not_be_compacted_but_outputs_may() -> None:
