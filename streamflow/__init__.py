@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from streamflow.topology import Topology
     from streamflow.triggers import every, update
     from streamflow.windows import Calendar, Hopping, Session, Sliding, Tumbling
+    from streamflow.writer_settings import ColumnSettings, WriterSettings
 
 __all__ = [
     "AggregateFunction",
@@ -59,6 +60,7 @@ __all__ = [
     "Calendar",
     "CircuitBreaker",
     "Collect",
+    "ColumnSettings",
     "Count",
     "Distinct",
     "ErrorClass",
@@ -91,6 +93,7 @@ __all__ = [
     "Unique",
     "Variance",
     "Volume",
+    "WriterSettings",
     "cast",
     "content",
     "day",
@@ -144,6 +147,7 @@ _HOMES = {
     "topology": ("Topology",),
     "triggers": ("every", "update"),
     "windows": ("Calendar", "Hopping", "Session", "Sliding", "Tumbling"),
+    "writer_settings": ("ColumnSettings", "WriterSettings"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from streamflow import store_url
 from streamflow.arguments import in_words, is_duration, is_whole, matches
 from streamflow.errors import TopologyError
+from streamflow.writer_settings import STORAGES, Storage, WriterSettings
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 Revisions = Literal["final", "append"]
@@ -108,6 +109,8 @@ class Parquet:
         roll_interval: A committed row is in a visible file after this time at the latest.
         revisions: Which results of a window that gives several are rows: `"final"`, its first
             final one (revision 0); `"append"`, every one, early results and corrections too.
+        storage: How files are written: by a plan that is measured for an aim (`"auto"` is
+            `"balanced"`), by settings of your own, or all alike (`"none"`). No row depends on it.
     """
 
     path: str
@@ -115,6 +118,8 @@ class Parquet:
     target_bytes: int = 128 * 1024 * 1024
     roll_interval: timedelta | None = timedelta(minutes=5)
     revisions: Revisions | None = None
+    # Not shown: the topology's version is of what comes out, and that is the same.
+    storage: Storage | WriterSettings = field(default="auto", repr=False)
 
     def __post_init__(self) -> None:
         _check_path(self.path)
@@ -132,6 +137,10 @@ class Parquet:
         if self.revisions not in (None, "final", "append"):
             raise TopologyError(
                 f'parquet({self.path!r}): revisions={self.revisions!r}; it is "final" or "append"'
+            )
+        if not isinstance(self.storage, WriterSettings) and self.storage not in STORAGES:
+            raise TopologyError(
+                f"{self}: storage={self.storage!r}; it is {', '.join(STORAGES)} or WriterSettings"
             )
 
     def __str__(self) -> str:
@@ -185,12 +194,13 @@ def parquet(
     target_bytes: int = 128 * 1024 * 1024,
     roll_interval: timedelta | None = timedelta(minutes=5),
     revisions: Revisions | None = None,
+    storage: Storage | WriterSettings = "auto",
 ) -> Parquet:
     """A table of Parquet files; see `Parquet`."""
     one = isinstance(partition_by, str) or not isinstance(partition_by, Sequence)
     given: Any = (partition_by,) if one else partition_by
     parts = tuple(PartitionBy(p, p) if isinstance(p, str) else p for p in given)
-    return Parquet(path, parts, target_bytes, roll_interval, revisions)
+    return Parquet(path, parts, target_bytes, roll_interval, revisions, storage)
 
 
 Destination = Topic | Parquet | Drop

@@ -85,6 +85,7 @@ def _partition(
         schema_id=schema_id(LINEAGE),
         topology=topology.name,
         topology_version=topology.version,
+        storage="auto",
     )
     files = table_files(settings, path)
     return SinkPartition(spec, tp, files, clock=SystemClock(), owner=names.app)

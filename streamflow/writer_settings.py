@@ -82,6 +82,8 @@ class WriterSettings:
     def __post_init__(self) -> None:
         _check(self, self.writer in WRITERS, "writer", self.writer, WRITERS)
         _check_codec(self, self.compression, self.level)
+        plain = self.writer != "pyarrow-1" or (self.page_index and not self.columns)
+        _check(self, plain, "writer", self.writer, ("pyarrow-2, for columns of their own",))
         some = self.row_group_rows > 0
         _check(self, some, "row_group_rows", self.row_group_rows, ("a whole number above 0",))
         paths = [column.path for column in self.columns]

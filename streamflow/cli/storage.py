@@ -10,13 +10,18 @@ from typing import Any
 import click
 import orjson
 
+from streamflow import store_url
 from streamflow.cli.samples import Sample, read_sample
 from streamflow.clock import cpu_seconds
+from streamflow.edges.local_files import LocalFiles
+from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
+from streamflow.ports import TableFiles
 from streamflow.storage.advice import Suggestion, advise
 from streamflow.storage.plan import Plan, decode_plan, encode_plan, make_plan, plan_names
 from streamflow.storage.queries import Access, filtered, read_log
 from streamflow.storage.report import describe_values, plan_lines, table_lines
+from streamflow.table_files import table_files
 from streamflow.writer_settings import AIMS, Aim
 
 #: Rows of a sample: more than a sink takes, since nobody waits for this in a hurry.
@@ -27,6 +32,7 @@ EPILOG = """Example: streamflow storage plan lake/flights"""
 PLAN = """\b
 Examples:
     streamflow storage plan lake/flights
+    streamflow storage plan s3://bucket/lake/flights --json
     streamflow storage plan --aim smallest events.ndjson.gz more/*.parquet
 
 For the folder of a table that a sink writes, it shows the plan that lies beside it: what each
@@ -50,10 +56,7 @@ def command() -> None:
 
 
 def _given(function: Any) -> Any:
-    path = click.Path(path_type=Path)
-    function = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=path)(
-        function
-    )
+    function = click.argument("paths", metavar="PATH...", nargs=-1, required=True)(function)
     function = click.option("--aim", type=click.Choice(AIMS), help="What files are to be.")(
         function
     )
@@ -64,11 +67,11 @@ def _given(function: Any) -> Any:
 
 @command.command(epilog=PLAN)
 @_given
-def plan(paths: tuple[Path, ...], aim: Aim | None, as_json: bool) -> None:
+def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool) -> None:
     """Explain the storage plan of a table, or make one for files."""
     plans = [] if aim else [plan for path in paths for plan in _known(path)]
     if not plans:
-        plans = [_measure(read_sample(paths, SAMPLE_ROWS), aim or "balanced")]
+        plans = [_measure(_sample(paths), aim or "balanced")]
     if as_json:
         click.echo(b"[%s]" % b",".join(map(encode_plan, plans)))
         return
@@ -83,7 +86,7 @@ def plan(paths: tuple[Path, ...], aim: Aim | None, as_json: bool) -> None:
     "--query-log", type=click.Path(path_type=Path), help="A file of the SQL that is asked."
 )
 def analyze(
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     aim: Aim | None,
     as_json: bool,
     filters: tuple[str, ...],
@@ -91,7 +94,7 @@ def analyze(
 ) -> None:
     """Say what data is like, and what storing it otherwise would help."""
     logged = _logged(query_log)
-    sample = read_sample(paths, SAMPLE_ROWS)
+    sample = _sample(paths)
     made = _measure(sample, aim or "balanced")
     access = _joined(logged, filtered(filters), sample.table.column_names)
     try:
@@ -106,19 +109,35 @@ def analyze(
         click.echo(line)
 
 
-def _known(path: Path) -> list[Plan]:
+def _known(path: str) -> list[Plan]:
     """The newest plan of each schema and aim beside a table; none beside any other path."""
-    folder = path.with_name(f"{path.name}.streamflow")
-    if not folder.is_dir():
+    if store_url.is_url(path):
+        problem = store_url.problem_of(path)
+        if problem is not None:
+            raise SettingsError(problem)
+        return newest_plans(table_files(Settings.load(), path))
+    folder = Path(path).resolve()
+    if not folder.with_name(f"{folder.name}.streamflow").is_dir():
         return []
+    return newest_plans(LocalFiles(folder.parent, folder.name))
+
+
+def newest_plans(files: TableFiles) -> list[Plan]:
+    """The newest plan of each schema and aim of a table."""
     newest: dict[tuple[str, str], Plan] = {}
-    for name in plan_names(entry.name for entry in folder.iterdir()):
-        try:
-            found = decode_plan((folder / name).read_bytes(), name)
-        except OSError as error:
-            raise SettingsError(f"{folder / name} cannot be read: {error.strerror}") from None
+    for name in plan_names(files.names(private=True)):
+        found = decode_plan(files.read(name, private=True), name)
         newest[found.schema_id, found.aim] = found
     return list(newest.values())
+
+
+def _sample(paths: tuple[str, ...]) -> Sample:
+    for path in paths:
+        if store_url.is_url(path):
+            raise SettingsError(
+                f"{path}: there is no plan beside it, and only files on this machine are sampled"
+            )
+    return read_sample([Path(path) for path in paths], SAMPLE_ROWS)
 
 
 def _measure(sample: Sample, aim: Aim) -> Plan:

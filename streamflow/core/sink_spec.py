@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from streamflow.core.closing import Closing
 from streamflow.errors import TopologyError
+from streamflow.writer_settings import Storage, WriterSettings
 
 MIB = 1024 * 1024
 
@@ -22,6 +23,7 @@ class SinkSpec:
     `target_bytes` is the size of a roll, in encoded bytes; a roll is one file per partition value.
     `closing` tells when a time partition is complete, where that can be told: once all of the
     `partitions` of its rows topic have come so far; None where their number is not known.
+    `storage` says how files are to be written.
     """
 
     name: str
@@ -35,6 +37,7 @@ class SinkSpec:
     roll_interval: timedelta | None = None
     closing: Closing | None = None
     partitions: int | None = None
+    storage: Storage | WriterSettings = "none"
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)

@@ -9,16 +9,18 @@ from typing import Any
 import pyarrow as pa
 
 from streamflow.core.closing import Closing
+from streamflow.core.parquet import leaf_columns, why_not
 from streamflow.core.plan import SinkPlan
 from streamflow.destinations import Parquet, PartitionBy
 from streamflow.errors import TopologyError
+from streamflow.writer_settings import WriterSettings
 
 
 def sink_plan(table: Parquet, schema: pa.Schema, closing: Closing | None) -> SinkPlan:
     """A table of rows of this schema.
 
     Raises:
-        TopologyError: the table cannot be partitioned so.
+        TopologyError: the table cannot be partitioned, or written, so.
     """
     return SinkPlan(table.name, table, _columns(table, schema), closing)
 
@@ -33,7 +35,23 @@ def _columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
         _check_partition(table, part, schema)
         if part.name != part.column:
             made.append(pa.field(part.name, pa.string()))
-    return pa.schema([*schema, *made])
+    columns = pa.schema([*schema, *made])
+    if isinstance(table.storage, WriterSettings):
+        _check_settings(table, table.storage, columns)
+    return columns
+
+
+def _check_settings(table: Parquet, settings: WriterSettings, columns: pa.Schema) -> None:
+    inside = pa.schema([f for f in columns if f.name not in {p.name for p in table.partition_by}])
+    known = [leaf.path for leaf in leaf_columns(inside)]
+    missing = [column.path for column in settings.columns if column.path not in known]
+    if missing:
+        raise TopologyError(
+            f"{table}: storage names column {missing[0]!r}; the files have {', '.join(known)}"
+        )
+    problem = why_not(inside, settings)
+    if problem is not None:
+        raise TopologyError(f"{table}: storage cannot be written so: {problem}")
 
 
 def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> None:

@@ -26,6 +26,7 @@ from streamflow.engine import sink_chain
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.sink_buffer import Buffer
 from streamflow.engine.sink_fold import FOLD_AFTER, fold_cuts
+from streamflow.engine.sink_plan import Planner
 from streamflow.engine.sink_roll import (
     Rows,
     Written,
@@ -78,6 +79,7 @@ class SinkPartition:
         self._holdings = holdings or Holdings()
         self._fold_after = fold_after
         self._success = Success(spec, files, tp)
+        self.planner = Planner(files, spec.storage)
         #: Bytes of rows per offset of the topic, as they were read.
         self.mean_bytes = 0.0
         self._read = (0, 0)
@@ -232,9 +234,12 @@ class SinkPartition:
         stop = self._buffer.one_layout
         commits = self._buffer.upto(stop)
         trailers = list(commits.trailers.values())
-        check_schema(commits, trailers[-1].layout)
-        rows = unpack(commits, trailers[-1].layout.partition_by)
-        cut = next_cut(self._last, self.spec.topology, rows.groups, trailers, stop)
+        layout = trailers[-1].layout
+        check_schema(commits, layout)
+        schema, parts = layout.schema_id, layout.partition_by
+        rows = unpack(commits, parts)
+        writer = self.planner.settings(schema, rows.table, rows.groups, parts)
+        cut = next_cut(self._last, self.spec.topology, rows.groups, trailers, stop, writer)
         self._faults("cut-temp")
         standing = sink_chain.settle(self._files, cut)
         self._faults("cut")

@@ -26,4 +26,5 @@ def table_spec(
         roll_interval=sink.table.roll_interval,
         closing=sink.closing,
         partitions=partitions,
+        storage=sink.table.storage,
     )

@@ -37,7 +37,8 @@ _OF_TYPE: dict[str, tuple[Encoding, ...]] = {
     "BYTE_ARRAY": ("PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"),
     "FIXED_LEN_BYTE_ARRAY": ("PLAIN",),
 }
-_SPLIT = {"INT32", "INT64", "FLOAT", "DOUBLE", "FIXED_LEN_BYTE_ARRAY"}
+#: DuckDB does not read it of the fourth type that the format has it for.
+_SPLIT = {"INT32", "INT64", "FLOAT", "DOUBLE"}
 
 
 def encodings(column: ColumnProfile, aim: Aim) -> list[Encoding]:

@@ -23,7 +23,7 @@ ENCODINGS: dict[str, list[Encoding]] = {
     "DOUBLE": ["PLAIN", "BYTE_STREAM_SPLIT", "DICTIONARY"],
     "BOOLEAN": ["PLAIN", "DICTIONARY"],
     "BYTE_ARRAY": ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", "DICTIONARY"],
-    "FIXED_LEN_BYTE_ARRAY": ["PLAIN", "BYTE_STREAM_SPLIT", "DICTIONARY"],
+    "FIXED_LEN_BYTE_ARRAY": ["PLAIN", "DICTIONARY"],
 }
 CODECS: list[tuple[Any, int | None]] = [
     ("zstd", 1),

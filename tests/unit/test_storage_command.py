@@ -146,6 +146,11 @@ def test_what_cannot_be_read_is_said_in_one_line(
         assert name in line
 
 
+def test_an_address_is_that_of_a_table() -> None:
+    assert "memory:// is no store that is known" in refused("plan", "memory://x/y")
+    assert "only files on this machine are sampled" in refused("analyze", "s3://bucket/lake/t")
+
+
 def test_arguments_that_do_not_fit_are_named(files: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no data in" in refused("plan", tmp_path / "empty")
