@@ -44,8 +44,10 @@ def test_it_prints_what_the_readme_shows_and_leaves_nothing_running(tmp_path: Pa
     output, _ = start(tmp_path).communicate(timeout=180)
     shown = re.findall(r"```text\n(.*?)```", README, re.DOTALL)[0]
     for line in shown.splitlines():
+        # A table's plan is measured on the partition that rolls first, so sizes differ a little.
+        said = re.sub(r"[\d.]+ MB$", "", line)
         if "..." not in line:
-            assert line in output, line
+            assert said in output, line
     assert re.search(r"336,776 records in [\d.]+ s: [\d,]+ records/s", output)
     assert left_running(str(tmp_path)) == []
 
