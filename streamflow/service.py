@@ -10,7 +10,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from streamflow.batch import TopicPartition
@@ -23,7 +22,6 @@ from streamflow.edges.kafka_limits import KafkaLimits
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
 from streamflow.edges.kafka_runs import take_up_run
-from streamflow.edges.rocksdb import StateMemory
 from streamflow.engine.app import StreamflowApp, faust_settings
 from streamflow.engine.broker_wait import BrokerWait
 from streamflow.engine.chosen import NEEDED, Chosen, chosen
@@ -132,15 +130,13 @@ class KafkaWorld:
                 await keep_uncompacted(admin, specs)
             cluster = await admin.cluster()
         self._limits = KafkaLimits(self._connection, [spec.name for spec in specs], self._clock)
-        folder = Path(self._settings.state_dir) / self._names.app / self._settings.worker_id
-        tasks = sum(found.values())  # were this the only worker
         self._states = WorkerStates(
-            folder,
-            StateMemory(self._settings.state_memory, tasks),
-            self._connection,
+            self._settings,
+            self._names.app,
             {topic: (self._changelog(topic), count) for topic, count in found.items()},
             cluster,
-            self._settings.disk_pause_percent,
+            self._clock,
+            self._connection,
         )
         return found
 

@@ -13,6 +13,7 @@ import orjson
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.cli.on_broker import run_on_broker
+from streamflow.cli.state_backup import backup, restore
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
 from streamflow.edges.local_state import LocalState, local_state
@@ -26,7 +27,8 @@ from streamflow.topology import Topology
 EPILOG = """\b
 Examples:
     streamflow state show topologies.flights
-    streamflow state reset topologies.flights --source flights --to changelog"""
+    streamflow state reset topologies.flights --source flights --to changelog
+    streamflow state backup topologies.flights --to /backups"""
 
 SHOW = """Example: streamflow state show topologies.flights --json
 
@@ -59,10 +61,14 @@ def _connected(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Look at the state of a topology's tasks, and settle where they go on."""
+    """Look at the state of a topology's tasks, copy it, and settle where they go on."""
     # What the client would log is raised too, and said once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     warn_of_unknown_variables()
+
+
+command.add_command(backup)
+command.add_command(restore)
 
 
 @command.command(epilog=SHOW)

@@ -78,7 +78,11 @@ class KafkaChangelog:
                 max_partition_fetch_bytes=self.fetch_bytes,
                 fetch_max_wait_ms=100,
             )
-            await consumer.start()
+            try:
+                await consumer.start()
+            except BaseException:  # cancelled, too: a task that opens may be told to stop
+                await consumer.stop()
+                raise
             consumer.assign([self._tp])
             self._consumer = consumer
         return self._consumer

@@ -9,7 +9,7 @@ from typing import Any
 
 from rocksdict import AccessType, Options, Rdict
 
-from streamflow.edges.rocksdb import IDENTITY, StateFolder, identity_of
+from streamflow.edges.rocksdb import IDENTITY, StateFolder
 from streamflow.errors import SettingsError
 
 #: As `engine.commit` keeps it.
@@ -71,10 +71,17 @@ def _in_use(folder: Path) -> bool:
     return False
 
 
-def applied_of(path: Path, of: str) -> tuple[int, int]:
-    """Up to where the state in a folder, which is to be `of` this, has applied its changelog, and
-    when (ms); 0 and 0 where that cannot be told, so that it is of no use to anybody.
-    """
+@dataclass(frozen=True)
+class StateStanding:
+    """What a database is of (`identity_of`), up to where it has applied, and when (ms)."""
+
+    of: str
+    applied: int
+    at: int
+
+
+def standing_of(path: Path) -> StateStanding | None:
+    """Of the database in a folder that nobody has open; None where there is none that is whole."""
     try:
         database = Rdict(
             os.fspath(path), Options(raw_mode=True), access_type=AccessType.read_only()
@@ -84,7 +91,8 @@ def applied_of(path: Path, of: str) -> tuple[int, int]:
         finally:
             database.close()
     except Exception:  # whatever lies there
-        return 0, 0
+        return None
     identity, applied, at = found
-    is_whole = identity == identity_of(of) and None not in (applied, at)
-    return (int(applied), int(at)) if is_whole else (0, 0)
+    if identity is None or applied is None or at is None:
+        return None
+    return StateStanding(identity.decode(), int(applied), int(at))

@@ -20,6 +20,7 @@ from typing import IO, Any
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     MemtableFactory,
     Options,
     Rdict,
@@ -127,7 +128,7 @@ class RocksStore:
 
     def __init__(self, path: Path, memory: StateMemory | None = None, of: str = "") -> None:
         self._path = path
-        self._identity = identity_of(of)
+        self._identity = identity_of(of).encode()
         self._memory = memory or StateMemory()
         self._corrupt = False
         self._loading = False
@@ -196,6 +197,11 @@ class RocksStore:
             self._db.close()
             self._loading = False
             self._db = self._open()
+
+    @property
+    def database(self) -> Any:
+        """What `checkpoint` takes; None while it is closed, or being rebuilt."""
+        return None if self._loading else self._db
 
     def clear(self) -> None:
         """See `StateStore.clear`."""
@@ -305,9 +311,30 @@ class RocksStore:
             raise StateDamaged(f"the state {self._path} is corrupt: {error}") from error
 
 
-def identity_of(of: str) -> bytes:
+def identity_of(of: str) -> str:
     """What a database says of itself that is of this."""
-    return f"{FORMAT} {of}".encode()
+    return f"{FORMAT} {of}"
+
+
+def open_as_it_is(path: Path) -> Any:
+    """Open a database, whatever it is of; whoever opens it closes it.
+
+    Raises:
+        StateDamaged: there is none that opens.
+    """
+    options = Options(raw_mode=True)
+    options.create_if_missing(False)
+    try:
+        return Rdict(os.fspath(path), options)
+    except Exception as error:
+        raise StateDamaged(f"the state {path} cannot be opened: {error}") from error
+
+
+def checkpoint(database: Any, path: Path) -> None:
+    """Copy an open database into a folder that is not there yet, as it is between two writes. Its
+    files are linked where that can be; it can be done in another thread than that of the writes.
+    """
+    Checkpoint(database).create_checkpoint(os.fspath(path))
 
 
 def _remove(path: Path) -> None:

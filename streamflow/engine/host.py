@@ -194,7 +194,6 @@ class Host:
         tasks, self.tasks = self.tasks, {}
         sinks, self.sinks = self.sinks, {}
         lanes = [*tasks.values(), *sinks.values()]
-        opened = [(tp, lane.task) for tp, lane in tasks.items()]
         closing = [lane.close(timeout) for lane in tasks.values()]
         closed = await asyncio.gather(
             *closing, *(lane.close() for lane in sinks.values()), return_exceptions=True
@@ -202,7 +201,7 @@ class Host:
         for lane, error in zip(lanes, closed, strict=True):
             if error is not None:  # a rebalance waits for us: the others have to go on
                 log.error("%s: not closed well: %r", lane.tp, error)
-        self.standbys.closed({tp: task.applied for tp, task in opened if task is not None})
+        self.standbys.closed({tp: lane.task.applied for tp, lane in tasks.items() if lane.task})
 
     async def close(self) -> None:
         """Release everything and give up the edges; nothing is opened after it."""
@@ -257,11 +256,13 @@ class Host:
     async def _open(self, lane: TaskLane | SinkLane) -> None:
         """Open a lane and begin to work on what comes, unless a gate has stopped the task."""
         assert self._pauses is not None, "prepare() comes first"
+        if isinstance(lane, TaskLane):
+            await self._world.states().bring(lane.tp)
         position = await lane.open()
         if isinstance(lane, TaskLane):
             assert lane.task is not None
-            read = lane.task.restored_entries
-            log.info("%s: open at %d, %d entries of its changelog read", lane.tp, position, read)
+            read = lane.task.restored_offsets
+            log.info("%s: open at %d, %d offsets of its changelog read", lane.tp, position, read)
             await see_that_they_agree(lane.task, self.names, self._world, self._clock)
             await refuse_left_behind(lane.task, self.names, self._tables, self._world)
             await self._directives.known.wait()
@@ -303,8 +304,8 @@ class Host:
     def _upkeep(self) -> list[asyncio.Task[None]]:
         assert self._pauses is not None, "prepare() comes first"
         filled = {rows: self._sources_of(rows) for rows in self.sinks}
-        bounds = self._world.bounds
-        return upkeep(self.settings, self.tasks, self.sinks, filled, self._pauses, bounds)
+        lanes = self.tasks, self.sinks
+        return upkeep(self.settings, *lanes, filled, self._pauses, self._world, self._clock)
 
     def _sources_of(self, rows: TopicPartition) -> list[TopicPartition]:
         """The source partitions of ours whose rows come through this partition."""

@@ -127,6 +127,12 @@ class Settings(BaseSettings):
         description="exactly_once, in transactions; or at_least_once, where topics may get records "
         "again after a crash.",
     )
+    backup_dir: Path | None = Field(
+        None, description="Folder for copies of the states, from which empty states begin."
+    )
+    backup_interval: Duration = Field(
+        timedelta(hours=1), gt=timedelta(0), description="A task's state is copied so often."
+    )
     standby_replicas: int = Field(
         0,
         ge=0,

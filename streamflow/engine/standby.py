@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ from streamflow.ports import StateStore, Tail
 SHARE = 0.25
 #: At the end of its changelog a state is said to be of now so often, that it does not grow old.
 FRESH_MS = 600_000
+#: How long a connection may take to close, as where the broker is away.
+STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Standby:
         if at is None or stop is None:
             return Lag(problem=self.problem)
         behind = max(stop - at, 0)
-        each = reading.bytes / reading.offsets if reading is not None and reading.offsets else None
+        each = reading.entry_bytes if reading is not None else None
         size = round(behind * each) if each is not None else None if behind else 0
         return Lag(behind, size, self.problem)
 
@@ -106,7 +109,7 @@ class Standby:
         applied, at = store.get([APPLIED, APPLIED_AT])
         self.applied = int(applied or 0)
         now_ms = millis(self._clock.now())
-        if self.applied >= self._stop and now_ms - int(at or 0) > FRESH_MS:
+        if now_ms - int(at or 0) > FRESH_MS:  # there was nothing to apply for so long
             store.apply([(APPLIED_AT, b"%d" % now_ms)])
         self.problem = None
 
@@ -115,4 +118,6 @@ class Standby:
         ports, self._ports, self._reading = self._ports, None, None
         if ports is not None:
             ports.store.close()
-            await ports.changelog.stop()
+            with suppress(TimeoutError):  # whoever waits for the database need not wait for this
+                async with asyncio.timeout(STOP_SECONDS):
+                    await ports.changelog.stop()

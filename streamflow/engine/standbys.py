@@ -56,6 +56,24 @@ class LocalStates(Protocol):
         """Delete a state that nobody has open."""
         ...
 
+    async def bring(self, tp: TopicPartition) -> None:
+        """Where a task has no local state and there is a backup that it may begin with, put that in
+        place. Nobody has the state open. Never raises; without it, all is read.
+        """
+        ...
+
+    def last_backup(self, tp: TopicPartition) -> int | None:
+        """When the last backup of a state was made (ms); None for none."""
+        ...
+
+    async def back_up(self, tp: TopicPartition) -> None:
+        """Make a backup of a state that is open. Broken off, it leaves nothing.
+
+        Raises:
+            OSError: there is no room for it, or no such disk.
+        """
+        ...
+
     def full(self) -> str | None:
         """Why nothing more should be written to this disk now; None where it may."""
         ...
@@ -169,6 +187,8 @@ class Standbys:
     async def _turn(self, tp: TopicPartition, standby: Standby, bounds: tuple[int, int]) -> None:
         """What fails for one state says nothing of the others."""
         try:
+            if standby.applied is None:
+                await self._states.bring(tp)
             await standby.turn(bounds)
         except Exception as error:
             standby.given_up = isinstance(error, StateRefused)

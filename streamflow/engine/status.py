@@ -34,7 +34,7 @@ class Status:
             `pressure`; and for each what there is to say of it.
         delivery: How it delivers.
         gates: Per threshold of a gate the number of tasks in which it is closed, open, half open.
-        restored: Entries of changelogs that were read when the tasks of this worker were opened.
+        restored: Offsets of changelogs that were read when the tasks of this worker were opened.
         standbys: Tasks of other workers whose states are followed here: how far behind each is, in
             `records` and about so many `bytes`, and the `problem` for which it does not follow.
     """
@@ -97,7 +97,7 @@ def status_of(
             marks.append(mark)
         ended += state.ended is not None
         idle += lane.idle
-        restored += lane.task.restored_entries
+        restored += lane.task.restored_offsets
         end = ends.get(tp)
         lag = None if lag is None or end is None else lag + max(end - state.position, 0)
     plain = any(lane.task.delivery == "at_least_once" for lane in tasks.values() if lane.task)

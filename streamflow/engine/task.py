@@ -83,8 +83,8 @@ class Task:
         self.begin: int | None = None
         #: Was there a state when it was opened?
         self.restored = False
-        #: Entries of the changelog that were read then.
-        self.restored_entries = 0
+        #: Offsets of the changelog that were read then.
+        self.restored_offsets = 0
         #: The tables that the state it opened with was committed for: paths by sinks' names.
         self.tables: dict[str, str] = {}
         self._part = Part(plan, names, tp, version, partitions)
@@ -152,7 +152,7 @@ class Task:
         ports = self._ports
         reading = Watched(ports.changelog)
         restored = await restore(ports.store, reading, ports.clock, changelog)
-        self._end, self.restored_entries = restored.stop, reading.entries
+        self._end, self.restored_offsets = restored.stop, reading.offsets
         self._limits_of_topics = await self._ports.limits()
         self._known = known_of(self.plan, self._limits.recall)
         meta = self._ports.store.get([META])[0]

@@ -1,5 +1,5 @@
 """What runs beside the lanes from assignment to revocation: tables must not fall too far behind,
-and disks not fill up.
+disks not fill up, and states are copied.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from streamflow.batch import TopicPartition
+from streamflow.clock import Clock
+from streamflow.engine.backups import Backups
 from streamflow.engine.disk_watch import DiskWatch, percent_used
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink_lane import SinkLane
-from streamflow.engine.sink_pressure import Bounds, SinkPressure
+from streamflow.engine.sink_pressure import SinkPressure
+from streamflow.engine.task_lane import TaskLane
+from streamflow.engine.world import World
 from streamflow.store_url import is_url
 
 Sources = Mapping[TopicPartition, Collection[TopicPartition]]
@@ -21,11 +25,12 @@ Sources = Mapping[TopicPartition, Collection[TopicPartition]]
 
 def upkeep(
     settings: Settings,
-    tasks: Collection[TopicPartition],
+    tasks: Mapping[TopicPartition, TaskLane],
     sinks: Mapping[TopicPartition, SinkLane],
     sources: Sources,
     pauses: Pauses,
-    bounds: Bounds,
+    world: World,
+    clock: Clock,
 ) -> list[asyncio.Task[None]]:
     """Begin with it; `sources` are the source partitions that fill each rows partition."""
     folders: dict[Path, Callable[[], Iterable[TopicPartition]]] = {
@@ -42,8 +47,11 @@ def upkeep(
     )
     running = [asyncio.create_task(disks.run(), name="disks")]
     if sinks:
-        pressure = SinkPressure(settings.max_sink_lag, sinks, sources, pauses, bounds)
+        pressure = SinkPressure(settings.max_sink_lag, sinks, sources, pauses, world.bounds)
         running.append(asyncio.create_task(pressure.run(), name="sink pressure"))
+    if settings.backup_dir is not None:
+        backups = Backups(world.states(), settings.backup_interval, tasks, clock)
+        running.append(asyncio.create_task(backups.run(), name="backups"))
     return running
 
 

@@ -1,29 +1,27 @@
-"""A changelog that remembers what was read of it, and can be read at leisure."""
+"""A changelog that remembers how far it was read, and can be read at leisure."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain, islice
 
 from streamflow.clock import Clock
 from streamflow.ports import Changelog
 
 Rest = Callable[[float], Awaitable[object]]
 
-#: Entries of a fetch by which the bytes of all are judged.
+#: Entries of a piece by which the bytes of all are judged.
 SAMPLE = 100
 
 
 class Watched:
-    """A `Changelog` that counts what is read of another one."""
+    """A `Changelog` that counts the offsets that are passed over in another one. It does not look
+    at entries, which may be made while they are taken.
+    """
 
     def __init__(self, changelog: Changelog) -> None:
-        self.entries = 0
-        #: That were passed by.
         self.offsets = 0
-        #: Of keys and values, about.
-        self.bytes = 0
         #: Where reading goes on, once it has begun.
         self.position: int | None = None
         self._changelog = changelog
@@ -38,16 +36,10 @@ class Watched:
 
     async def fetch(
         self, start: int, stop: int
-    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+    ) -> tuple[Iterable[tuple[bytes, bytes | None]], int]:
         """See `Changelog.fetch`."""
-        fetched, self.position = await self._changelog.fetch(start, stop)
-        entries = list(fetched)
-        if entries:
-            few = list(islice(entries, SAMPLE))
-            size = sum(len(key or b"") + len(value or b"") for key, value in few)
-            self.entries += len(entries)
-            self.offsets += self.position - start
-            self.bytes += size * len(entries) // len(few)
+        entries, self.position = await self._changelog.fetch(start, stop)
+        self.offsets += self.position - start
         return entries, self.position
 
     async def close(self) -> None:
@@ -65,6 +57,8 @@ class Leisurely(Watched):
     ) -> None:
         super().__init__(changelog)
         self.told: tuple[int, int] | None = None
+        #: About so many bytes has an entry, key and value; None before there was one.
+        self.entry_bytes: float | None = None
         self._clock = clock
         self._share = share
         self._rest = rest
@@ -77,10 +71,16 @@ class Leisurely(Watched):
 
     async def fetch(
         self, start: int, stop: int
-    ) -> tuple[Sequence[tuple[bytes, bytes | None]], int]:
+    ) -> tuple[Iterable[tuple[bytes, bytes | None]], int]:
         """See `Changelog.fetch`."""
         if self._since is not None:
             busy = self._clock.monotonic() - self._since
             await self._rest(busy * (1 / self._share - 1))
         self._since = self._clock.monotonic()
-        return await super().fetch(start, stop)
+        entries, position = await super().fetch(start, stop)
+        rest = iter(entries)
+        few = list(islice(rest, SAMPLE))
+        if few:
+            size = sum(len(key or b"") + len(value or b"") for key, value in few)
+            self.entry_bytes = size / len(few)
+        return chain(few, rest), position

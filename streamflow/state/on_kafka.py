@@ -15,7 +15,7 @@ from streamflow.clock import SystemClock
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
-from streamflow.edges.rocksdb import RocksStore, StateFolder
+from streamflow.edges.rocksdb import RocksStore, StateFolder, identity_of
 from streamflow.engine.settings import Settings
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import SettingsError, StateRefused
@@ -101,6 +101,14 @@ class AppStates:
         bounds = (await self._offsets.bounds([place.tp]))[place.tp]
         group = await self._admin.group_offset(self.names.app, place.tp)
         return await look(place, reading, bounds, group)
+
+    async def changelog(self, place: Place) -> tuple[str, tuple[int, int] | None]:
+        """What a local state of this task is of, and its changelog's bounds; None without one."""
+        of = identity_of(f"{await self._admin.cluster()} {place.changelog}")
+        there = (await self._admin.partitions([place.changelog.topic])).get(place.changelog.topic)
+        if there is None or place.changelog.partition >= there:
+            return of, None
+        return of, (await self._offsets.bounds([place.changelog]))[place.changelog]
 
     async def refuse_members(self) -> None:
         """Raises `StateRefused` while workers of the app are at work, or not known to be gone."""

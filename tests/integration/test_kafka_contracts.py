@@ -14,8 +14,10 @@ from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
+from streamflow.edges.kafka_tail import KafkaTail
 from streamflow.ports import Outbox
 from streamflow.testing import contracts_changelog, contracts_outbox, contracts_plain_outbox
+from streamflow.testing.contracts_outbox import first, records, write
 
 
 class KafkaBench:
@@ -118,4 +120,26 @@ def test_the_plain_outbox_keeps_the_contract(law: Any, run: Callable[..., None])
 
 @pytest.mark.parametrize("law", contracts_changelog.LAWS, ids=lambda law: law.__name__)
 def test_the_changelog_keeps_the_contract(law: Law, run: Callable[..., None]) -> None:
+    run(law)
+
+
+def test_a_tail_that_is_closed_fetches_nothing_and_goes_on_where_it_is_told(
+    kafka: Broker, run: Callable[..., None]
+) -> None:
+    async def law(bench: KafkaBench) -> None:
+        tail = KafkaTail({"bootstrap_servers": kafka.bootstrap}, TopicPartition(bench.topic, 0))
+        values: list[bytes | None] = []
+        position = 0
+        for turn in range(3):
+            await write(bench, first(bench), records(range(10 * turn, 10 * turn + 10)))
+            _, stop = await tail.bounds()
+            while position < stop:
+                entries, position = await tail.fetch(position, stop)
+                values += [value for _, value in entries]
+            await tail.close()
+            assert [tuple(tp) for tp in tail._consumer.paused()] == [(bench.topic, 0)]
+        assert values == [str(n).encode() for n in range(30)]
+        await tail.stop()
+        assert tail._consumer is None
+
     run(law)

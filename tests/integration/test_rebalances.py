@@ -27,7 +27,7 @@ PARTITIONS = 3
 Story = Callable[[Rig], Awaitable[None]]
 JOINED = "Setting newly assigned partitions {Topic"
 STANDING = re.compile(r"(\S+): standing by, up to")
-OPENED = re.compile(r"(\S+): open at \d+, (\d+) entries of its changelog read")
+OPENED = re.compile(r"(\S+): open at \d+, (\d+) offsets of its changelog read")
 #: Readings that leave something in the states of all tasks.
 ENOUGH = 3_000
 REVOKED = "Revoking previously assigned partitions frozenset({Topic"

@@ -1,6 +1,7 @@
 """The states of an app on Kafka: looked at, and settled where they disagree with the group."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -60,10 +61,28 @@ def move_group(under_test: WorkerUnderTest, to: int) -> None:
     asyncio.run(go())
 
 
+def begin_from_backups(under_test: WorkerUnderTest, copies: Path) -> None:
+    """The worker's disk is lost, but for copies that it and the command have made."""
+    local = ("--state-dir", str(under_test.folder / "state"))
+    app = ("topologies.flights", "--app-id", under_test.app)
+    made = CliRunner().invoke(main, ["state", "backup", *app, *local, "--to", str(copies)])
+    assert made.exit_code == 0, made.output
+    shutil.rmtree(under_test.folder / "state")
+    restoring = ("restore", *local, "--from", str(copies))
+    done = state(under_test, *restoring, "--worker-id", "another")
+    assert done.exit_code == 0, done.output
+    assert f"put back from {copies}" in done.stdout
+    again = state(under_test, *restoring, "--worker-id", "another")
+    assert again.exit_code == 1
+    assert "there is a state in" in again.stdout
+
+
 def test_a_group_that_was_moved_by_hand_is_settled_and_a_state_discarded(
     under_test: WorkerUnderTest,
 ) -> None:
-    worker = under_test.start("--commit-interval", "0.2")
+    copies = under_test.folder / "backups"
+    backed_up = {"STREAMFLOW_BACKUP_DIR": str(copies), "STREAMFLOW_BACKUP_INTERVAL": "0.3"}
+    worker = under_test.start("--commit-interval", "0.2", **backed_up)
     under_test.wait_until(worker, lambda: under_test.committed("flights", 1) == FLIGHTS)
     found = shown(under_test)
     assert (found["position"], found["group_offset"], found["stop"]) == (FLIGHTS, FLIGHTS, FLIGHTS)
@@ -73,8 +92,10 @@ def test_a_group_that_was_moved_by_hand_is_settled_and_a_state_discarded(
     refused = state(under_test, "reset", "--to", "changelog", "--yes")
     assert refused.exit_code == 2
     assert f"the group '{under_test.app}' has members: " in refused.stderr
+    under_test.wait_until(worker, lambda: [*copies.glob("*/*/*/BACKUP.json")] != [])
     worker.terminate()
     under_test.finish(worker)
+    begin_from_backups(under_test, copies)
 
     move_group(under_test, FLIGHTS - 100)
     settle = ("--source", "flights", "--partition", "0", "--to", "changelog")
@@ -87,8 +108,9 @@ def test_a_group_that_was_moved_by_hand_is_settled_and_a_state_discarded(
     under_test.wait_until_committed("flights", 1, FLIGHTS)
 
     under_test.produce("flights", islice(flight_records(), FLIGHTS, FLIGHTS + 50), 1)
-    finished = under_test.finish(under_test.start("--until-end"))
+    finished = under_test.finish(under_test.start("--until-end", **backed_up))
     assert finished["totals"]["in"] == FLIGHTS + 50
+    assert finished["restored"] < 10, "the reset's commit, after the backup"
 
     anew = state(under_test, "reset", "--to", "earliest", "--discard", "--yes")
     assert anew.exit_code == 0, anew.output

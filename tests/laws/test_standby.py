@@ -107,8 +107,62 @@ def copy_of(store: MemoryStore) -> Disk:
     return made
 
 
+class Copied(TopologyDriver):
+    """A worker whose states are copied before any step of a commit at which `turns` says so."""
+
+    def __init__(self, *given: Any, turns: Iterable[bool] = (), **more: Any) -> None:
+        self.turns = iter(turns)
+        self.copies: list[dict[TopicPartition, Disk]] = []
+        super().__init__(*given, **more)
+
+    def begin_from(self, number: int) -> None:
+        """A worker without states is started, and begins from one of the copies."""
+        if self.copies:
+            chosen = self.copies[number % len(self.copies)]
+            self._stores.update({tp: copy_of(disk) for tp, disk in chosen.items()})
+        self.restart()
+        self.process()
+
+    def _faults(self, point: str) -> None:
+        if next(self.turns, False):
+            self.copies.append({tp: copy_of(store) for tp, store in self._stores.items()})
+        super()._faults(point)
+
+
 def held(store: MemoryStore) -> dict[bytes, bytes]:
     return dict(store.scan(b"", b"~"))
+
+
+@examples(60)
+@given(
+    streams,
+    st.lists(st.tuples(st.integers(0, 30), events), max_size=3),
+    cuts,
+    st.integers(1, 8),
+    st.lists(st.booleans(), max_size=40),
+    st.booleans(),
+)
+def test_beginning_from_a_backup_is_unobservable(
+    stream: list[Record],
+    happens: list[tuple[int, Any]],
+    batches: list[int],
+    commit_records: int,
+    turns: list[bool],
+    plain: bool,
+) -> None:
+    """From any that was ever made, as often as one likes."""
+    whole = Run(stream, "exactly_once").finish()
+    way: Way = "at_least_once" if plain else "exactly_once"
+    make: Callable[..., TopologyDriver] = partial(Copied, turns=turns)
+    made: type[Run] = type("CopiedRun", (Run,), {"make": staticmethod(make)})
+    run = made(stream, way, batches=batches, commit_records=commit_records)
+    driver = run.driver
+    assert isinstance(driver, Copied)
+    for number, troubles in happens:
+        for count, what, following in troubles:
+            run.interrupt(count, what, following)
+        driver.begin_from(number)
+    assert exact(run.finish()) == exact(whole)
 
 
 def followed(**more: Any) -> type[Run]:

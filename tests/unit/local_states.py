@@ -39,6 +39,7 @@ class MemoryStates:
         self.open_now: set[TopicPartition] = set()
         self.disk: dict[TopicPartition, HeldStore] = {}
         self.no_room: str | None = None
+        self.backups: dict[TopicPartition, int] = {}
         self._broker = broker
         self._changelogs = changelogs
         self._clock = clock
@@ -60,6 +61,18 @@ class MemoryStates:
     def remove(self, tp: TopicPartition) -> None:
         assert tp not in self.open_now
         self.disk.pop(tp, None)
+
+    async def bring(self, tp: TopicPartition) -> None:
+        assert tp not in self.open_now
+
+    def last_backup(self, tp: TopicPartition) -> int | None:
+        return self.backups.get(tp)
+
+    async def back_up(self, tp: TopicPartition) -> None:
+        assert tp in self.open_now
+        if self.no_room is not None:
+            raise OSError(self.no_room)
+        self.backups[tp] = millis(self._clock.now())
 
     def full(self) -> str | None:
         return self.no_room

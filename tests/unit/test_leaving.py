@@ -18,7 +18,8 @@ class App:
 
     def __init__(self):
         self.host = SimpleNamespace(
-            finished=asyncio.Event(), tasks={}, sinks={}, waits={}, failure=None
+            finished=asyncio.Event(), tasks={}, sinks={}, waits={}, failure=None,
+            standbys=SimpleNamespace(lags={}),
         )
 
     async def start(self):

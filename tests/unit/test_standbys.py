@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.clock import SimulatedClock
 from streamflow.core.keys import META
-from streamflow.edges.memory import FETCHED, MemoryBroker
+from streamflow.edges.memory import FETCHED, MemoryBroker, MemoryTail
 from streamflow.engine import standbys as module
 from streamflow.engine.commit import APPLIED
 from streamflow.engine.placement import WARM
@@ -107,16 +109,32 @@ def test_it_keeps_near_the_end_and_writes_nothing_but_its_disk() -> None:
 
 
 def test_a_task_that_becomes_this_worker_s_own_finds_its_database_closed() -> None:
-    """Also while its standby is at work."""
+    """Also while its standby is at work, which does nothing more to it then."""
 
     async def tell(it: Following) -> None:
+        gate, reads = asyncio.Event(), []
+
+        class Slow(MemoryTail):
+            async def fetch(self, start: int, stop: int) -> Any:
+                reads.append(start)
+                if start >= FETCHED:
+                    await gate.wait()
+                return await super().fetch(start, stop)
+
+        opened = it.states.open
+        it.states.open = lambda tp: StandbyPorts(
+            Slow(it.broker, it.states.changelog(tp)), opened(tp).store
+        )
         it.commit(A, 5 * FETCHED)
         await it.told(A, B)
-        await until(lambda: A in it.states.open_now)
+        await until(lambda: FETCHED in reads)
         await it.told(B, own=[A])
-        assert A not in it.states.open_now
-        it.states.store(A).close()
-        await until(lambda: it.lags() == {B: 0})
+        with closing(it.states.store(A)) as store:
+            gate.set()
+            store.apply([(b"k1", b"the task's own")])
+            await until(lambda: it.lags() == {B: 0})
+            assert store.get([b"k1"]) == [b"the task's own"]
+            assert max(reads) == FETCHED
 
     story(tell)
 
@@ -302,7 +320,7 @@ def test_a_worker_that_takes_a_task_over_reads_what_its_standby_has_not() -> Non
         task = heir.host.tasks[TPS[0]].task
         assert task is not None
         assert task.state.position == 300
-        assert task.restored_entries == 0
+        assert task.restored_offsets == 0
         await owner.host.close()
         await heir.host.close()
 
