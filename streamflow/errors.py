@@ -13,6 +13,7 @@
     ├── StateRefused      a person has to decide: the message names the command
     ├── SinkRefused       stop the sink stage: its chain of cuts does not fit its topic
     ├── SinkUnavailable   pause and try again: a disk or a store did not take the write
+    │   └── TableAway     the same, after so long: it was asked too often in vain
     ├── WorkerStalled     end the worker with code 3, so that whoever runs it starts it again
     └── LookupUnavailable pause and ask again later: whom a stage asks is away
 
@@ -106,6 +107,16 @@ class SinkUnavailable(StreamflowError):
 
     def __init__(self, message: str, error_class: ErrorClass | None = None) -> None:
         self.error_class = error_class
+        super().__init__(message)
+
+
+class TableAway(SinkUnavailable):
+    """A table's circuit breaker is open: its store is not asked for so many seconds; with none,
+    until one call has shown that it is back.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        self.seconds = seconds
         super().__init__(message)
 
 

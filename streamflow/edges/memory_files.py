@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable
 
@@ -10,10 +11,13 @@ from streamflow.errors import SinkUnavailable
 
 
 class MemoryFiles:
-    """`TableFiles` over two dicts. While `full` is set nothing is taken, as on a full disk."""
+    """`TableFiles` over two dicts. While `full` is set nothing is taken, as on a full disk; while
+    `away` is, nothing is answered, as by a store behind a network that is cut. `asked` counts.
+    """
 
     def __init__(self) -> None:
-        self.full = False
+        self.full = self.away = False
+        self.asked = 0
         self._taking = threading.Lock()
         self._data: dict[str, bytes] = {}
         self._private: dict[str, bytes] = {}
@@ -21,9 +25,11 @@ class MemoryFiles:
     def create(self, name: str, data: bytes | memoryview, *, private: bool = False) -> bool:
         """See `TableFiles.create`."""
         check_name(name, private=private)
-        if self.full:
-            raise SinkUnavailable(f"{name}: no space left in memory; make room and it goes on")
         side = self._side(private=private)
+        if self.full:
+            raise SinkUnavailable(
+                f"{name}: no space left in memory; make room and it goes on"
+            ) from OSError(errno.ENOSPC, "no space left in memory")
         with self._taking:
             if name in side:
                 return False
@@ -52,8 +58,12 @@ class MemoryFiles:
 
     def delete_private(self, names: Iterable[str]) -> None:
         """See `TableFiles.delete_private`."""
+        side = self._side(private=True)
         for name in names:
-            self._private.pop(name, None)
+            side.pop(name, None)
 
     def _side(self, *, private: bool) -> dict[str, bytes]:
+        self.asked += 1
+        if self.away:
+            raise SinkUnavailable("the table does not answer")
         return self._private if private else self._data

@@ -16,14 +16,12 @@ from typing import Any
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
-from streamflow.core.plan import SinkPlan, TaskPlan
-from streamflow.engine import sink_chain
+from streamflow.core.plan import TaskPlan
 from streamflow.engine.broker_wait import BrokerWait
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.directives import Directives
 from streamflow.engine.faults import Faults
 from streamflow.engine.group_offset import see_that_they_agree
-from streamflow.engine.holdings import Holdings
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.left_behind import refuse_left_behind
@@ -32,10 +30,9 @@ from streamflow.engine.pauses import Consumption, Pauses
 from streamflow.engine.refusals import source_grew
 from streamflow.engine.settings import WORKER_WAIT, Settings
 from streamflow.engine.sharing import Sharing
-from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.sink_stage import SinkStage
 from streamflow.engine.standbys import Standbys
-from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_lane import TaskLane, cancelled
 from streamflow.engine.upkeep import upkeep
@@ -89,14 +86,11 @@ class Host:
         seconds = max(settings.stall_timeout, 3 * settings.commit_interval).total_seconds()
         self._watchdog = Watchdog(clock, seconds, self._standing, world.bounds, on_stalled)
         self._beside: list[asyncio.Task[Any]] = []
-        self._holdings = Holdings(settings.sink_buffer_bytes)
         self._partitions: Mapping[str, int] = {}
         #: Follows the states of tasks that other workers have.
         self.standbys = Standbys(world.bounds, self._rejoin, clock)
         self._plans = {self.names.source(p.source.topic): p for p in topology.tasks}
-        self._tables: dict[str, SinkPlan] = {
-            self.names.rows(sink.name): sink for p in topology.tasks for sink in p.all_sinks
-        }
+        self.stage = SinkStage(topology, self.names, settings, world, clock, faults)
 
     @property
     def source_topics(self) -> list[str]:
@@ -106,7 +100,7 @@ class Host:
     @property
     def rows_topics(self) -> list[str]:
         """Topics whose micro-batches go to the sink stage."""
-        return list(self._tables)
+        return list(self.stage.tables)
 
     @property
     def partitions(self) -> Mapping[str, int]:
@@ -127,8 +121,8 @@ class Host:
         self._partitions = await self.broker_wait.through(self._world.prepare)
         self.ranges = await self._world.ranges()
         await self.standbys.begin(self._world.states(), consumption.seating)
-        for sink in self._tables.values():
-            await asyncio.to_thread(self._agree, sink)
+        for sink in self.stage.tables.values():
+            await asyncio.to_thread(self.stage.agree, sink)
         self._always = [
             asyncio.create_task(self._directives.run(), name="directives"),
             asyncio.create_task(self._watchdog.run(), name="watchdog"),
@@ -139,12 +133,6 @@ class Host:
         """Of the partitions that wait the reasons, each with what there is to say of it."""
         words = self._pauses.words() if self._pauses is not None else {}
         return {tp: {str(reason): what for reason, what in by.items()} for tp, by in words.items()}
-
-    def _agree(self, sink: SinkPlan) -> None:
-        spec = table_spec(self.topology, self.names, sink)
-        files = self._world.files(spec.path)
-        sink_chain.claim(files, spec, self.names.app)
-        sink_chain.agree(files, spec)
 
     async def assign(self, assigned: Iterable[Any]) -> None:
         """Hold every partition of ours, and begin to open their lanes; each is let go when it is
@@ -159,7 +147,7 @@ class Host:
         await self.standbys.follow([tp for tp in tps if tp.topic in self._plans])
         self._boards = {topic: Board(self._partitions[topic]) for topic in self._plans}
         self.tasks = {tp: self._task_lane(tp) for tp in tps if tp.topic in self._plans}
-        self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self._tables}
+        self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self.stage.tables}
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
         await self._pauses.hold([lane.tp for lane in lanes], "opening")
         grown = asyncio.create_task(self._passed("the source topics", self._refuse_growth))
@@ -264,7 +252,7 @@ class Host:
             read = lane.task.restored_offsets
             log.info("%s: open at %d, %d offsets of its changelog read", lane.tp, position, read)
             await see_that_they_agree(lane.task, self.names, self._world, self._clock)
-            await refuse_left_behind(lane.task, self.names, self._tables, self._world)
+            await refuse_left_behind(lane.task, self.names, self.stage.tables, self._world)
             await self._directives.known.wait()
             await lane.hold()
         await self._seek_one(lane.tp, position)
@@ -314,7 +302,8 @@ class Host:
 
     def _filling(self, rows_topic: str) -> list[str]:
         """The sources whose tasks write rows there."""
-        return [t for t, p in self._plans.items() if self._tables[rows_topic] in p.all_sinks]
+        sink = self.stage.tables[rows_topic]
+        return [topic for topic, plan in self._plans.items() if sink in plan.all_sinks]
 
     def _share(self) -> None:
         """Share the watermarks of sources of which other workers have partitions too."""
@@ -358,28 +347,8 @@ class Host:
 
     def _sink_lane(self, tp: TopicPartition) -> SinkLane:
         assert self._pauses is not None, "prepare() comes first"
-        sink = self._tables[tp.topic]
-        return SinkLane(
-            tp,
-            lambda: self._sink(sink, tp),
-            lambda: self._bounds(tp),
-            self._world.trim,
-            self._pauses,
-            self.refuse,
-        )
-
-    def _sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
         writers = max(self._partitions[topic] for topic in self._filling(tp.topic))
-        spec = table_spec(self.topology, self.names, sink, writers)
-        return SinkPartition(
-            spec,
-            tp,
-            self._world.files(spec.path),
-            clock=self._clock,
-            owner=self.names.app,
-            faults=self._faults,
-            holdings=self._holdings,
-        )
+        return self.stage.lane(tp, writers, lambda: self._bounds(tp), self._pauses, self.refuse)
 
     async def _refuse_growth(self) -> None:
         """New partitions bring a rebalance; they would split the keys of the tasks there are."""

@@ -100,7 +100,9 @@ class LeaveWithin:
 def _status(app: StreamflowApp) -> Status:
     host = app.host
     ends = {tp: highwater(app, tp) for tp in host.tasks}
-    return status_of(host.tasks, host.sinks, ends, host.waits, host.standbys.lags)
+    return status_of(
+        host.tasks, host.sinks, ends, host.waits, host.standbys.lags, host.stage.circuits
+    )
 
 
 def _raise_failure(app: StreamflowApp) -> None:

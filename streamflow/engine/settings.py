@@ -111,6 +111,25 @@ class Settings(BaseSettings):
         gt=0,
         description="Encoded rows that the sinks of a worker hold; above it the largest rolls.",
     )
+    sink_retry_wait: Duration = Field(
+        timedelta(seconds=1),
+        gt=timedelta(0),
+        description="A write that a table did not take is tried again after this at the least.",
+    )
+    sink_retry_max_wait: Duration = Field(
+        timedelta(seconds=30), gt=timedelta(0), description="And after this at the most."
+    )
+    sink_breaker_failures: int = Field(
+        5,
+        ge=0,
+        description="So many failures among the last ten calls open a table's circuit breaker: "
+        "its store is left alone. 0 for none.",
+    )
+    sink_breaker_open: Duration = Field(
+        timedelta(seconds=60),
+        gt=timedelta(0),
+        description="For so long at first; each time longer while it stays away, up to 5 minutes.",
+    )
     max_sink_lag: int = Field(
         1024 * 1024 * 1024,
         gt=0,

@@ -9,17 +9,20 @@ from random import Random
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.inbox import Arrival, Inbox
-from streamflow.engine.pauses import Pauses
+from streamflow.engine.pauses import Pauses, Reason
 from streamflow.engine.retries import TABLE, Retries
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.task_lane import cancelled
 from streamflow.engine.watchdog import Standing
-from streamflow.errors import SinkRefused, SinkUnavailable, StreamflowError
+from streamflow.errors import SinkRefused, SinkUnavailable, StreamflowError, TableAway
+from streamflow.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
 #: How often a sink looks at the clock.
 TICK_SECONDS = 1.0
+#: Why the partition of a table waits that does not take writes.
+_REASONS: tuple[Reason, Reason] = ("breaker", "disk")
 
 
 class SinkLane:
@@ -33,6 +36,7 @@ class SinkLane:
         trim: Callable[[TopicPartition, int], Awaitable[None]],
         pauses: Pauses,
         on_refused: Callable[[StreamflowError], None],
+        retry: RetryPolicy = TABLE,
     ) -> None:
         self.tp = tp
         self.sink: SinkPartition | None = None
@@ -46,6 +50,7 @@ class SinkLane:
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
         self._held: Arrival | None = None
+        self._retry = retry
         self._retries: Retries | None = None
 
     @property
@@ -99,10 +104,7 @@ class SinkLane:
                 await self._work()
             except SinkUnavailable as error:
                 log.warning("%s: the table does not take writes, trying again: %s", self.tp, error)
-                now = asyncio.get_running_loop().time()
-                self._retries = self._retries or Retries(TABLE, Random(), now)
-                await self._pauses.add(self.tp, "disk", str(error))
-                await asyncio.sleep(self._retries.wait(now) or 0)
+                await self._stand(error)
             except StreamflowError as error:
                 self._on_refused(error)
                 return
@@ -110,6 +112,17 @@ class SinkLane:
                 log.error("%s: the sink failed", self.tp, exc_info=error)
                 self._on_refused(SinkRefused(f"{self.tp}: the sink failed: {error!r}"))
                 return
+
+    async def _stand(self, error: SinkUnavailable) -> None:
+        """Wait, for as long as its circuit breaker is open, or by the retry policy."""
+        now = asyncio.get_running_loop().time()
+        self._retries = self._retries or Retries(self._retry, Random(), now)
+        is_away = isinstance(error, TableAway)
+        reason, other = _REASONS if is_away else _REASONS[::-1]
+        await self._pauses.add(self.tp, reason, str(error))
+        await self._pauses.remove(self.tp, other)
+        left = error.seconds if is_away else 0
+        await asyncio.sleep(left or self._retries.wait(now) or 0)
 
     async def _work(self) -> None:
         """Feed the sink; after `SinkUnavailable` the next turn repeats what was in hand."""
@@ -127,7 +140,8 @@ class SinkLane:
             if self._retries is not None:
                 self._retries = None
                 log.warning("%s: the table takes writes again", self.tp)
-                await self._pauses.remove(self.tp, "disk")
+                for reason in _REASONS:
+                    await self._pauses.remove(self.tp, reason)
             if done is not None:
                 await self._trim_log(done)
 

@@ -37,6 +37,7 @@ class Status:
         restored: Offsets of changelogs that were read when the tasks of this worker were opened.
         standbys: Tasks of other workers whose states are followed here: how far behind each is, in
             `records` and about so many `bytes`, and the `problem` for which it does not follow.
+        circuits: Tables whose circuit breaker is `open` or `half_open` on this worker.
     """
 
     totals: Counter[str]
@@ -55,6 +56,7 @@ class Status:
     gates: Mapping[str, Counter[str]] = field(default_factory=dict)
     restored: int = 0
     standbys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    circuits: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a machine."""
@@ -71,9 +73,11 @@ def status_of(
     ends: Mapping[Any, int | None],
     waits: Mapping[Any, Mapping[str, str]],
     standbys: Mapping[Any, Lag] = MappingProxyType({}),
+    circuits: Mapping[str, str] = MappingProxyType({}),
 ) -> Status:
     """The status of these lanes, also of closed ones; `ends` are the sources' end offsets, `waits`
-    the partitions that wait, with reasons, `standbys` how far behind what is followed is.
+    the partitions that wait, with reasons, `standbys` how far behind what is followed is,
+    `circuits` the tables whose circuit breakers are not closed.
     """
     totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
@@ -119,6 +123,7 @@ def status_of(
         gates=gates,
         restored=restored,
         standbys={str(tp): lag.as_json() for tp, lag in standbys.items()},
+        circuits=dict(circuits),
     )
 
 

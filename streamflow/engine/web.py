@@ -35,11 +35,10 @@ class Health:
         stalled = [str(tp) for tp in host.stalled]
         failure = host.failure or self._app.crash_reason
         ends = {tp: highwater(self._app, tp) for tp in host.tasks}
-        report = {
-            "state": self._state(),
-            "stalled": stalled,
-            **status_of(host.tasks, host.sinks, ends, host.waits, host.standbys.lags).as_json(),
-        }
+        status = status_of(
+            host.tasks, host.sinks, ends, host.waits, host.standbys.lags, host.stage.circuits
+        )
+        report = {"state": self._state(), "stalled": stalled, **status.as_json()}
         if host.broker_wait.words is not None:
             report["waiting_for"] = host.broker_wait.words
         if failure is not None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from streamflow.batch import TopicPartition
 from streamflow.clock import SimulatedClock
 from streamflow.edges.memory_files import MemoryFiles
-from streamflow.engine import sink_lane
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.inbox import QUEUE_BATCHES, Arrival
 from streamflow.engine.pauses import Pauses
@@ -47,7 +46,7 @@ class Stage:
         self.pauses = Pauses(Consumer(self.log))
         self.acknowledged: list[int] = []
         self.lane = SinkLane(
-            TP, lambda: sink_of(self.files), self.bounds, self.trim, self.pauses, refuse
+            TP, lambda: sink_of(self.files), self.bounds, self.trim, self.pauses, refuse, AT_ONCE
         )
         self.pressure = SinkPressure(limit, {TP: self.lane}, {TP: [SOURCE]}, self.pauses, self.ends)
         self.sent = 0
@@ -85,11 +84,7 @@ def go(test: Callable[[], Any]) -> None:
     asyncio.run(bounded())
 
 
-def test_a_table_that_takes_no_writes_holds_nobody_up_and_goes_on_by_itself(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sink_lane, "TABLE", AT_ONCE)
-
+def test_a_table_that_takes_no_writes_holds_nobody_up_and_goes_on_by_itself() -> None:
     async def test() -> None:
         stage = Stage()
         await stage.start()
@@ -111,11 +106,7 @@ def test_a_table_that_takes_no_writes_holds_nobody_up_and_goes_on_by_itself(
     go(test)
 
 
-def test_sources_wait_while_too_many_of_their_rows_wait_for_a_table(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sink_lane, "TABLE", AT_ONCE)
-
+def test_sources_wait_while_too_many_of_their_rows_wait_for_a_table() -> None:
     async def test() -> None:
         stage = Stage()
         await stage.start()

@@ -1,0 +1,121 @@
+"""The sink stage of one worker: its tables, and what all their partitions share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from streamflow.batch import TopicPartition
+from streamflow.clock import Clock
+from streamflow.core.names import Names
+from streamflow.core.plan import SinkPlan
+from streamflow.engine import sink_chain
+from streamflow.engine.circuit import Phase
+from streamflow.engine.faults import Faults
+from streamflow.engine.guarded_files import Guard, GuardedFiles
+from streamflow.engine.holdings import Holdings
+from streamflow.engine.pauses import Pauses
+from streamflow.engine.settings import Settings
+from streamflow.engine.sink import SinkPartition
+from streamflow.engine.sink_lane import SinkLane
+from streamflow.engine.table_spec import table_spec
+from streamflow.engine.world import World
+from streamflow.errors import StreamflowError
+from streamflow.ports import TableFiles
+from streamflow.retry import CircuitBreaker, RetryPolicy
+from streamflow.topology import Topology
+
+#: Of the last so many calls of a table's store; and how many show that it is back.
+WINDOW, GOOD = 10, 3
+
+
+class SinkStage:
+    """Makes the lanes of a worker's rows partitions.
+
+    What they hold is one sum, and each table has one circuit breaker.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        names: Names,
+        settings: Settings,
+        world: World,
+        clock: Clock,
+        faults: Faults,
+    ) -> None:
+        #: Of every rows topic the table.
+        self.tables: dict[str, SinkPlan] = {
+            names.rows(sink.name): sink for plan in topology.tasks for sink in plan.all_sinks
+        }
+        self.holdings = Holdings(settings.sink_buffer_bytes)
+        self._topology = topology
+        self._names = names
+        self._world = world
+        self._clock = clock
+        self._faults = faults
+        self._retry = retry_of(settings)
+        self._breaker = breaker_of(settings)
+        self._guards: dict[str, Guard] = {}
+
+    @property
+    def circuits(self) -> dict[str, Phase]:
+        """The tables that are not written as ever: their circuit breakers are not closed."""
+        phases: dict[str, Phase] = {path: guard.phase for path, guard in self._guards.items()}
+        return {path: phase for path, phase in phases.items() if phase != "closed"}
+
+    def agree(self, sink: SinkPlan) -> None:
+        """Claim a table, and agree with it on what its files look like."""
+        spec = table_spec(self._topology, self._names, sink)
+        files = self._world.files(spec.path)
+        sink_chain.claim(files, spec, self._names.app)
+        sink_chain.agree(files, spec)
+
+    def lane(
+        self,
+        tp: TopicPartition,
+        writers: int,
+        bounds: Callable[[], Awaitable[tuple[int, int]]],
+        pauses: Pauses,
+        on_refused: Callable[[StreamflowError], None],
+    ) -> SinkLane:
+        """The lane of a rows partition; so many tasks (`writers`) write the table."""
+        sink, trim = self.tables[tp.topic], self._world.trim
+        make = lambda: self._partition(sink, tp, writers)  # noqa: E731
+        return SinkLane(tp, make, bounds, trim, pauses, on_refused, self._retry)
+
+    def _partition(self, sink: SinkPlan, tp: TopicPartition, writers: int) -> SinkPartition:
+        spec = table_spec(self._topology, self._names, sink, writers)
+        return SinkPartition(
+            spec,
+            tp,
+            self._files(spec.path),
+            clock=self._clock,
+            owner=self._names.app,
+            faults=self._faults,
+            holdings=self.holdings,
+        )
+
+    def _files(self, path: str) -> TableFiles:
+        files = self._world.files(path)
+        if self._breaker is None:
+            return files
+        guard = self._guards.get(path)
+        if guard is None:
+            guard = self._guards[path] = Guard(path, self._breaker, self._clock)
+        return GuardedFiles(files, guard)
+
+
+def retry_of(settings: Settings) -> RetryPolicy:
+    """When a write that failed is tried again: without end, since its rows wait in Kafka."""
+    shortest, longest = settings.sink_retry_wait, settings.sink_retry_max_wait
+    return RetryPolicy(None, shortest, max(shortest, longest))
+
+
+def breaker_of(settings: Settings) -> CircuitBreaker | None:
+    """The circuit breaker of each table; None for none."""
+    failures, open_for = settings.sink_breaker_failures, settings.sink_breaker_open
+    if not failures:
+        return None
+    longest = max(open_for, timedelta(minutes=5))
+    return CircuitBreaker(failures, GOOD, max(WINDOW, failures), open_for, longest)
