@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -59,3 +61,14 @@ def is_whole(where: str, name: str, value: object) -> None:
     """Raises `TopologyError` unless the value is a whole number, or None."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise TopologyError(f"{where}: {name} is {value!r}, which is no whole number")
+
+
+def is_zone(where: str, zone: Any) -> None:
+    """Raises `TopologyError` unless the value names a time zone that this machine knows."""
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError, TypeError) as error:
+        raise TopologyError(
+            f"{where}: no time zone {zone!r}; names are like 'Europe/Berlin', and need the system's"
+            " time-zone database (package tzdata)"
+        ) from error

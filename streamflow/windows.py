@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
-from zoneinfo import ZoneInfo
 
-from streamflow.arguments import in_words, is_some_duration
+from streamflow.arguments import in_words, is_some_duration, is_zone
+from streamflow.calendars import CalendarUnit
 from streamflow.errors import TopologyError
 
 MICROSECOND = timedelta(microseconds=1)
 #: A row can be in this many windows; each is an entry of its own.
 MOST_WINDOWS = 10_000
-CalendarUnit = Literal["day", "week", "month"]
 
 
 def micros(duration: timedelta) -> int:
@@ -75,13 +73,7 @@ class Calendar:
     def __post_init__(self) -> None:
         if self.unit not in ("day", "week", "month"):
             raise TopologyError(f"{self}: the unit is day, week or month")
-        try:
-            ZoneInfo(self.zone)
-        except (KeyError, ValueError, OSError, TypeError) as error:
-            raise TopologyError(
-                f"{self}: no time zone {self.zone!r}; names are like 'Europe/Berlin', and need the"
-                " system's time-zone database (package tzdata)"
-            ) from error
+        is_zone(f"{self}", self.zone)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class SinkSpec:
     `closing` tells when a time partition is complete, where that can be told: once all of the
     `partitions` of its rows topic have come so far; None where their number is not known.
     `storage` says how files are to be written.
+    `zones` are those that the values of `partition_by` are times of, where one is not UTC.
     """
 
     name: str
@@ -38,6 +39,7 @@ class SinkSpec:
     closing: Closing | None = None
     partitions: int | None = None
     storage: Storage | WriterSettings = "none"
+    zones: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -23,21 +23,24 @@ _NAME = re.compile(r"schema-(\d{5,})\.json")
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """One version. `columns` are `(name, Arrow type, may it be null?)`, partition columns too."""
+    """One version. `columns` are `(name, Arrow type, may it be null?)`, partition columns too.
+    `zones` are those of the partition columns, where one is not UTC.
+    """
 
     columns: tuple[tuple[str, str, bool], ...]
     partition_by: tuple[str, ...]
     topology_version: str
+    zones: tuple[str, ...] = ()
 
     def same_as(self, other: TableSchema) -> bool:
         """Would both write the same files?"""
-        return (self.columns, self.partition_by) == (other.columns, other.partition_by)
+        return replace(self, topology_version=other.topology_version) == other
 
 
 def schema_of(spec: SinkSpec) -> TableSchema:
     """What the sink of a topology would write."""
     columns = tuple((field.name, str(field.type), field.nullable) for field in spec.schema)
-    return TableSchema(columns, spec.partition_by, spec.topology_version)
+    return TableSchema(columns, spec.partition_by, spec.topology_version, spec.zones)
 
 
 def changes(old: TableSchema, new: TableSchema) -> list[str]:
@@ -53,6 +56,11 @@ def changes(old: TableSchema, new: TableSchema) -> list[str]:
     if old.partition_by != new.partition_by:
         names = [", ".join(s.partition_by) or "no column" for s in (new, old)]
         found.append(f"it is partitioned by {names[0]}, it was by {names[1]}")
+    elif old.zones != new.zones:
+        zones = [", ".join(s.zones) or "UTC" for s in (new, old)]
+        found.append(
+            f"it is partitioned by days or months of {zones[0]}, it was by those of {zones[1]}"
+        )
     return found
 
 
@@ -69,14 +77,13 @@ def schema_names(names: Iterable[str]) -> list[str]:
 
 def encode_schema(schema: TableSchema) -> bytes:
     """Its JSON."""
-    return orjson.dumps(
-        {
-            "format": FORMAT,
-            "columns": schema.columns,
-            "partition_by": schema.partition_by,
-            "topology_version": schema.topology_version,
-        }
-    )
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "columns": schema.columns,
+        "partition_by": schema.partition_by,
+        "topology_version": schema.topology_version,
+    }
+    return orjson.dumps(document | ({"zones": schema.zones} if schema.zones else {}))
 
 
 def decode_schema(data: bytes, name: str) -> TableSchema:
@@ -86,6 +93,11 @@ def decode_schema(data: bytes, name: str) -> TableSchema:
         if document["format"] != FORMAT:
             raise ValueError(f"its format is {document['format']!r}, this version knows {FORMAT}")
         columns = tuple((str(c), str(kind), bool(null)) for c, kind, null in document["columns"])
-        return TableSchema(columns, tuple(document["partition_by"]), document["topology_version"])
+        return TableSchema(
+            columns,
+            tuple(document["partition_by"]),
+            document["topology_version"],
+            tuple(document.get("zones", ())),
+        )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise SinkRefused(f"table schema {name} cannot be read: {error!r}") from None

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import lru_cache
-from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch
+from streamflow.calendars import calendar_bounds, calendar_start
 from streamflow.core.plan import WindowPlan
 from streamflow.core.rounding import floor_to
 from streamflow.core.step import Late, Raw
 from streamflow.windows import (
     Calendar,
-    CalendarUnit,
     Hopping,
     Session,
     Sliding,
@@ -112,7 +108,7 @@ def windows_of(window: Window, times: pa.Array) -> tuple[pa.Array, pa.Array, pa.
             count = pc.add(pc.divide(pc.subtract(last, starts), every), 1)
             return starts, pc.add(starts, size), count
         case Calendar():
-            return *_calendar(window, times), None
+            return *calendar_bounds(window.unit, window.zone, times), None
         case Session():
             return times, pc.add(times, micros(window.gap)), None
         case Sliding():
@@ -176,7 +172,7 @@ def ends_of(window: Window, starts: pa.Array) -> pa.Array:
         case Tumbling() | Hopping() | Sliding():
             return pc.add(starts, micros(window.size))
         case Calendar():
-            return _calendar(window, starts)[1]
+            return calendar_bounds(window.unit, window.zone, starts)[1]
         case Session():
             raise AssertionError("a session's end is held beside its start")
 
@@ -193,60 +189,6 @@ def places_of(window: Window, starts: pa.Array) -> pa.Array:
             return floor_to(starts, micros(window.size))
         case _:
             return starts
-
-
-def _calendar(window: Calendar, times: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Bounds by the zone's midnights. A local date is at most a day from the date in UTC, so the
-    window is the one that holds the day before that, or one of the two that follow.
-
-    Arrow's own time zones raise where clocks change at midnight, and from 2038 on they do not
-    change at all.
-    """
-    before = pc.cast(pc.subtract(times, micros(timedelta(days=1))), pa.timestamp("us"))
-    days = pc.cast(pc.floor_temporal(before, unit=window.unit), pa.date32()).dictionary_encode()
-    bounds = [_bounds(window.unit, window.zone, first) for first in days.dictionary.to_pylist()]
-    columns = [pa.array([four[i] for four in bounds], pa.int64()) for i in range(4)]
-    edges = [column.take(days.indices) for column in columns]
-    starts, ends = edges[:2]
-    for start, end in pairwise(edges[1:]):
-        begun = pc.greater_equal(times, start)
-        starts, ends = pc.if_else(begun, start, starts), pc.if_else(begun, end, ends)
-    return starts, ends
-
-
-def calendar_start(unit: CalendarUnit, zone: str, time: int) -> int:
-    """The start of the calendar window that holds a time in microseconds."""
-    return _calendar(Calendar(unit, zone), pa.array([time], pa.int64()))[0][0].as_py()
-
-
-@lru_cache(maxsize=4096)
-def _bounds(unit: CalendarUnit, zone: str, first: date) -> tuple[int, ...]:
-    """Start of the window whose first day this is, and of the three that follow."""
-    firsts = [first]
-    for _ in range(3):
-        firsts.append(_next(unit, firsts[-1]))
-    return tuple(_midnight(zone, day) for day in firsts)
-
-
-def _midnight(zone: str, day: date) -> int:
-    """The first instant of a local day. Where midnight is skipped, `fold=0` takes the offset before
-    the change, which gives the instant of the change; where it comes twice, the first.
-    """
-    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
-    return (local - _EPOCH) // timedelta(microseconds=1)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=ZoneInfo("UTC"))
-
-
-def _next(unit: CalendarUnit, first: date) -> date:
-    match unit:
-        case "day":
-            return first + timedelta(days=1)
-        case "week":
-            return first + timedelta(days=7)
-        case "month":
-            return date(first.year + first.month // 12, first.month % 12 + 1, 1)
 
 
 def _late(

@@ -14,6 +14,7 @@ def table_spec(
     """The spec of a table; equal columns have the same schema id. `partitions` is how many tasks
     write it, where that is known.
     """
+    zones = [part.zone for part in sink.table.partition_by]
     return SinkSpec(
         name=sink.name,
         path=names.table(sink.table.path),
@@ -27,4 +28,5 @@ def table_spec(
         closing=sink.closing,
         partitions=partitions,
         storage=sink.table.storage,
+        zones=tuple(zones) if set(zones) - {"UTC"} else (),
     )

@@ -113,7 +113,7 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: topic(".."), "topic('..'): Kafka has no topic of that name"),
     (lambda: parquet(5), "parquet(5): a table is a plain relative folder"),  # type: ignore[arg-type]
     (lambda: parquet("a.streamflow/b"), "folders *.streamflow hold what belongs to a table"),
-    (lambda: parquet("x", partition_by=5), "parquet('x'): partition_by has 5; it takes fields, d"),  # type: ignore[arg-type]
+    (lambda: parquet("x", partition_by=5), "parquet('x'): partition_by has 5; it takes f"),  # type: ignore[arg-type]
     (lambda: parquet("x", target_bytes=1.5), "parquet('x'): target_bytes is 1.5, which is no w"),  # type: ignore[arg-type]
     (lambda: parquet("x", roll_interval=5), "parquet('x'): roll_interval is 5, which is no timed"),  # type: ignore[arg-type]
     (

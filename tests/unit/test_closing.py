@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
@@ -30,13 +31,15 @@ from streamflow.destinations import PartitionBy
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.sink_chain import last_visible
 from streamflow.engine.sink_success import Success
+from streamflow.errors import TopologyError
 
 from .sink_log import TP, Crash, drain, partition, spec
 from .test_sink_laws import crash_at, log_of
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-UNITS = (hour("at"), day("at"), month("at"))
+ZONES = ("Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia", "Asia/Kathmandu")
+UNITS = [hour("at"), *(unit("at", zone) for unit in (day, month) for zone in ("UTC", *ZONES))]
 
 
 class Event(BaseModel, frozen=True):
@@ -67,6 +70,23 @@ def test_a_period_ends_where_the_next_one_begins(naive: datetime, by: PartitionB
     assert by.period(end - 1) == value != by.period(end)
     rows = pa.record_batch([pa.array([time], pa.timestamp("us", "UTC"))], names=["at"])
     assert by.of(rows).to_pylist() == [value]
+
+
+@given(
+    st.lists(st.none() | st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))),  # noqa: DTZ001
+    st.sampled_from(ZONES),
+)
+def test_days_and_months_are_those_of_the_zone(naive: list[datetime | None], zone: str) -> None:
+    times = [time and time.replace(tzinfo=UTC) for time in naive]
+    rows = pa.record_batch([pa.array(times, pa.timestamp("us", "UTC"))], names=["at"])
+    local = [time and time.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d") for time in times]
+    assert day("at", zone).of(rows).to_pylist() == local
+    assert month("at", zone).of(rows).to_pylist() == [date and date[:7] for date in local]
+
+
+def test_a_zone_that_is_none_is_refused() -> None:
+    with pytest.raises(TopologyError, match="no time zone 'Berlin'"):
+        day("at", "Berlin")
 
 
 @pytest.mark.parametrize(

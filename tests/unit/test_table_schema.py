@@ -1,5 +1,6 @@
 """A table stays one table while its topology changes, and says beforehand when it would not."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Topology, parquet, source, topic
+from streamflow import Topology, day, parquet, source, topic
 from streamflow.core.table_schema import decode_schema, encode_schema, schema_of
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.sink_chain import agree
@@ -67,6 +68,29 @@ def test_other_folders_are_refused(by: tuple[str, ...], words: str) -> None:
     agree(files, spec())
     with pytest.raises(SinkRefused, match=words):
         agree(files, spec(partition_by=by))
+
+
+def test_days_of_another_time_zone_are_refused() -> None:
+    files, berlin = MemoryFiles(), replace(spec(), zones=("Europe/Berlin",))
+    agree(files, berlin)
+    agree(files, berlin)
+    assert len(versions(files)) == 1
+    with pytest.raises(SinkRefused, match="days or months of UTC, it was by those of Europe/Berli"):
+        agree(files, spec())
+
+
+def test_the_folder_is_the_day_of_the_zone_that_the_table_names() -> None:
+    class Event(BaseModel):
+        at: AwareDatetime
+
+    events = source(topic("events"), Event, event_time="at")
+    table = parquet("events", partition_by=day("at", "America/New_York"))
+    made = Topology("events", events.to(table), events.rejected.to(topic("dlq")))
+    driver = TopologyDriver(made, NOW)
+    driver.send("events", {"at": "2013-03-10T04:59:59Z"}, {"at": "2013-03-10T05:00:00Z"})
+    driver.end_of_input()
+    names = [name.split("/")[0] for name in driver._files["events"].names()]
+    assert sorted(set(names)) == ["date=2013-03-09", "date=2013-03-10"]
 
 
 def test_whoever_comes_second_looks_again() -> None:
