@@ -75,12 +75,13 @@ types: setup ## pyright, strict
 check: ## exactly what CI runs
 	@.ci/run
 
-bench: setup ## throughput next to plain Faust and bare aiokafka; what exactly-once costs; shares of the time
+bench: setup ## throughput next to plain Faust and bare aiokafka; what exactly-once costs; shares of the time; what storage plans save
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/operators.py
 	$(BIN)/python bench/changes.py
 	$(BIN)/python bench/tasks.py
 	$(BIN)/python bench/restore.py
+	$(BIN)/python bench/storage.py
 
 lock: ## resolve the dependencies anew (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv" >&2; exit 1; }

@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of each write and each query")
     given = parser.parse_args()
     outcomes = [_measure(data, given.rows, given.runs) for data in (FLIGHTS, WEATHER, LOGS)]
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=120, soft_wrap=True)
     for table in (_sizes(outcomes), _times(outcomes)):
         console.print(table)
     bars = _bars(outcomes)
@@ -216,11 +216,11 @@ def _bars(outcomes: Sequence[Outcome]) -> dict[str, tuple[bool, str]]:
 
 
 def _sizes(outcomes: Sequence[Outcome]) -> Table:
-    table = Table(title="size, and CPU time to write")
+    table = Table(title="size in MB, and CPU seconds to write")
     for name in ("data", "rows", "files"):
         table.add_column(name, no_wrap=True)
     for layout in LAYOUTS:
-        table.add_column(f"{layout} MB", justify="right")
+        table.add_column(layout, justify="right")
     for name in ("below zstd", "below snappy", *(f"{layout} s" for layout in LAYOUTS)):
         table.add_column(name, justify="right")
     for outcome in outcomes:

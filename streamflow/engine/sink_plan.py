@@ -134,7 +134,9 @@ class Planner:
     ) -> Plan:
         """The plan, or one that takes its place, held against what the largest file has."""
         self._rolls += 1
-        if plan is not None and self._rolls < self._next_look:
+        # One that another partition has made is followed once unseen: at the start of a table all
+        # of them roll, and it was measured just now.
+        if plan is not None and (plan is not self._plan or self._rolls < self._next_look):
             return plan
         sample = take_sample(rows, group.rows)
         reason = "first rows" if plan is None else _changed(plan, sample)

@@ -150,6 +150,14 @@ def test_data_that_becomes_another_gets_a_new_plan_that_all_follow() -> None:
     assert other.roll(events(10)) == second
 
 
+def test_a_plan_of_another_partition_is_followed_once_before_it_is_held_against_the_data() -> None:
+    files = MemoryFiles()
+    first = Roller(files).roll(events(3000))
+    other = Roller(files)
+    assert other.roll(shuffled()) == first
+    assert other.roll(shuffled()) != first
+
+
 def test_a_new_plan_that_saves_little_is_not_taken() -> None:
     roller = Roller(MemoryFiles())
     first = roller.roll(events(3000))
