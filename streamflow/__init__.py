@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Unique,
         Volume,
     )
-    from streamflow.destinations import day, hour, month, parquet, topic
+    from streamflow.destinations import day, delta, hour, month, parquet, topic
     from streamflow.enrich import Cache, per_key
     from streamflow.envelopes import debezium
     from streamflow.epochs import epoch
@@ -98,6 +98,7 @@ __all__ = [
     "content",
     "day",
     "debezium",
+    "delta",
     "epoch",
     "every",
     "header",
@@ -133,7 +134,7 @@ _HOMES = {
     "changes": ("content",),
     "checks": ("Freshness", "Measure", "NullRate", "RowCount", "Share", "Unique", "Volume"),
     "envelopes": ("debezium",),
-    "destinations": ("day", "hour", "month", "parquet", "topic"),
+    "destinations": ("day", "delta", "hour", "month", "parquet", "topic"),
     "enrich": ("Cache", "per_key"),
     "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),

@@ -150,7 +150,7 @@ class Parquet:
     storage: Storage | WriterSettings = field(default="auto", repr=False)
 
     def __post_init__(self) -> None:
-        _check_path(self.path)
+        _check_path(self.kind, self.path)
         if any(part.endswith(_PRIVATE) for part in self.path.split("/")):
             raise TopologyError(f"{self}: folders *{_PRIVATE} hold what belongs to a table")
         is_whole(f"{self}", "target_bytes", self.target_bytes)
@@ -163,16 +163,24 @@ class Parquet:
                 raise TopologyError(f"{self}: roll_interval={given} is not above zero")
         _check_parts(f"{self}", self.partition_by)
         if self.revisions not in (None, "final", "append"):
-            raise TopologyError(
-                f'parquet({self.path!r}): revisions={self.revisions!r}; it is "final" or "append"'
-            )
+            raise TopologyError(f'{self}: revisions={self.revisions!r}; it is "final" or "append"')
         if not isinstance(self.storage, WriterSettings) and self.storage not in STORAGES:
             raise TopologyError(
                 f"{self}: storage={self.storage!r}; it is {', '.join(STORAGES)} or WriterSettings"
             )
 
     def __str__(self) -> str:
-        return f"parquet({self.path!r})"
+        return f"{self.kind}({self.path!r})"
+
+    @property
+    def kind(self) -> str:
+        """The function that makes it."""
+        return type(self).__name__.lower()
+
+    @property
+    def location(self) -> str:
+        """The path, and what kind of table lies there."""
+        return self.path
 
     @property
     def folder(self) -> str:
@@ -185,15 +193,28 @@ class Parquet:
         return store_url.sink_name(self.path)
 
 
-def _check_path(path: object) -> None:
+@dataclass(frozen=True)
+class Delta(Parquet):
+    """A Delta Lake table, as `Parquet`: a roll is one commit of its log.
+
+    Needs the library `deltalake`: `pip install streamflow[delta]`.
+    """
+
+    @property
+    def location(self) -> str:
+        """The path, and what kind of table lies there."""
+        return f"{store_url.DELTA}{self.path}"
+
+
+def _check_path(kind: str, path: object) -> None:
     if isinstance(path, str) and store_url.is_url(path):
         problem = store_url.problem_of(path)
         if problem is None and not store_url.split(path)[1]:
-            problem = f"parquet({path!r}): a table is a folder of its own below that"
+            problem = f"a table is a folder of its own below {path!r}"
         if problem is not None:  # which does not repeat what may be a password
-            raise TopologyError(f"parquet(...): {problem}")
+            raise TopologyError(f"{kind}(...): {problem}")
     elif not matches(_FOLDER, path):
-        raise TopologyError(f"parquet({path!r}): a table is a plain relative folder")
+        raise TopologyError(f"{kind}({path!r}): a table is a plain relative folder")
 
 
 def _check_parts(where: str, parts: Iterable[object]) -> None:
@@ -225,10 +246,34 @@ def parquet(
     storage: Storage | WriterSettings = "auto",
 ) -> Parquet:
     """A table of Parquet files; see `Parquet`."""
-    one = isinstance(partition_by, str) or not isinstance(partition_by, Sequence)
-    given: Any = (partition_by,) if one else partition_by
-    parts = tuple(PartitionBy(p, p) if isinstance(p, str) else p for p in given)
+    parts = _parts(partition_by)
     return Parquet(path, parts, target_bytes, roll_interval, revisions, storage)
+
+
+def delta(
+    path: str,
+    *,
+    partition_by: str | PartitionBy | Sequence[str | PartitionBy] = (),
+    target_bytes: int = 128 * 1024 * 1024,
+    roll_interval: timedelta | None = timedelta(minutes=5),
+    revisions: Revisions | None = None,
+    storage: Storage | WriterSettings = "auto",
+) -> Delta:
+    """A Delta Lake table; see `Delta`."""
+    parts = _parts(partition_by)
+    return Delta(path, parts, target_bytes, roll_interval, revisions, storage)
+
+
+def table_at(location: str) -> Parquet:
+    """A table of this location, as `Parquet.location` has it. Raises `TopologyError`."""
+    path = location.removeprefix(store_url.DELTA)
+    return parquet(path) if path == location else delta(path)
+
+
+def _parts(given: Any) -> tuple[PartitionBy, ...]:
+    one = isinstance(given, str) or not isinstance(given, Sequence)
+    parts: Any = (given,) if one else given
+    return tuple(PartitionBy(p, p) if isinstance(p, str) else p for p in parts)
 
 
 Destination = Topic | Parquet | Drop

@@ -14,7 +14,7 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.core.names import Names
 from streamflow.core.sink_spec import SinkSpec
-from streamflow.destinations import parquet
+from streamflow.destinations import table_at
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets
 from streamflow.edges.kafka_rows import read_partition
 from streamflow.engine.settings import Settings
@@ -23,7 +23,7 @@ from streamflow.engine.sink_roll import Written
 from streamflow.errors import SettingsError
 from streamflow.schema import LINEAGE, schema_id
 from streamflow.service import connection
-from streamflow.table_files import table_files
+from streamflow.table_files import open_table
 from streamflow.topology import Topology
 
 
@@ -49,7 +49,7 @@ async def drain(
         SinkRefused: the chain of cuts does not fit the topic.
         SinkUnavailable: the table did not take a write; it can be tried again.
     """
-    names, path = settings.names(topology.name), parquet(path).path
+    names, path = settings.names(topology.name), table_at(path).location
     client, topic, total = connection(settings), names.rows(sink), Written()
     async with KafkaAdmin(client) as admin:
         count = (await admin.partitions([topic])).get(topic)
@@ -87,5 +87,5 @@ def _partition(
         topology_version=topology.version,
         storage="auto",
     )
-    files = table_files(settings, path)
+    files = open_table(settings, path)
     return SinkPartition(spec, tp, files, clock=SystemClock(), owner=names.app)

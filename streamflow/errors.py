@@ -13,6 +13,7 @@
     ├── StateRefused      a person has to decide: the message names the command
     ├── SinkRefused       stop the sink stage: its chain of cuts does not fit its topic
     ├── SinkUnavailable   pause and try again: a disk or a store did not take the write
+    │   ├── Overtaken     look again: somebody else has committed to the log of the table
     │   └── TableAway     the same, after so long: it was asked too often in vain
     ├── WorkerStalled     end the worker with code 3, so that whoever runs it starts it again
     └── LookupUnavailable pause and ask again later: whom a stage asks is away
@@ -108,6 +109,10 @@ class SinkUnavailable(StreamflowError):
     def __init__(self, message: str, error_class: ErrorClass | None = None) -> None:
         self.error_class = error_class
         super().__init__(message)
+
+
+class Overtaken(SinkUnavailable):
+    """Somebody else has committed to the table's log since it was loaded: load it again."""
 
 
 class TableAway(SinkUnavailable):

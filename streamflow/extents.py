@@ -79,7 +79,7 @@ def check_over(where: str, over: Any) -> None:
 
 def _check_table(table: Parquet, folders: Sequence[str]) -> None:
     """Raises `TopologyError` for a table that is partitioned by what may name no folder."""
-    where = f"parquet({table.path!r})"
+    where = str(table)
     if table.revisions is not None:
         raise TopologyError(
             f"{where}: revisions={table.revisions!r} is for results of windows; here are none"

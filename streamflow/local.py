@@ -26,6 +26,7 @@ from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory import MemoryBroker, MemoryChangelog, MemoryOutbox
 from streamflow.edges.rocksdb import StateFolder, StateMemory
+from streamflow.engine.chain import Table, chain_of
 from streamflow.engine.lookups import Lookups
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sync import Beside, run_sync
@@ -33,6 +34,9 @@ from streamflow.engine.table_spec import table_spec
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import SettingsError
+from streamflow.ports import LoggedTable
+from streamflow.store_url import DELTA
+from streamflow.table_files import delta_log
 from streamflow.topology import Topology
 
 #: Input records taken at a time; bounds the memory of a run.
@@ -224,10 +228,19 @@ class LocalRun:
         spec = replace(spec, roll_interval=None)
         for partition in range(self._partitions):
             tp = TopicPartition(self._names.rows(sink.name), partition)
-            files = LocalFiles(self._work, sink.table.folder)
-            opened = SinkPartition(spec, tp, files, clock=self._clock, owner=self._names.app)
+            table = self._table(sink)
+            if isinstance(table, LoggedTable):
+                chain_of(table).agree(spec)
+            opened = SinkPartition(spec, tp, table, clock=self._clock, owner=self._names.app)
             opened.open(0, 0)
             self._sinks[tp] = opened
+
+    def _table(self, sink: SinkPlan) -> Table:
+        files = LocalFiles(self._work, sink.table.folder)
+        if not sink.table.location.startswith(DELTA):
+            return files
+        uri = str((self._work / sink.table.folder).absolute())
+        return LoggedTable(files, delta_log(uri, None, self._clock))
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

@@ -8,7 +8,10 @@ never suspend, so a test can drive them without an event loop.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+import pyarrow as pa
 
 from streamflow.batch import Record, TopicPartition
 
@@ -188,3 +191,74 @@ class TableFiles(Protocol):
     def delete_private(self, names: Iterable[str]) -> None:
         """Delete private files that nothing refers to any more."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFile:
+    """A data file that a commit makes part of a table: its partition values by column, and `stats`,
+    the JSON that Delta keeps of a file.
+    """
+
+    name: str
+    nbytes: int
+    values: Mapping[str, str | None]
+    stats: str
+
+
+class TableLog(Protocol):
+    """The log of a table that has one, such as Delta: what it says is what readers see.
+
+    Beside files it keeps marks, numbers by name, which change in the commits that add files.
+    """
+
+    def load(self) -> LoadedTable | None:
+        """The table as it is now; None where there is none yet. Raises `SinkUnavailable`."""
+        ...
+
+    def create(self, schema: pa.Schema, partition_by: Sequence[str]) -> None:
+        """Make the table; where somebody else has made one meanwhile, that one stays."""
+        ...
+
+    def form(self, schema: pa.Schema) -> pa.Schema:
+        """A schema as the table would give it back, to be compared."""
+        ...
+
+
+class LoadedTable(Protocol):
+    """A table as of one version of its log. What others commit later is not seen here."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns, those that it is partitioned by too."""
+        ...
+
+    @property
+    def partition_by(self) -> tuple[str, ...]:
+        """The columns that it is partitioned by."""
+        ...
+
+    def mark(self, name: str) -> int | None:
+        """A mark; None where it has never been set."""
+        ...
+
+    def widen(self, columns: pa.Schema) -> None:
+        """Add columns that may be null. Raises as `commit`."""
+        ...
+
+    def commit(self, files: Sequence[AddedFile], marks: Mapping[str, int]) -> None:
+        """Add the files and set the marks, both or neither; once for one of these.
+
+        Raises:
+            Overtaken: somebody has set one of these marks since it was loaded, or changed the
+                columns, and nothing is committed. Load again.
+            SinkUnavailable: it is not known whether it is committed. Load again.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedTable:
+    """A table with a log: its files are put where the log lies, and mean nothing by themselves."""
+
+    files: TableFiles
+    log: TableLog

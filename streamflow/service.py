@@ -24,6 +24,7 @@ from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
 from streamflow.edges.kafka_runs import take_up_run
 from streamflow.engine.app import StreamflowApp, faust_settings
 from streamflow.engine.broker_wait import BrokerWait
+from streamflow.engine.chain import Table
 from streamflow.engine.chosen import NEEDED, Chosen, chosen
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import faults_from_environment
@@ -34,10 +35,10 @@ from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.suspects import Suspects
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import CheckFailed
-from streamflow.ports import Changelog, Outbox, TableFiles
+from streamflow.ports import Changelog, Outbox
 from streamflow.ranges import Ranges
 from streamflow.states import WorkerStates
-from streamflow.table_files import table_files
+from streamflow.table_files import open_table
 from streamflow.topology import Topology
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class KafkaWorld:
         self._chosen = Chosen(settings.delivery)
         self._limits: KafkaLimits | None = None
         self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
-        self._files: dict[str, TableFiles] = {}
+        self._files: dict[str, Table] = {}
         self._sources = {names.source(p.source.topic): p for p in topology.tasks}
 
     @property
@@ -214,10 +215,10 @@ class KafkaWorld:
         """See `World.control`."""
         return KafkaChangelog(self._connection, self._names.control)
 
-    def files(self, table: str) -> TableFiles:
+    def files(self, table: str) -> Table:
         """See `World.files`."""
         if table not in self._files:  # one for all partitions, with its connections
-            self._files[table] = table_files(self._settings, table, faults=self._faults)
+            self._files[table] = open_table(self._settings, table, faults=self._faults)
         return self._files[table]
 
     async def close(self) -> None:

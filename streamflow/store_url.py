@@ -16,6 +16,8 @@ STORES: Final = {
     "abfs": ("container", "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"),
     "abfss": ("container", "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"),
 }
+#: Before the path of a table with a log of its own.
+DELTA: Final = "delta:"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _CONTAINER = re.compile(
     r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9](@[a-z0-9]{3,24}\.dfs\.core\.windows\.net)?"

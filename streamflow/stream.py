@@ -367,10 +367,10 @@ class Stream:
         """Send the records on: to a topic with their original bytes, or to a table as rows."""
         if isinstance(destination, Parquet):
             for part in destination.partition_by:
-                self.need(f"parquet({destination.path!r})", part.column)
+                self.need(str(destination), part.column)
             if destination.revisions is not None:
                 raise TopologyError(
-                    f"parquet({destination.path!r}): revisions={destination.revisions!r} is for "
+                    f"{destination}: revisions={destination.revisions!r} is for "
                     "results of windows; records have none"
                 )
         return edge_to(self, destination, Topic, Parquet)

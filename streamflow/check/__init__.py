@@ -9,12 +9,12 @@ from functools import partial
 
 from streamflow.check.broker import check_broker
 from streamflow.check.finding import Finding
-from streamflow.check.folders import check_lake, check_state, check_store
+from streamflow.check.folders import check_delta, check_lake, check_state, check_store
 from streamflow.check.topics import check_topics
 from streamflow.engine.settings import Settings
 from streamflow.errors import StreamflowError
 from streamflow.service import connection
-from streamflow.store_url import located
+from streamflow.store_url import DELTA, located
 from streamflow.table_files import table_files
 from streamflow.topology import Topology
 
@@ -52,9 +52,11 @@ def check_folders(topology: Topology | None, settings: Settings) -> list[Finding
     paths: list[str] = []
     if topology is not None:
         names = settings.names(topology.name)
-        tables = [sink.table.path for plan in topology.tasks for sink in plan.all_sinks]
+        tables = [sink.table.location for plan in topology.tasks for sink in plan.all_sinks]
         paths = [names.table(path) for path in tables]
-    urls = {path: located(settings.lake, path) for path in paths}
+    urls = {path: located(settings.lake, path) for path in map(_path, paths)}
+    if any(path.startswith(DELTA) for path in paths):
+        findings.append(check_delta())
     folder = settings.lake_folder
     if folder is not None and (topology is None or None in urls.values()):
         findings.append(check_lake(folder))
@@ -64,6 +66,10 @@ def check_folders(topology: Topology | None, settings: Settings) -> list[Finding
     app = settings.app_id or (topology.name if topology is not None else None)
     state = settings.state_dir / app / settings.worker_id if app else settings.state_dir
     return [*findings, check_state(state)]
+
+
+def _path(location: str) -> str:
+    return location.removeprefix(DELTA)
 
 
 def _topology(topology: Topology | StreamflowError) -> Finding:

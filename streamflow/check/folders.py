@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -51,6 +52,15 @@ def check_store(url: str, open_files: Callable[[], TableFiles]) -> Finding:
     if not whole or not listed:
         return Finding.problem("lake", f"{name}: what was put there is not found again", fix)
     return Finding.ok("lake", f"{name} is writable and its store takes a name once")
+
+
+def check_delta() -> Finding:
+    """Is the library there that writes Delta tables?"""
+    if importlib.util.find_spec("deltalake") is None:
+        return Finding.problem(
+            "lake", "delta(...) needs the library deltalake", "pip install 'streamflow[delta]'"
+        )
+    return Finding.ok("lake", "the library for Delta tables is installed")
 
 
 def check_state(folder: Path) -> Finding:

@@ -219,7 +219,7 @@ def _check_revisions(results: Results, sinks: Sequence[SinkPlan]) -> None:
     for sink in sinks:
         if sink.table.revisions is None:
             raise TopologyError(
-                f"parquet({sink.table.path!r}): windows of {results} give more than one result, "
+                f"{sink.table}: windows of {results} give more than one result, "
                 'and rows of a table are never replaced; say revisions="final" for the first final '
                 'one of each, or revisions="append" for all, told apart by final and revision'
             )
@@ -334,7 +334,7 @@ def _check_folders(results: Results, sinks: Sequence[SinkPlan]) -> None:
             made = part.column in results.schema.names and part.column not in by
             if made and pa.types.is_string(results.schema.field(part.column).type):
                 raise TopologyError(
-                    f"parquet({sink.table.path!r}): {part.column!r} is text that an aggregate "
+                    f"{sink.table}: {part.column!r} is text that an aggregate "
                     f"makes, and not every text names a folder; partition by {list(by)} or by "
                     "day('window_start')"
                 )

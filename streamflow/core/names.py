@@ -102,7 +102,7 @@ def _written(names: Names, plans: Sequence[TaskPlan]) -> set[str]:
     found = _internal(names, plans)
     for plan in plans:
         found |= {names.topic(topic) for topic in plan.output_topics}
-        found |= {f"table {names.table(sink.table.path)}" for sink in plan.all_sinks}
+        found |= {f"table {names.table(sink.table.location)}" for sink in plan.all_sinks}
         found.add(f"producer {names.app}-{names.source(plan.source.topic)}")
     return found
 

@@ -49,7 +49,7 @@ class Part:
         """The meta record of a commit that leads to this state; `left` are tables besides the
         plan's that the state is of.
         """
-        tables = {s.name: self.names.table(s.table.path) for s in self.plan.all_sinks}
+        tables = {s.name: self.names.table(s.table.location) for s in self.plan.all_sinks}
         return encode_meta(
             state,
             state_id=self.plan.state_id,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamflow.core.closing import Closing
 from streamflow.core.parquet import leaf_columns, why_not
 from streamflow.core.plan import SinkPlan
-from streamflow.destinations import Parquet, PartitionBy
+from streamflow.destinations import Delta, Parquet, PartitionBy
 from streamflow.errors import TopologyError
 from streamflow.writer_settings import WriterSettings
 
@@ -38,6 +38,8 @@ def _columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
     columns = pa.schema([*schema, *made])
     if isinstance(table.storage, WriterSettings):
         _check_settings(table, table.storage, columns)
+    if isinstance(table, Delta):
+        _check_delta(table, columns)
     return columns
 
 
@@ -52,6 +54,16 @@ def _check_settings(table: Parquet, settings: WriterSettings, columns: pa.Schema
     problem = why_not(inside, settings)
     if problem is not None:
         raise TopologyError(f"{table}: storage cannot be written so: {problem}")
+
+
+def _check_delta(table: Delta, schema: pa.Schema) -> None:
+    """Raises `TopologyError` for columns that a Delta table does not tell apart. It has a type for
+    all that models have (`schema.py`).
+    """
+    lower = [name.lower() for name in schema.names]
+    twice = next((name for name in schema.names if lower.count(name.lower()) > 1), None)
+    if twice is not None:
+        raise TopologyError(f"{table}: Delta does not tell column {twice!r} from one in other case")
 
 
 def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> None:

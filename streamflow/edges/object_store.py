@@ -22,7 +22,9 @@ from streamflow.store_url import STORES
 
 #: Tries of one request in the client; after these the partition waits, and says so.
 TRIES = 2
-_STATUS = re.compile(r"status code: (\d{3})")
+_STATUS = re.compile(r"status code:? (\d{3})")
+#: How `deltalake` draws which error came of which.
+_DRAWN = re.compile(r"(?:\x1b\[\d+m|\u21b3|\s)+")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 _METADATA = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 _KINDS = {
@@ -86,11 +88,12 @@ def in_words(where: str) -> Generator[None]:
     except FileNotFoundError:
         raise FileNotFoundError(where) from None
     except told.BaseError as error:
-        raise _words(where, error) from None
+        raise in_words_of(where, error) from None
 
 
-def _words(where: str, error: told.BaseError) -> SinkUnavailable | SinkRefused:
-    text = str(error)
+def in_words_of(where: str, error: Exception) -> SinkUnavailable | SinkRefused:
+    """What an error of the client says, in our own words."""
+    text = _DRAWN.sub(" ", str(error))
     status = _STATUS.search(text)
     number = int(status[1]) if status else None
     code = _CODE.search(text)
@@ -113,7 +116,7 @@ def _words(where: str, error: told.BaseError) -> SinkUnavailable | SinkRefused:
         if kind is ErrorClass.PERMISSION:
             return _not_allowed(where, answer)
         return SinkUnavailable(f"{where}: the store answers {answer}; it is tried again", kind)
-    if "Timeout" in text or "TimedOut" in text:
+    if any(word in text for word in ("Timeout", "TimedOut", "timed out")):
         return SinkUnavailable(
             f"{where}: the store did not answer in time; it is tried again", ErrorClass.TIMEOUT
         )

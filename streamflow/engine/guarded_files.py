@@ -17,7 +17,7 @@ from typing import TypeVar
 from streamflow.clock import Clock
 from streamflow.engine.circuit import Circuit, Phase
 from streamflow.engine.failures import classify, is_disk_full
-from streamflow.errors import SinkUnavailable, TableAway
+from streamflow.errors import Overtaken, SinkUnavailable, TableAway
 from streamflow.ports import TableFiles
 from streamflow.retry import CircuitBreaker, ErrorClass
 
@@ -115,5 +115,7 @@ class GuardedFiles:
 
 
 def _is_away(error: SinkUnavailable) -> bool:
+    if isinstance(error, Overtaken):  # the store has answered, somebody else before
+        return False
     told = error.error_class or classify(error.__cause__ or error)
     return told is not ErrorClass.PERMISSION and not is_disk_full(error)

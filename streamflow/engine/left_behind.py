@@ -11,8 +11,8 @@ from collections.abc import Container
 
 from streamflow.batch import TopicPartition
 from streamflow.core.names import Names
+from streamflow.engine.chain import chain_of
 from streamflow.engine.refusals import table_left_behind
-from streamflow.engine.sink_chain import rolled_to
 from streamflow.engine.task import Task
 from streamflow.engine.world import World
 
@@ -30,7 +30,7 @@ async def refuse_left_behind(
         rows = TopicPartition(names.rows(sink), task.tp.partition)
         if rows.topic in rows_topics:
             continue
-        rolled = await asyncio.to_thread(rolled_to, world.files(path), rows)
+        rolled = await asyncio.to_thread(chain_of(world.files(path)).rolled_to, rows)
         committed = task.state.commit
         if (rolled or 0) < committed and await world.exists(rows.topic):
             raise table_left_behind(rows, sink, path, committed)

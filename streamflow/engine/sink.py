@@ -22,10 +22,10 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.cut import Cut, next_cut
 from streamflow.core.sink_spec import SinkSpec
-from streamflow.engine import sink_chain
+from streamflow.engine.chain import Table, chain_of, files_of
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.sink_buffer import Buffer
-from streamflow.engine.sink_fold import FOLD_AFTER, fold_cuts
+from streamflow.engine.sink_fold import FOLD_AFTER
 from streamflow.engine.sink_plan import Planner
 from streamflow.engine.sink_roll import (
     Rows,
@@ -33,11 +33,9 @@ from streamflow.engine.sink_roll import (
     check_commits,
     check_schema,
     unpack,
-    write_files,
 )
 from streamflow.engine.sink_success import Success
 from streamflow.errors import SinkRefused
-from streamflow.ports import TableFiles
 
 CRASH_POINTS = ("cut-temp", "cut", "files-written", "files-linked")
 
@@ -62,7 +60,7 @@ class SinkPartition:
         self,
         spec: SinkSpec,
         tp: TopicPartition,
-        files: TableFiles,
+        table: Table,
         *,
         clock: Clock,
         owner: str,
@@ -72,14 +70,14 @@ class SinkPartition:
     ) -> None:
         self.spec = spec
         self.tp = tp
-        self._files = files
+        self._chain = chain_of(table)
         self._clock = clock
         self._owner = owner
         self._faults = faults
         self._holdings = holdings or Holdings()
         self._fold_after = fold_after
-        self._success = Success(spec, files, tp)
-        self.planner = Planner(files, spec.storage)
+        self._success = Success(spec, table, tp)
+        self.planner = Planner(files_of(table), spec.storage)
         #: Bytes of rows per offset of the topic, as they were read.
         self.mean_bytes = 0.0
         self._read = (0, 0)
@@ -99,9 +97,9 @@ class SinkPartition:
         finished is executed as soon as its rows have come again.
         """
         self.close()
-        sink_chain.claim(self._files, self.spec, self._owner)
-        cut = sink_chain.start(self._files, self.tp, self.spec, first_offset)
-        finished = sink_chain.finished(self._files, cut)
+        self._chain.claim(self.spec, self._owner)
+        cut = self._chain.start(self.tp, self.spec, first_offset)
+        finished = self._chain.finished(cut)
         needed = cut.next if finished else cut.first
         if cut.next > end_offset:
             raise SinkRefused(
@@ -119,7 +117,7 @@ class SinkPartition:
             self._follow(cut)
         else:
             self._pending = cut
-            before = sink_chain.epoch_before(self._files, cut)
+            before = self._chain.epoch_before(cut)
             self._buffer = Buffer(self.tp, cut.first, cut.after, before)
         return needed
 
@@ -241,7 +239,7 @@ class SinkPartition:
         writer = self.planner.settings(schema, rows.table, rows.groups, parts)
         cut = next_cut(self._last, self.spec.topology, rows.groups, trailers, stop, writer)
         self._faults("cut-temp")
-        standing = sink_chain.settle(self._files, cut)
+        standing = self._chain.settle(cut)
         self._faults("cut")
         if standing.k > cut.k:
             self._catch_up(standing)
@@ -251,12 +249,12 @@ class SinkPartition:
 
     def _catch_up(self, last: Cut) -> None:
         """Go on from the last cut of a chain whose cuts since the last one here are folded."""
-        if sink_chain.finished(self._files, last):
+        if self._chain.finished(last):
             self._follow(last)
             return
         self._pending = last
         if self._buffer.position < last.first:
-            before = sink_chain.epoch_before(self._files, last)
+            before = self._chain.epoch_before(last)
             self._buffer = Buffer(self.tp, last.first, last.after, before)
         self._buffer.drop(last.first)
 
@@ -266,13 +264,13 @@ class SinkPartition:
         check_commits(cut, commits)
         if rows is None:
             rows = unpack(commits, cut.partition_by)
-        written = write_files(cut, rows, self._files, self._faults)
+        standing, written = self._chain.finish(cut, rows, self._faults)
         if written.files and written.files == len(cut.files):
             self._ratio = written.bytes / commits.payload_bytes
         self.written += written
-        self._follow(cut)
+        self._follow(standing)
         if cut.k % self._fold_after == 0:
-            fold_cuts(self._files, self.tp, self._faults)
+            self._chain.fold(self.tp, self._faults)
         return cut.first
 
     def _follow(self, cut: Cut) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -80,25 +80,38 @@ def check_commits(cut: Cut, commits: Commits) -> None:
 def write_files(cut: Cut, rows: Rows, files: TableFiles, faults: Callable[[str], None]) -> Written:
     """Make every file of the cut visible; one that exists is done when it has the cut's rows.
 
-    Depends on the cut and the rows only, never on present settings. Files are encoded one after
-    the other, so that one at a time is held in memory.
+    Depends on the cut and the rows only, never on present settings.
     """
-    check_rows(cut, rows.groups)
     written = Written()
-    kept = rows.table.drop_columns(list(cut.partition_by)) if cut.files else rows.table
-    for file, group in zip(cut.files, rows.groups, strict=True):
-        if files.exists(file.name):
-            _see_that_it_is_that(cut, file, files)
-            continue
-        chosen = kept if group.rows is None else kept.take(group.rows)
-        data = memoryview(encode_parquet(chosen, file.writer, footer(cut, file)))
+
+    def missing(file: CutFile) -> bool:
+        if not files.exists(file.name):
+            return True
+        _see_that_it_is_that(cut, file, files)
+        return False
+
+    for file, data in encoded(cut, rows, missing):
         faults("files-written")
-        if files.create(file.name, data):
-            written += Written(1, file.rows, len(data))
+        if files.create(file.name, memoryview(data)):
+            written += Written(1, file.rows, data.size)
         else:
             _see_that_it_is_that(cut, file, files)
     faults("files-linked")
     return written
+
+
+def encoded(
+    cut: Cut, rows: Rows, wanted: Callable[[CutFile], bool] = lambda file: True
+) -> Iterator[tuple[CutFile, pa.Buffer]]:
+    """The bytes of the cut's files that are wanted, one after the other, so that one at a time is
+    held in memory. Raises `SinkRefused` unless the rows are those of the cut.
+    """
+    check_rows(cut, rows.groups)
+    kept = rows.table.drop_columns(list(cut.partition_by)) if cut.files else rows.table
+    for file, group in zip(cut.files, rows.groups, strict=True):
+        if wanted(file):
+            chosen = kept if group.rows is None else kept.take(group.rows)
+            yield file, encode_parquet(chosen, file.writer, footer(cut, file))
 
 
 def _see_that_it_is_that(cut: Cut, file: CutFile, files: TableFiles) -> None:

@@ -9,10 +9,11 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan
-from streamflow.engine import sink_chain
+from streamflow.engine.chain import Table, chain_of
 from streamflow.engine.circuit import Phase
 from streamflow.engine.faults import Faults
-from streamflow.engine.guarded_files import Guard, GuardedFiles
+from streamflow.engine.guarded_files import Guard
+from streamflow.engine.guarded_log import guarded
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.settings import Settings
@@ -21,7 +22,6 @@ from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.table_spec import table_spec
 from streamflow.engine.world import World
 from streamflow.errors import StreamflowError
-from streamflow.ports import TableFiles
 from streamflow.retry import CircuitBreaker, RetryPolicy
 from streamflow.topology import Topology
 
@@ -67,9 +67,9 @@ class SinkStage:
     def agree(self, sink: SinkPlan) -> None:
         """Claim a table, and agree with it on what its files look like."""
         spec = table_spec(self._topology, self._names, sink)
-        files = self._world.files(spec.path)
-        sink_chain.claim(files, spec, self._names.app)
-        sink_chain.agree(files, spec)
+        chain = chain_of(self._world.files(spec.path))
+        chain.claim(spec, self._names.app)
+        chain.agree(spec)
 
     def lane(
         self,
@@ -89,21 +89,21 @@ class SinkStage:
         return SinkPartition(
             spec,
             tp,
-            self._files(spec.path),
+            self._table(spec.path),
             clock=self._clock,
             owner=self._names.app,
             faults=self._faults,
             holdings=self.holdings,
         )
 
-    def _files(self, path: str) -> TableFiles:
-        files = self._world.files(path)
+    def _table(self, path: str) -> Table:
+        table = self._world.files(path)
         if self._breaker is None:
-            return files
+            return table
         guard = self._guards.get(path)
         if guard is None:
             guard = self._guards[path] = Guard(path, self._breaker, self._clock)
-        return GuardedFiles(files, guard)
+        return guarded(table, guard)
 
 
 def retry_of(settings: Settings) -> RetryPolicy:

@@ -11,21 +11,24 @@ from streamflow.batch import TopicPartition
 from streamflow.core.cut import Cut
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.core.step import INFINITY
+from streamflow.engine.chain import Table, files_of
 from streamflow.engine.sink_chain import last_visible
-from streamflow.ports import TableFiles
+from streamflow.ports import LoggedTable
 
 
 class Success:
     """What one rows partition does for it.
 
     `visible` is told of each cut whose files are visible; `mark` then does what is due, and again
-    when it failed. A table's files are listed when a partition may have ended, not at each cut.
+    when it failed. A table's files are listed when a partition may have ended, not at each cut. In
+    a table with a log nothing is marked: who reads that does not look into folders.
     """
 
-    def __init__(self, spec: SinkSpec, files: TableFiles, tp: TopicPartition) -> None:
-        self._closing = None if spec.partitions is None else spec.closing
+    def __init__(self, spec: SinkSpec, table: Table, tp: TopicPartition) -> None:
+        marked = spec.partitions is not None and not isinstance(table, LoggedTable)
+        self._closing = spec.closing if marked else None
         self._partitions = spec.partitions or 0
-        self._files = files
+        self._files = files_of(table)
         self._topic = tp.topic
         self._looked: int | None = None
         self._reached: int | None = None

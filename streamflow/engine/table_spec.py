@@ -17,7 +17,7 @@ def table_spec(
     zones = [part.zone for part in sink.table.partition_by]
     return SinkSpec(
         name=sink.name,
-        path=names.table(sink.table.path),
+        path=names.table(sink.table.location),
         schema=sink.schema,
         schema_id=sink.schema_id,
         topology=topology.name,

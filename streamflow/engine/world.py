@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.chain import Table
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.standbys import LocalStates
 from streamflow.engine.task_ports import TaskPorts
-from streamflow.ports import Changelog, TableFiles
+from streamflow.ports import Changelog
 from streamflow.ranges import Ranges
 
 
@@ -69,8 +70,8 @@ class World(Protocol):
         """What operators have said, with `read_committed`, oldest first."""
         ...
 
-    def files(self, table: str) -> TableFiles:
-        """The files of one table."""
+    def files(self, table: str) -> Table:
+        """The files of one table, with its log where it has one."""
         ...
 
     async def close(self) -> None:

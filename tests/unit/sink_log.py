@@ -13,9 +13,12 @@ from streamflow.clock import SimulatedClock
 from streamflow.core.closing import Closing
 from streamflow.core.rows import Layout, Trailer, encode_rows, encode_trailer
 from streamflow.core.sink_spec import SinkSpec
+from streamflow.edges.memory_files import MemoryFiles
+from streamflow.edges.memory_table_log import MemoryLog
+from streamflow.engine.chain import Table
 from streamflow.engine.sink import SinkPartition, ignore
 from streamflow.engine.sink_fold import FOLD_AFTER
-from streamflow.ports import TableFiles
+from streamflow.ports import LoggedTable
 from streamflow.schema import schema_id
 
 TP = TopicPartition("app-flights-rows", 3)
@@ -60,7 +63,7 @@ def spec(
 
 
 def partition(
-    files: TableFiles,
+    files: Table,
     sink: SinkSpec | None = None,
     *,
     clock: SimulatedClock | None = None,
@@ -78,6 +81,11 @@ def partition(
         faults=faults,
         fold_after=fold_after,
     )
+
+
+def logged() -> LoggedTable:
+    """A table with a log, made for the rows of `Log`."""
+    return LoggedTable(MemoryFiles(), MemoryLog(SCHEMA, LAYOUT.partition_by))
 
 
 def rows(ids: Sequence[int]) -> pa.RecordBatch:
@@ -164,11 +172,19 @@ def drain(sink: SinkPartition, log: Log, bounds: Sequence[int] = ()) -> None:
     log.trim(sink.tick())
 
 
-def ids(files: TableFiles) -> list[int]:
+def content(table: Table) -> dict[str, bytes]:
+    """What readers see of the table: its files by name."""
+    if isinstance(table, LoggedTable):
+        assert isinstance(table.log, MemoryLog)
+        return {name: table.files.read(name) for name in table.log.names()}
+    return {name: table.read(name) for name in table.names()}
+
+
+def ids(files: Table) -> list[int]:
     """Every row of the table, by id."""
     found: list[int] = []
-    for name in files.names():
-        table = pq.read_table(pa.BufferReader(files.read(name)))
+    for name, data in content(files).items():
+        table = pq.read_table(pa.BufferReader(data))
         assert "origin" not in table.column_names or "=" not in name
         found += table["id"].to_pylist()
     return sorted(found)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ from streamflow.engine.settings import Settings
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
+TABLES = (ROOT / "docs" / "tables.md").read_text()
 STORAGE = (ROOT / "docs" / "storage.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -43,6 +45,17 @@ def test_the_examples_of_storage_run_and_name_what_there_is() -> None:
         shown = CliRunner().invoke(main, [group, verb, "--help"])
         assert shown.exit_code == 0, line
         assert all(word in shown.output for word in words if word.startswith("--")), line
+
+
+def test_the_tables_that_are_shown_can_be_declared() -> None:
+    names: dict[str, Any] = {}
+    [block] = re.findall(r"```python\n(.*?)```", TABLES, re.DOTALL)
+    exec(block, names)
+    assert [str(names[name]) for name in ("plain", "in_a_store", "in_delta")] == [
+        "parquet('flights')",
+        "parquet('s3://bucket/lake/flights')",
+        "delta('s3://bucket/lake/hourly')",
+    ]
 
 
 def test_make_knows_the_commands_of_the_readme() -> None:

@@ -58,6 +58,7 @@ READING_ORDER = [
     "table_records",
     "seal",
     "sink_spec",
+    "delta_stats",
     "table_schema",
     "hive",
     "parquet_tail",

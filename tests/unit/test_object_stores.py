@@ -47,8 +47,8 @@ def test_a_table_can_lie_in_a_store(url: str, sink: str) -> None:
     [
         ("memory://lake/flights", "memory:// is no store that is known; it is one of s3, gs, abfs"),
         ("http://server/flights", "http:// is no store that is known"),
-        ("s3://lake", "a table is a folder of its own below that"),
-        ("s3://lake/", "a table is a folder of its own below that"),
+        ("s3://lake", "a table is a folder of its own below"),
+        ("s3://lake/", "a table is a folder of its own below"),
         ("s3://Lake/flights", "'Lake' is no name of a bucket"),
         ("s3:///flights", "'' is no name of a bucket"),
         ("s3://lake/../flights", "no plain folder"),
@@ -222,3 +222,16 @@ def test_a_file_that_is_there_and_is_not_the_cuts_stops_the_sink() -> None:
 def test_a_run_on_this_machine_writes_the_tables_of_stores_into_its_folder() -> None:
     assert Parquet("s3://my-bucket/lake/flights").folder == "my-bucket/lake/flights"
     assert Parquet("lake/flights").folder == "lake/flights"
+
+
+def test_a_file_that_somebody_else_puts_at_the_same_moment_is_looked_at() -> None:
+    log, files = Log(), ObjectFiles(MemoryStore(), "memory://", "flights")
+    log.commit(6, end_of_input=True)
+    name = "origin=EWR/app-flights-rows-00003-00000001-00000.parquet"
+
+    def at_once(point: str) -> None:
+        if point == "files-written" and not files.exists(name):
+            files.create(name, b"something else")
+
+    with pytest.raises(SinkRefused, match="is no Parquet file"):
+        drain(partition(files, faults=at_once), log)

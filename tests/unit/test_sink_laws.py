@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +13,16 @@ from obstore.store import MemoryStore
 from streamflow.core.summary import decode_summary, summary_name
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
+from streamflow.edges.memory_table_log import MemoryLog
 from streamflow.edges.object_files import ObjectFiles
+from streamflow.engine.chain import Table
+from streamflow.engine.delta_chain import DeltaChain
 from streamflow.engine.sink import CRASH_POINTS, SinkPartition
 from streamflow.engine.sink_chain import read_cut, standing_links
-from streamflow.ports import TableFiles
+from streamflow.ports import LoggedTable, TableFiles
 from tests.examples import examples
 
-from .sink_log import TP, Crash, Log, drain, ids, partition, spec
+from .sink_log import TP, Crash, Log, content, drain, ids, logged, partition, spec
 
 pytestmark = pytest.mark.slow
 
@@ -56,11 +60,18 @@ def in_a_store() -> TableFiles:
 
 
 #: Where a table of the laws lies.
-PLACES = st.sampled_from([MemoryFiles, in_a_store])
+PLACES = st.sampled_from([MemoryFiles, in_a_store, logged])
 
 
-def told(files: TableFiles) -> tuple[int, int]:
-    """The rows and the commits that the chain tells of: its summary and the cuts after it."""
+def told(files: Table) -> tuple[int, int]:
+    """The rows and the commits that the chain tells of: its summary and the cuts after it; a log
+    tells the number of the last commit, which is how many there are.
+    """
+    if isinstance(files, LoggedTable):
+        assert isinstance(files.log, MemoryLog)
+        added = [file for commit, _ in files.log.commits for file in commit]
+        rolled = DeltaChain(files).rolled_to(TP)
+        return sum(orjson.loads(file.stats)["numRecords"] for file in added), rolled or 0
     there = standing_links(files, TP)
     rows = commits = 0
     for k in there.standing:
@@ -73,10 +84,6 @@ def told(files: TableFiles) -> tuple[int, int]:
         assert summary.counts.get("passed", 0) == summary.rows
         rows, commits = rows + summary.rows, commits + summary.commits
     return rows, commits
-
-
-def content(files: TableFiles) -> dict[str, bytes]:
-    return {name: files.read(name) for name in files.names()}
 
 
 @examples(150)
@@ -95,7 +102,7 @@ def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
     target: int,
     crashes: list[tuple[str, int, list[int]]],
     bounds: list[int],
-    place: Callable[[], TableFiles],
+    place: Callable[[], Table],
     fold_after: int,
 ) -> None:
     log = log_of(sizes, chunk_bytes)
@@ -158,7 +165,7 @@ class Race:
     """Two workers on one table, each of which may act in the midst of the other's roll."""
 
     def __init__(
-        self, data: st.DataObject, log: Log, target: int, files: TableFiles, fold_after: int
+        self, data: st.DataObject, log: Log, target: int, files: Table, fold_after: int
     ) -> None:
         self.data, self.log, self.target, self.fold_after = data, log, target, fold_after
         self.files = files
@@ -209,7 +216,7 @@ def test_two_owners_at_once_make_one_table(
     data: st.DataObject,
     sizes: list[int],
     target: int,
-    place: Callable[[], TableFiles],
+    place: Callable[[], Table],
     fold_after: int,
 ) -> None:
     race = Race(data, log_of(sizes, 2000), target, place(), fold_after)
@@ -223,13 +230,18 @@ def test_two_owners_at_once_make_one_table(
 
 
 @examples(50)
-@given(SIZES, TARGETS, TARGETS, st.sampled_from(POINTS), FOLDS)
+@given(SIZES, TARGETS, TARGETS, st.sampled_from(POINTS), FOLDS, PLACES)
 def test_a_stopped_owner_that_wakes_up_follows_the_chain_that_stands(
-    sizes: list[int], mine: int, theirs: int, point: str, fold_after: int
+    sizes: list[int],
+    mine: int,
+    theirs: int,
+    point: str,
+    fold_after: int,
+    place: Callable[[], Table],
 ) -> None:
     """It slept at `point` of its first roll while another one rolled everything otherwise."""
     log = log_of(sizes)
-    files = MemoryFiles()
+    files = place()
     slept = [False]
 
     def faults(name: str) -> None:

@@ -1,0 +1,150 @@
+"""Delta tables in a real S3 server: the contract, crashes, rivals, and answers that are lost."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from streamflow.edges.delta_log import DeltaLog, storage_options
+from streamflow.edges.object_files import ObjectFiles
+from streamflow.edges.object_store import StoreOptions
+from streamflow.engine.chain import chain_of
+from streamflow.engine.failures import classify
+from streamflow.engine.sink import CRASH_POINTS
+from streamflow.errors import SinkUnavailable
+from streamflow.ports import LoggedTable, TableLog
+from streamflow.retry import ErrorClass
+from streamflow.testing.contracts_table_log import LAWS
+from tests.stores.proxy import Proxy, Trouble, proxied
+from tests.stores.server import BUCKET, CREDENTIALS, S3Server
+from tests.unit.sink_log import Crash, Log, drain, partition, spec
+
+WHERE = f"s3://{BUCKET}"
+
+
+def at(s3: S3Server, folder: str, endpoint: str | None = None) -> LoggedTable:
+    options = StoreOptions(endpoint or s3.endpoint, True, timedelta(seconds=30))
+    log = DeltaLog(f"{WHERE}/{folder}", options, lambda: 1_700_000_000_000)
+    return LoggedTable(ObjectFiles(s3.store(endpoint), WHERE, folder), log)
+
+
+def made(s3: S3Server, folder: str) -> None:
+    chain_of(at(s3, folder)).agree(spec())
+
+
+def read(s3: S3Server, folder: str) -> DeltaTable:
+    options = storage_options(StoreOptions(s3.endpoint, True))
+    return DeltaTable(f"{WHERE}/{folder}", storage_options=options)
+
+
+def seen(s3: S3Server, folder: str) -> list[int]:
+    return sorted(read(s3, folder).to_pyarrow_table()["id"].to_pylist())
+
+
+def log_of(*sizes: int) -> Log:
+    log = Log()
+    for i, size in enumerate(sizes):
+        log.commit(size, end_of_input=i == len(sizes) - 1)
+    return log
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[Proxy]:
+    with proxied(s3.port) as between:
+        yield between
+
+
+#: The last one is about the log being cut short, which takes many commits and is the library's own.
+@pytest.mark.parametrize("law", LAWS[:-1], ids=lambda law: law.__name__)
+def test_the_contract_is_kept(law: Callable[[TableLog], None], s3: S3Server, fresh: str) -> None:
+    law(at(s3, fresh).log)
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_crash_at_any_step_leaves_every_row_once(s3: S3Server, fresh: str, point: str) -> None:
+    reached = [0]
+
+    def crash_the_second_time(name: str) -> None:
+        reached[0] += name == point
+        if reached[0] > 1:
+            raise Crash
+
+    log = log_of(5, 0, 9, 3)
+    made(s3, fresh)
+    with pytest.raises(Crash):
+        drain(partition(at(s3, fresh), faults=crash_the_second_time), log)
+    again = partition(at(s3, fresh))
+    drain(again, log)
+    assert again.done
+    assert seen(s3, fresh) == list(range(17))
+    options = {"aws_endpoint_url": s3.endpoint, "aws_allow_http": "true"}
+    frame = pl.scan_delta(f"{WHERE}/{fresh}", storage_options=options)
+    assert frame.select(pl.len()).collect().item() == 17
+
+
+def test_of_owners_at_once_one_commits_each_row(s3: S3Server, fresh: str) -> None:
+    """Each with rolls of its own size; who comes too late follows."""
+    made(s3, fresh)
+
+    def owner(target: int) -> bool:
+        sink, log = partition(at(s3, fresh), spec(target_bytes=target)), log_of(4, 4, 4, 4, 1)
+        place = sink.open(0, log.end)
+        while not sink.done:
+            try:
+                sink.receive(log.fetch(place, log.end))
+            except SinkUnavailable:
+                continue
+            place = log.end
+        return sink.done
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(owner, [1, 2500, 10**9]))
+    assert seen(s3, fresh) == list(range(17))
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_commit_whose_answer_is_lost_is_made_once(
+    s3: S3Server, fresh: str, proxy: Proxy, times: int
+) -> None:
+    """Once: the client asks again by itself. For good: the log is loaded again, and has it."""
+    log = log_of(4, 4, 1)
+    made(s3, fresh)
+    sink = partition(at(s3, fresh, proxy.endpoint))
+    sink.open(0, log.end)
+    trouble = Trouble(lambda method, path: method == "PUT" and "/_delta_log/" in path, times)
+    proxy.troubles.append(trouble)
+    sink.receive(log.fetch(0, log.end))
+    assert (sink.done, trouble.times < times) == (True, True)
+    assert seen(s3, fresh) == list(range(9))
+    assert read(s3, fresh).version() == 3
+
+
+def test_a_store_that_is_away_is_looked_at_again(s3: S3Server, fresh: str, proxy: Proxy) -> None:
+    log = log_of(4, 4, 1)
+    made(s3, fresh)
+    sink = partition(at(s3, fresh, proxy.endpoint))
+    sink.open(0, log.end)
+    outage = Trouble(lambda method, path: "/_delta_log/" in path, 1000, status=503)
+    proxy.troubles.append(outage)
+    with pytest.raises(SinkUnavailable, match="answers 503") as told:
+        sink.receive(log.fetch(0, log.end))
+    assert classify(told.value) is ErrorClass.RESOURCE_EXHAUSTION
+    outage.times = 0
+    sink.receive(log.fetch(0, log.end))
+    assert seen(s3, fresh) == list(range(9))
+
+
+def test_wrong_credentials_are_said_and_never_shown(
+    s3: S3Server, fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(s3, fresh)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
+    with pytest.raises(SinkUnavailable, match="does not let us") as told:
+        at(s3, fresh).log.load()
+    words = f"{told.value!r} {told.value.__cause__!r}"
+    assert "secret" not in words
+    assert CREDENTIALS["AWS_ACCESS_KEY_ID"] not in words
+    assert classify(told.value) is ErrorClass.PERMISSION
