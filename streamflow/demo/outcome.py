@@ -47,7 +47,8 @@ def table_size(lake: Path, name: str) -> TableSize:
 
 
 def some_row(lake: Path, name: str) -> RowOrigin:
-    """The middle row of the largest file of a table, and its origin."""
-    file = max((lake / name).rglob("*.parquet"), key=lambda path: path.stat().st_size)
-    rows = pyarrow.parquet.read_metadata(file).num_rows
-    return row_origin(file, rows // 2)
+    """The middle row of the file of a table that has the most rows, and its origin."""
+    files = sorted((lake / name).rglob("*.parquet"))
+    rows = {file: pyarrow.parquet.read_metadata(file).num_rows for file in files}
+    file = max(files, key=lambda one: rows[one])
+    return row_origin(file, rows[file] // 2)
