@@ -238,9 +238,10 @@ async def keep_uncompacted(admin: KafkaAdmin, specs: Sequence[TopicSpec]) -> Non
     """
     wanted = {spec.name: spec.config[LAG] for spec in specs if LAG in spec.config}
     for topic, config in (await admin.configs(list(wanted))).items():
-        if int(config[LAG]) < int(wanted[topic]):
+        found = config.get(LAG, wanted[topic])  # not every broker knows it
+        if int(found) < int(wanted[topic]):
             await admin.set_config(topic, LAG, wanted[topic])
-            log.warning("%s: %s was %s ms, now %s", topic, LAG, config[LAG], wanted[topic])
+            log.warning("%s: %s was %s ms, now %s", topic, LAG, found, wanted[topic])
 
 
 async def topic_specs(

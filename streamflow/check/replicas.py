@@ -25,7 +25,7 @@ def check_replicas(
         copies = replicas.get(topic)
         if copies == 1:
             found.append(_alone(topic, brokers))
-        elif copies is not None and copies >= 3 and int(config[IN_SYNC]) < 2:
+        elif copies is not None and copies >= 3 and int(config.get(IN_SYNC, 2)) < 2:
             found.append(_unsafe(topic, copies))
     return found
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from random import sample
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -13,16 +15,12 @@ from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, NodeNotReadyError, for_code
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamflow.batch import TopicPartition
+from streamflow.edges.kafka_group import committed_offset, group_members
 from streamflow.errors import NoBroker, SettingsError
 from streamflow.reconnects import space_out_connections
 
@@ -33,8 +31,6 @@ _EXISTS = 36
 _OF_THE_TOPIC = 1
 #: A broker that is looked for at the start answers within this, or another attempt is made.
 LOOK_MS = 10_000
-#: A coordinator that is being elected is asked again, ten times a second, this often.
-COORDINATOR_TRIES = 300
 #: Replicas of a topic that is made here, unless it is said, where there are as many brokers.
 REPLICAS = 3
 #: A broker has heard of a topic that was made within this.
@@ -77,10 +73,26 @@ class KafkaAdmin:
                 "STREAMFLOW_BROKER"
             ) from error
         self._admin = admin
+        admin._send_request = partial(self._anywhere, admin._send_request)
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._admin.close()
+
+    async def _anywhere(
+        self, send: Callable[..., Awaitable[Any]], request: Any, node_id: int | None = None
+    ) -> Any:
+        """Ask a broker; where it is all the same which, another one if it cannot be reached: one
+        that has died is a member of its cluster for some seconds more.
+        """
+        brokers = [broker.nodeId for broker in self._admin._client.cluster.brokers()]
+        if node_id is not None or not brokers:
+            return await send(request, node_id)
+        first, *others = sample(brokers, len(brokers))
+        for broker in others:
+            with suppress(NodeNotReadyError):
+                return await send(request, broker)
+        return await send(request, first)
 
     async def cluster(self) -> str:
         """The id of the cluster: another one with the same topics is not the same."""
@@ -145,8 +157,8 @@ class KafkaAdmin:
         [(code, message, *_)] = changed.resources
         if code:
             raise SettingsError(
-                f"topic {topic}: {name}={value} cannot be set: {for_code(code).__name__} "
-                f"{message or ''}".rstrip()
+                f"topic {topic}: {name}={value} cannot be set from here, so set it by hand: "
+                f"{for_code(code).__name__} {message or ''}".rstrip()
             )
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
@@ -197,29 +209,11 @@ class KafkaAdmin:
 
     async def group_offset(self, group: str, tp: TopicPartition) -> int | None:
         """The next offset that a consumer group has committed, None for none."""
-        wanted = KafkaTopicPartition(*tp)
-        for _ in range(COORDINATOR_TRIES):
-            try:
-                found = await self._admin.list_consumer_group_offsets(group, partitions=[wanted])
-                break
-            except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
-                # A new broker makes the topic of group offsets when it is first asked.
-                await asyncio.sleep(0.1)
-        else:
-            raise NoBroker(f"no coordinator for the group {group!r}; is the broker healthy?")
-        return found[wanted].offset if wanted in found and found[wanted].offset >= 0 else None
+        return await committed_offset(self._admin, group, tp)
 
     async def members(self, group: str) -> list[str]:
         """The client ids and hosts of a consumer group's members."""
-        for _ in range(COORDINATOR_TRIES):
-            try:
-                (response,) = await self._admin.describe_consumer_groups([group])
-                break
-            except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
-                await asyncio.sleep(0.1)
-        else:
-            raise NoBroker(f"no coordinator for the group {group!r}; is the broker healthy?")
-        return [f"{member[1]} at {member[2]}" for member in response.groups[0][5]]
+        return await group_members(self._admin, group)
 
     async def trim(self, tp: TopicPartition, before: int) -> None:
         """Delete records below an offset."""

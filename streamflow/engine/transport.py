@@ -39,9 +39,11 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.engine.idle_watch import Fetch
 from streamflow.fetched import Parsed, fetch_whole
+from streamflow.group_errors import heed_group_errors
 from streamflow.reconnects import space_out_connections
 
 space_out_connections()
+heed_group_errors()
 
 log = logging.getLogger(__name__)
 

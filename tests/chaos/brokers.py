@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from aiokafka.errors import KafkaError
+
 from streamflow.batch import TopicPartition
 from streamflow.broker import Broker, running_broker
 from streamflow.broker.cluster import running_cluster
@@ -123,8 +125,7 @@ class Nodes:
             ]
         )
         what, key, kind = led
-        async with KafkaAdmin({"bootstrap_servers": self.bootstrap}) as admin:
-            node = await admin._admin.find_coordinator(key, kind)
+        node = await self._leader(key, kind)
         self._cluster.kill(node)
         await asyncio.sleep(self._rng.uniform(*AWAY))
         self._cluster.launch(node)
@@ -133,6 +134,14 @@ class Nodes:
             while not await self._in_sync():  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
         return what
+
+    async def _leader(self, key: str, kind: int) -> int:
+        async with KafkaAdmin({"bootstrap_servers": self.bootstrap}) as admin:
+            while True:
+                try:
+                    return await admin._admin.find_coordinator(key, kind)
+                except KafkaError:  # it is being elected
+                    await asyncio.sleep(0.2)
 
     async def _in_sync(self) -> bool:
         async with KafkaAdmin({"bootstrap_servers": self.bootstrap}) as admin:

@@ -13,6 +13,7 @@ import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from faust.app.base import App
 from faust.topics import Topic
@@ -21,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage
 
 from streamflow.fetched import _made, _wrap
+from streamflow.group_errors import _send
 from streamflow.reconnects import _connect, _update
 
 OVERRIDDEN: list[tuple[Any, str, list[str]]] = [
@@ -98,6 +100,18 @@ def test_aiokafka_still_connects_and_updates_through_the_names_that_are_replaced
     assert source.count("await self._get_conn(") == 2, "for metadata, and to be ready"
     assert "ret = await self._metadata_update(self.cluster, topics)" in source
     assert "self._conns = {}" in source
+
+
+def test_aiokafka_still_asks_for_committed_offsets_through_the_name_that_is_replaced() -> None:
+    assert list(inspect.signature(_send).parameters) == ["self", "request"]
+    asking = inspect.getsource(GroupCoordinator._do_fetch_commit_offsets)
+    assert "await self._send_req(request)" in asking
+    assert "response.error_code" not in asking, "it heeds it by itself now"
+    for asks in (
+        GroupCoordinator.fetch_committed_offsets,
+        GroupCoordinator._maybe_refresh_commit_offsets,
+    ):
+        assert "if not err.retriable" in inspect.getsource(asks)
 
 
 @pytest.mark.parametrize("attribute", ["lso", "timestamp", "paused"])
