@@ -2,25 +2,33 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from streamflow.engine.run import LeaveWithin
 
+ROOT = Path(__file__).parents[2]
+
 #: A worker that gets SIGTERM while it starts, and whose stop waits in a thread for ever.
 HANGING = """
 import asyncio, os, signal, threading
-from types import SimpleNamespace
+from streamflow.clock import SystemClock
+from streamflow.edges.memory import MemoryBroker
+from streamflow.engine.faults import no_faults
+from streamflow.engine.host import Host
 from streamflow.engine.run import LeaveWithin, run_app
+from streamflow.engine.settings import Settings
+from tests.laws.orders import topology
+from tests.unit.memory_world import MemoryWorld
 
 class App:
     crashed = False
 
     def __init__(self):
-        self.host = SimpleNamespace(
-            finished=asyncio.Event(), tasks={}, sinks={}, waits={}, failure=None,
-            standbys=SimpleNamespace(lags={}),
-        )
+        clock = SystemClock()
+        world = MemoryWorld(MemoryBroker(0), topology, clock)
+        self.host = Host(topology, Settings.load(), world, clock, no_faults)
 
     async def start(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -48,14 +56,18 @@ print("left", flush=True)
 )
 def test_a_stop_that_hangs_ends_the_process(stop: str) -> None:
     command = [sys.executable, "-c", HANGING % stop]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+    )
     assert (done.returncode, done.stdout) == (1, "stopping\n"), done.stderr
 
 
 @pytest.mark.slow
 def test_a_stop_that_does_not_hang_is_waited_for() -> None:
     command = [sys.executable, "-c", HANGING % "await asyncio.sleep(0.01)"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+    )
     assert (done.returncode, done.stdout) == (0, "stopping\nleft\n"), done.stderr
 
 
