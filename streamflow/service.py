@@ -296,5 +296,11 @@ def topology_app(topology: Topology, settings: Settings | None = None) -> Stream
     topics = [names.source(plan.source.topic) for plan in topology.tasks]
     topics += [names.rows(sink.name) for plan in topology.tasks for sink in plan.all_sinks]
     sources = topics[: len(topology.tasks)]
-    app.run_topology(topics, make, tasks=sources, replicas=chosen.standby_replicas)
+    app.run_topology(
+        topics,
+        make,
+        tasks=sources,
+        replicas=chosen.standby_replicas,
+        fetch_memory=chosen.fetch_memory,
+    )
     return app

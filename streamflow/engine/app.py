@@ -15,6 +15,7 @@ import faust
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.assignor import WarmAssignor
+from streamflow.engine.fetch_share import FETCH_MEMORY
 from streamflow.engine.host import Host
 from streamflow.engine.idle_watch import Fetch
 from streamflow.engine.inbox import Arrival
@@ -42,6 +43,8 @@ class StreamflowApp(faust.App):
         self.seating = Seating()
         #: Who deals out the partitions of the group; None leaves that to Kafka's client.
         self.group_assignor: WarmAssignor | None = None
+        #: Bytes of all partitions that may wait for their tasks.
+        self.fetch_memory = FETCH_MEMORY
         self._make_host: Callable[[], Host] | None = None
         self._host: Host | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -73,11 +76,13 @@ class StreamflowApp(faust.App):
         *,
         tasks: Collection[str],
         replicas: int = 0,
+        fetch_memory: int = FETCH_MEMORY,
     ) -> None:
         """Declare the agents that feed the topology's lanes; of `topics`, `tasks` are its sources,
         each of whose states so many other workers are to keep warm.
         """
         self._make_host = host
+        self.fetch_memory = fetch_memory
         self.group_assignor = WarmAssignor(self.seating, tasks, replicas)
         for name in topics:
             self.managed_topics.add(name)

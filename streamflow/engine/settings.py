@@ -17,6 +17,7 @@ from streamflow import store_url
 from streamflow.core.names import Names
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import SIGNALS
+from streamflow.engine.fetch_share import FETCH_MEMORY
 from streamflow.errors import SettingsError
 from streamflow.ranges import RUN_ID, TAKEN
 
@@ -105,6 +106,12 @@ class Settings(BaseSettings):
     commit_records: int = Field(50_000, gt=0, description="A commit has no more input than this.")
     commit_bytes: int = Field(
         32 * 1024 * 1024, gt=0, description="A commit has no more bytes of input than this."
+    )
+    fetch_memory: int = Field(
+        FETCH_MEMORY,
+        gt=0,
+        description="Bytes of all partitions, as the broker sends them, that wait for their tasks "
+        "and tables.",
     )
     sink_buffer_bytes: int = Field(
         256 * 1024 * 1024,

@@ -37,6 +37,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import SystemClock
+from streamflow.engine.fetch_share import fetch_share
 from streamflow.engine.idle_watch import Fetch
 from streamflow.fetched import Parsed, fetch_whole
 from streamflow.group_errors import heed_group_errors
@@ -47,14 +48,13 @@ heed_group_errors()
 
 log = logging.getLogger(__name__)
 
-#: Bytes fetched from one partition at a time, and how long the broker may wait to fill a fetch.
-FETCH_BYTES = 4 * 1024 * 1024
+#: How long the broker may wait to fill a fetch.
 FETCH_WAIT_MS = 100
 #: Shares of Faust's own bounds. A seek that takes longer than its request time-out ends Faust's
 #: recovery without a word, and nothing would ever be assigned again; a group waits for whoever
 #: revokes.
 SEEK_SHARE, COMMIT_SHARE = 0.5, 0.25
-#: Batches that a topic's channel holds; with `FETCH_BYTES` the bound on what waits in memory.
+#: Batches that a topic's channel holds.
 CHANNEL_BATCHES = 2
 
 
@@ -166,13 +166,20 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             fetched_ms,
         )
 
+    def share_fetches(self, partitions: int) -> None:
+        """From now on fetch of each of so many partitions its share at once."""
+        app: Any = self.app
+        if self._consumer is not None and partitions:
+            fetcher: Any = self._consumer._fetcher
+            fetcher._max_partition_fetch_bytes = fetch_share(app.fetch_memory, partitions)
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
-        consumer._max_partition_fetch_bytes = FETCH_BYTES
+        app: Any = self.app
+        consumer._max_partition_fetch_bytes = fetch_share(app.fetch_memory, 1)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         _start_patiently(self.app, consumer._client)
-        app: Any = self.app
         if app.group_assignor is not None and self._assignor is not app.assignor:
             consumer._partition_assignment_strategy = (app.group_assignor,)
         elif app.group_assignor is not None:
@@ -269,7 +276,9 @@ class BatchConsumer(driver.Consumer):
             log.warning("no committed offsets to be had, joining the group again")
             await self.rejoin()
             return
-        await app.on_seek(self.assignment())
+        assignment = self.assignment()
+        thread.share_fetches(len(assignment))
+        await app.on_seek(assignment)
 
     async def seek_batches(self, positions: Mapping[TopicPartition, int]) -> None:
         """Seek partitions of batch topics; batches already on their way are not taken back."""

@@ -14,6 +14,7 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.broker import Broker
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets, TopicSpec
 from streamflow.engine.app import StreamflowApp, faust_settings
+from streamflow.engine.fetch_share import SMALLEST
 from streamflow.engine.settings import Settings
 
 PARTITIONS = 2
@@ -176,6 +177,26 @@ def test_an_open_transaction_is_not_read_and_holds_back_what_follows(run: Run) -
             await open_one.commit_transaction()
             await reader.read_all(3)
             assert reader.values() == [b"first", b"open", b"after"]
+        reader.check_that_batches_meet()
+
+    run(test)
+
+
+def test_partitions_are_fetched_by_their_share_and_larger_batches_come_all_the_same(
+    run: Run,
+) -> None:
+    large = b"x" * (2 * SMALLEST)
+
+    async def test(reader: Reader) -> None:
+        reader.app.fetch_memory = 1
+        async with reader.producer(max_batch_size=3 * SMALLEST) as producer:
+            for value in [*[b"small" * 1000] * 200, large, b"last"]:
+                await send(producer, reader.topic, value)
+        async with reader.running():
+            await reader.read_all(202)
+        assert sorted(map(len, reader.batches)) != [202]
+        bytes_of = [sum(len(value or b"") for value in batch.values) for batch in reader.batches]
+        assert max(bytes_of) == len(large)
         reader.check_that_batches_meet()
 
     run(test)
