@@ -14,6 +14,7 @@ from pathlib import Path
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.periodic import again_and_again
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +53,8 @@ class DiskWatch:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except Exception as error:  # nothing is known, so all stays as it is
-                log.warning("how full the disks are is not known now: %r", error)
-            await asyncio.sleep(PERIOD_SECONDS)
+        failed = "how full the disks are is not known now"
+        await again_and_again(self.turn, PERIOD_SECONDS, log, failed)
 
     async def turn(self) -> None:
         """Look once."""

@@ -7,12 +7,12 @@ of cuts, in offsets, and told in bytes by the mean size of the records that have
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.periodic import again_and_again
 from streamflow.engine.sink_lane import SinkLane
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,8 @@ class SinkPressure:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except Exception as error:  # nothing is known, so all stays as it is
-                log.warning("the lag of the sinks is not known now: %r", error)
-            await asyncio.sleep(PERIOD_SECONDS)
+        failed = "the lag of the sinks is not known now"
+        await again_and_again(self.turn, PERIOD_SECONDS, log, failed)
 
     async def turn(self) -> None:
         """Look once."""

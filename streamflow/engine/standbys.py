@@ -20,6 +20,7 @@ from typing import Protocol
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock, millis
+from streamflow.engine.periodic import again_and_again
 from streamflow.engine.placement import WARM
 from streamflow.engine.restore import STALE_AFTER
 from streamflow.engine.seating import Seating
@@ -141,12 +142,8 @@ class Standbys:
         await asyncio.gather(*(self._let_go(tp) for tp in list(self._of)))
 
     async def _run(self) -> None:
-        while True:
-            try:
-                await self.turn()
-            except Exception as error:  # all stays as it is, and is tried again
-                log.warning("standbys cannot be followed now: %r", error)
-            await asyncio.sleep(PERIOD_SECONDS)
+        failed = "standbys cannot be followed now"
+        await again_and_again(self.turn, PERIOD_SECONDS, log, failed)
 
     async def turn(self) -> None:
         """Let each one that is near catch up, and begin with those that are far behind."""
