@@ -14,6 +14,7 @@ import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from streamflow.errors import SettingsError
+from streamflow.storage.sample import runs
 
 #: Files that are looked into, spread over all there are.
 FILES = 8
@@ -46,7 +47,8 @@ class Sample:
 
 
 def read_sample(paths: Sequence[Path], rows: int) -> Sample:
-    """Up to so many rows of the files, and of those in the folders, at `paths`.
+    """Up to so many rows of the files, and of those in the folders, at `paths`: of Parquet files
+    runs that are spread over them, of others the first ones.
 
     Raises `SettingsError` where there are none, or they cannot be read as one table.
     """
@@ -64,8 +66,11 @@ def read_sample(paths: Sequence[Path], rows: int) -> Sample:
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         names = ", ".join(file.name for file in chosen)
         raise SettingsError(f"{names} are not of one table: {error}") from None
-    if not table.num_rows:
+    if not table.num_rows or not table.num_columns:
         raise SettingsError(f"{', '.join(map(str, chosen))}: there is no row to measure")
+    # A file may lack a column that is never null in another one.
+    columns = pa.schema([field.with_nullable(True) for field in table.schema])
+    table = pa.Table.from_arrays(table.columns, schema=columns)
     known = all(_kind(file) == "parquet" for file in files)
     total = sum(_metadata(file).num_rows for file in files) if known else None
     return Sample(table, len(files), sum(file.stat().st_size for file in files), total)
@@ -117,19 +122,27 @@ def _metadata(path: Path) -> Any:
 
 
 def _parquet(path: Path, rows: int) -> pa.Table:
-    """Rows from the middle of a file, which follow each other."""
+    """Runs of rows, spread over a file. Only row groups that they lie in are read."""
     with pq.ParquetFile(path) as file:
-        groups = file.metadata.num_row_groups
-        if not groups:
-            return file.schema_arrow.empty_table()
-        batches: list[pa.RecordBatch] = []
-        for batch in file.iter_batches(
-            batch_size=rows, row_groups=list(range(groups // 2, groups))
-        ):
-            batches.append(batch)
-            if sum(map(len, batches)) >= rows:
-                break
-        return pa.Table.from_batches(batches, file.schema_arrow).slice(0, rows)
+        wanted = runs(file.metadata.num_rows, rows)
+        found: list[pa.RecordBatch] = []
+        start = 0
+        for group in range(file.metadata.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            if any(first < stop and start < first + length for first, length in wanted):
+                for batch in file.iter_batches(row_groups=[group]):
+                    found += _within(batch, start, wanted)
+                    start += len(batch)
+            start = stop
+        return pa.Table.from_batches(found, file.schema_arrow)
+
+
+def _within(
+    batch: pa.RecordBatch, start: int, wanted: Sequence[tuple[int, int]]
+) -> list[pa.RecordBatch]:
+    """What lies in the runs, of a batch whose first row is row `start`."""
+    ends = [(max(first - start, 0), first + length - start) for first, length in wanted]
+    return [batch.slice(low, high - low) for low, high in ends if low < min(high, len(batch))]
 
 
 def _csv(path: Path, rows: int, delimiter: str) -> pa.Table:

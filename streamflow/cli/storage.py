@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import orjson
+import pyarrow as pa
 
 from streamflow import store_url
 from streamflow.cli.samples import Sample, read_sample
@@ -69,9 +70,11 @@ def _given(function: Any) -> Any:
 @_given
 def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool) -> None:
     """Explain the storage plan of a table, or make one for files."""
-    plans = [] if aim else [plan for path in paths for plan in _known(path)]
-    if not plans:
-        plans = [_measure(_sample(paths), aim or "balanced")]
+    known = {} if aim else {path: _known(path) for path in paths}
+    plans = [plan for found in known.values() for plan in found]
+    files = tuple(path for path in paths if not known.get(path))
+    if files:
+        plans.append(_measure(_sample(files), aim or "balanced"))
     if as_json:
         click.echo(b"[%s]" % b",".join(map(encode_plan, plans)))
         return
@@ -116,7 +119,10 @@ def _known(path: str) -> list[Plan]:
         if problem is not None:
             raise SettingsError(problem)
         return newest_plans(table_files(Settings.load(), path))
-    folder = Path(path).resolve()
+    try:
+        folder = Path(path).resolve()
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise SettingsError(f"{path}: {error}") from None
     if not folder.with_name(f"{folder.name}.streamflow").is_dir():
         return []
     return newest_plans(LocalFiles(folder.parent, folder.name))
@@ -141,7 +147,10 @@ def _sample(paths: tuple[str, ...]) -> Sample:
 
 
 def _measure(sample: Sample, aim: Aim) -> Plan:
-    return make_plan(sample.table.combine_chunks(), aim, cpu_seconds, reason="asked for")
+    try:
+        return make_plan(sample.table.combine_chunks(), aim, cpu_seconds, reason="asked for")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise SettingsError(f"no Parquet can be written of it: {error}") from None
 
 
 def _logged(query_log: Path | None) -> Access:

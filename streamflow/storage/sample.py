@@ -15,13 +15,16 @@ RUNS: Final = 4
 def take_sample(table: pa.Table, places: pa.Array | None = None) -> pa.Table:
     """Up to so many rows of a file to be, spread over it: those at `places`, all without."""
     count = table.num_rows if places is None else len(places)
-    if count <= SAMPLE_ROWS:
-        spans = [(0, count)]
-    else:
-        length = SAMPLE_ROWS // RUNS
-        spans = [(i * (count - length) // (RUNS - 1), length) for i in range(RUNS)]
     parts = [
         table.slice(start, length) if places is None else table.take(places.slice(start, length))
-        for start, length in spans
+        for start, length in runs(count, SAMPLE_ROWS)
     ]
     return pa.concat_tables(parts).combine_chunks()
+
+
+def runs(count: int, most: int) -> list[tuple[int, int]]:
+    """The start and length of each run of the at most `most` rows to look at, of so many."""
+    if count <= most:
+        return [(0, count)]
+    length = -(-most // RUNS)
+    return [(i * (count - length) // (RUNS - 1), length) for i in range(RUNS)]

@@ -126,6 +126,8 @@ class Monkey:
                 return False
             self._slots = {name: one for name, one in self._slots.items() if one is not worker}
             self._later(self._ended(worker))
+        elif worker.told:
+            return False  # it could not end in its time
         else:
             span = SESSION if act == "freeze" else TRANSACTION
             self._later(self._freeze(worker, self._rng.uniform(*span)))

@@ -109,9 +109,10 @@ def test_a_sample_is_of_all_files_and_of_no_private_ones(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(exist_ok=True)
         pq.write_table(table.slice(i, 20), tmp_path / name)
     (tmp_path / "notes.txt").write_text("no data")
-    sample = read_sample([tmp_path], 10)
-    assert (sample.files, sample.rows, sample.table.num_rows) == (2, 40, 10)
-    assert sample.table["offset"].to_pylist() == [*range(5), *range(1, 6)]
+    sample = read_sample([tmp_path], 16)
+    assert (sample.files, sample.rows, sample.table.num_rows) == (2, 40, 16)
+    runs = [0, 1, 6, 7, 12, 13, 18, 19]
+    assert sample.table["offset"].to_pylist() == [*runs, *(offset + 1 for offset in runs)]
 
 
 def test_many_files_are_looked_into_here_and_there(tmp_path: Path) -> None:
@@ -163,3 +164,39 @@ def test_arguments_that_do_not_fit_are_named(files: Path, tmp_path: Path) -> Non
     (tmp_path / "u.csv").write_text("offset\nx\n")
     assert "are not of one table" in refused("plan", files / "t.csv", tmp_path / "u.csv")
     assert "'--aim': 'best'" in refused("plan", files / "t.csv", "--aim", "best")
+
+
+def test_a_sample_of_a_file_is_spread_over_it_whatever_its_row_groups(tmp_path: Path) -> None:
+    count = 100_000
+    codes = ["A" if i < count // 2 else f"B{i}" for i in range(count)]
+    table = pa.table({"i": range(count), "code": codes})
+    for size in (count, 5_000, 999):
+        pq.write_table(table, tmp_path / "t.parquet", row_group_size=size)
+        found = read_sample([tmp_path / "t.parquet"], 1_000).table
+        assert found["i"].to_pylist() == [
+            *range(250),
+            *range(33_250, 33_500),
+            *range(66_500, 66_750),
+            *range(99_750, count),
+        ]
+        assert found["code"].to_pylist() == [codes[i] for i in found["i"].to_pylist()]
+
+
+def test_what_cannot_be_written_or_found_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "e.ndjson").write_text('{"o": {}}\n')
+    assert "no Parquet can be written of it: Cannot write struct type" in refused(
+        "plan", tmp_path / "e.ndjson"
+    )
+    (tmp_path / "loop").symlink_to("loop")
+    assert "loop" in refused("plan", tmp_path / "loop")
+    pq.write_table(pa.table({}), tmp_path / "n.parquet")
+    assert "there is no row to measure" in refused("plan", tmp_path / "n.parquet")
+
+
+def test_files_that_lack_a_column_that_is_never_null_elsewhere_are_one_table(
+    tmp_path: Path,
+) -> None:
+    needed = pa.schema([pa.field("id", pa.int64(), nullable=False)])
+    pq.write_table(pa.table({"id": [1, 2]}, schema=needed), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"y": [1.5, 2.5]}), tmp_path / "b.parquet")
+    assert "id" in said("plan", tmp_path)
