@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 def gate_on(stream: Stream, rules: tuple[Rule, ...], threshold: Threshold | None) -> Gate:
     """Raises `TopologyError` for rules that do not fit the stream, and names that are taken."""
     where = f"gate on {stream}"
-    if not rules and threshold is None:
-        raise TopologyError(f"{where}: it has no rules; give it a Rule(...) or leave it out")
     check_rules(where, rules)
     for rule in rules:
         if stream.key is not None and rule.field == stream.key:

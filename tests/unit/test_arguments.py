@@ -79,10 +79,6 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
         lambda: Threshold(max_count=3, last=9, action="route", resume_after="1h"),  # type: ignore[arg-type]
         "threshold: resume_after is '1h', which is no timedelta",
     ),
-    (
-        lambda: sales().gate(),
-        "gate on 'sales': it has no rules; give it a Rule(...) or leave it out",
-    ),
     (lambda: sales().gate("cents > 0"), "gate on 'sales': 'cents > 0' is no rule; say Rule("),
     (lambda: sales().filter(5), "filter on 'sales': 5 is neither SQL nor a function"),
     (lambda: sales(out_of_orderness=None), "source('sales'): out_of_orderness is None, which is"),
