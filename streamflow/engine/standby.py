@@ -72,6 +72,8 @@ class Standby:
         self.problem: str | None = None
         #: It cannot be followed until it is dealt out anew.
         self.given_up = False
+        #: How often it was refused on end.
+        self.refused = 0
         self._name = name
         self._open = open_ports
         self._clock = clock

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 PERIOD_SECONDS = 2.0
 #: Asking for another rebalance, since a state is warm: no more often than this.
 REJOIN_SECONDS = 60.0
+#: So many turns on end a state is refused before it is given up. Where this worker has just let a
+#: task go, the changelog's stable end is that before its last commit for some time.
+REFUSALS = 5
 STALE_MS = int(STALE_AFTER.total_seconds() * 1000)
 
 Bounds = Callable[[Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, tuple[int, int]]]]
@@ -122,7 +125,7 @@ class Standbys:
             name = str(self._states.changelog(tp))
             self._of[tp] = Standby(name, lambda tp=tp: self._states.open(tp), self._clock)
         for standby in self._of.values():
-            standby.given_up = False
+            standby.given_up, standby.refused = False, 0
         self._seating.follows = frozenset(self._of)
         if self._runner is None:
             self._runner = asyncio.create_task(self._run(), name="standbys")
@@ -188,7 +191,8 @@ class Standbys:
                 await self._states.bring(tp)
             await standby.turn(bounds)
         except Exception as error:
-            standby.given_up = isinstance(error, StateRefused)
+            standby.refused = standby.refused + 1 if isinstance(error, StateRefused) else 0
+            standby.given_up = standby.refused >= REFUSALS
             words = str(error) or repr(error)
             if words != standby.problem:
                 log.warning("%s: its state cannot be followed: %s", tp, words)
@@ -197,6 +201,7 @@ class Standbys:
             self._forget(tp)
             await standby.close()
         else:
+            standby.refused = 0
             self._note(tp, standby)
 
     def _note(self, tp: TopicPartition, standby: Standby) -> None:

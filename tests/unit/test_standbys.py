@@ -200,6 +200,25 @@ def test_a_changelog_that_has_lost_commits_is_not_followed_and_stops_nobody() ->
     story(tell)
 
 
+def test_an_end_that_lags_behind_the_last_commit_is_looked_at_again() -> None:
+    """As the stable end does for a moment after the task here was let go."""
+
+    async def tell(it: Following) -> None:
+        it.commit(A, 5)
+        await it.told(A)
+        await until(lambda: it.applied(A) == 6)
+        log = it.broker.partition(TopicPartition(CHANGELOG, 0))
+        there, end = log.records, log.next_offset
+        log.records, log.next_offset = there[:2], 2
+        await until(lambda: it.standbys._of[A].refused > 0)
+        assert not it.standbys._of[A].given_up
+        log.records, log.next_offset = there, end
+        await until(lambda: it.standbys._of[A].applied == 6)
+        assert it.standbys.lags[A].problem is None
+
+    story(tell)
+
+
 def test_a_disk_that_is_full_takes_nothing_of_standbys_until_there_is_room() -> None:
     async def tell(it: Following) -> None:
         it.states.no_room = "the disk is 97 % full"
