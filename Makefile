@@ -39,14 +39,15 @@ test: setup ## unit tests, then the tests against a real Kafka
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory integration
 
+# The cores belong to the test processes: Arrow's own threads only get in their way.
 unit: setup
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(wildcard tests/unit tests/topologies tests/laws tests/oracle tests/stores)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile $(wildcard tests/unit tests/topologies tests/laws tests/oracle tests/stores)
 
 integration: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
 nightly: setup ## the laws on 10,000 examples each: an hour or more
-	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 tests/laws tests/unit/test_sink_laws.py
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 tests/laws tests/unit/test_sink_laws.py
 
 chaos: setup ## workers killed, frozen and rebalanced for MINUTES=10; NODES=3 brokers; SEED=n to repeat one
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED))
