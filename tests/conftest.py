@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -12,6 +13,10 @@ from tests.examples import load_profile
 from tests.stores.server import CREDENTIALS, S3Server, binary, running_server
 
 load_profile(os.environ)
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
