@@ -15,7 +15,7 @@ from streamflow import store_url
 from streamflow.arguments import in_words, is_duration, is_whole, is_zone, matches
 from streamflow.calendars import calendar_bounds, following, local_date, midnight
 from streamflow.errors import TopologyError
-from streamflow.writer_settings import STORAGES, Storage, WriterSettings
+from streamflow.writer_settings import AS_THEY_COME, STORAGES, FileLayout, Storage, WriterSettings
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 Revisions = Literal["final", "append"]
@@ -139,6 +139,7 @@ class Parquet:
             final one (revision 0); `"append"`, every one, early results and corrections too.
         storage: How files are written: by a plan that is measured for an aim (`"auto"` is
             `"balanced"`), by settings of your own, or all alike (`"none"`). No row depends on it.
+        layout: How the rows lie in a file: sorted, with Bloom filters, in row groups of a size.
     """
 
     path: str
@@ -148,6 +149,7 @@ class Parquet:
     revisions: Revisions | None = None
     # Not shown: the topology's version is of what comes out, and that is the same.
     storage: Storage | WriterSettings = field(default="auto", repr=False)
+    layout: FileLayout = field(default=AS_THEY_COME, repr=False)
 
     def __post_init__(self) -> None:
         _check_path(self.kind, self.path)
@@ -168,6 +170,11 @@ class Parquet:
             raise TopologyError(
                 f"{self}: storage={self.storage!r}; it is {', '.join(STORAGES)} or WriterSettings"
             )
+        rows = self.layout.row_group_rows
+        if rows is not None:
+            is_whole(f"{self}", "row_group_rows", rows)
+            if rows <= 0:
+                raise TopologyError(f"{self}: row_group_rows={rows} is not above zero")
 
     def __str__(self) -> str:
         return f"{self.kind}({self.path!r})"
@@ -236,7 +243,7 @@ def topic(name: str) -> Topic:
     return Topic(name)
 
 
-def parquet(
+def parquet(  # noqa: PLR0913 - a table is described by how it is laid out
     path: str,
     *,
     partition_by: str | PartitionBy | Sequence[str | PartitionBy] = (),
@@ -244,13 +251,24 @@ def parquet(
     roll_interval: timedelta | None = timedelta(minutes=5),
     revisions: Revisions | None = None,
     storage: Storage | WriterSettings = "auto",
+    sort_by: str | Sequence[str] = (),
+    bloom_by: str | Sequence[str] = (),
+    row_group_rows: int | None = None,
 ) -> Parquet:
-    """A table of Parquet files; see `Parquet`."""
+    """A table of Parquet files; see `Parquet`.
+
+    The rows of each file are sorted by the columns `sort_by`, ascending, nulls last, so that the
+    statistics of row groups and pages tell them apart; those that are equal there stay in the order
+    of their topic. `bloom_by` are columns that single values are looked for in: each row group has
+    a Bloom filter of them. A row group, which is what most readers read or pass by, has
+    `row_group_rows` rows: 65,536 where one of the two is said, else 262,144.
+    """
     parts = _parts(partition_by)
-    return Parquet(path, parts, target_bytes, roll_interval, revisions, storage)
+    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows)
+    return Parquet(path, parts, target_bytes, roll_interval, revisions, storage, layout)
 
 
-def delta(
+def delta(  # noqa: PLR0913 - a table is described by how it is laid out
     path: str,
     *,
     partition_by: str | PartitionBy | Sequence[str | PartitionBy] = (),
@@ -258,16 +276,24 @@ def delta(
     roll_interval: timedelta | None = timedelta(minutes=5),
     revisions: Revisions | None = None,
     storage: Storage | WriterSettings = "auto",
+    sort_by: str | Sequence[str] = (),
+    bloom_by: str | Sequence[str] = (),
+    row_group_rows: int | None = None,
 ) -> Delta:
-    """A Delta Lake table; see `Delta`."""
+    """A Delta Lake table; see `Delta`, and `parquet` for how the rows lie in its files."""
     parts = _parts(partition_by)
-    return Delta(path, parts, target_bytes, roll_interval, revisions, storage)
+    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows)
+    return Delta(path, parts, target_bytes, roll_interval, revisions, storage, layout)
 
 
 def table_at(location: str) -> Parquet:
     """A table of this location, as `Parquet.location` has it. Raises `TopologyError`."""
     path = location.removeprefix(store_url.DELTA)
     return parquet(path) if path == location else delta(path)
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _parts(given: Any) -> tuple[PartitionBy, ...]:

@@ -18,7 +18,7 @@ from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
 from streamflow.ports import TableFiles
-from streamflow.storage.advice import Suggestion, advise
+from streamflow.storage.advice import Suggestion, advise, as_code
 from streamflow.storage.plan import Plan, decode_plan, encode_plan, make_plan, plan_names
 from streamflow.storage.queries import Access, filtered, read_log
 from streamflow.storage.report import describe_values, plan_lines, table_lines
@@ -105,11 +105,20 @@ def analyze(
     except KeyError as error:
         names = ", ".join(sample.table.column_names)
         raise SettingsError(f"--filter {error.args[0]}: the columns are {names}") from None
+    code = as_code(_table_name(paths), suggestions) if suggestions else None
     if as_json:
-        click.echo(orjson.dumps(_document(sample, made, access, suggestions)))
+        click.echo(orjson.dumps(_document(sample, made, access, suggestions) | {"code": code}))
         return
     for line in _analysis(sample, made, access, suggestions):
         click.echo(line)
+    if code:
+        click.echo(f"as a table of a topology: {code}")
+
+
+def _table_name(paths: tuple[str, ...]) -> str:
+    """What to call a table of such files: by the folder they are in."""
+    path = Path(paths[0])
+    return (path if path.is_dir() else path.parent).resolve().name or "table"
 
 
 def _known(path: str) -> list[Plan]:

@@ -21,7 +21,7 @@ from streamflow.core.hive import Group, Position
 from streamflow.core.rows import Trailer
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.errors import SinkRefused, TopologyError
-from streamflow.writer_settings import UNPLANNED, WriterSettings
+from streamflow.writer_settings import UNPLANNED, WriterSettings, known_to
 
 #: Of cuts without a plan, whose files name their settings each, and of those with one.
 FORMAT: Final = 1
@@ -87,11 +87,14 @@ class Cut:
         """Its private name beside the table."""
         return f"{stem(self.tp, self.k)}.json"
 
+    @property
+    def sort(self) -> tuple[str, ...]:
+        """What its files are sorted by, all of them alike."""
+        return self.files[0].sort if self.files else ()
+
 
 _CUT = TypeAdapter(Cut)
 _WRITER = TypeAdapter(WriterSettings)
-#: What settings have of before there were plans.
-_UNPLANNED_FIELDS = {"writer", "compression", "level", "row_group_rows"}
 
 
 def origin(tp: TopicPartition, first: int, spec: SinkSpec) -> Cut:
@@ -124,11 +127,12 @@ def next_cut(
     trailers: Sequence[Trailer],
     stop: int,
     writer: WriterSettings = UNPLANNED,
+    sort: tuple[str, ...] = (),
 ) -> Cut:
     """The cut after `previous`, over `trailers` (at least one) and their rows, ending at `stop`.
 
     All trailers have one layout. `groups` are the rows arranged by its partition columns; each
-    becomes one file, written as `writer` says.
+    becomes one file, sorted by the columns `sort` and written as `writer` says.
     """
     tp, k, last = previous.tp, previous.k + 1, trailers[-1]
     return Cut(
@@ -156,6 +160,7 @@ def next_cut(
                 first=group.first,
                 last=group.last,
                 schema_id=last.layout.schema_id,
+                sort=sort,
                 writer=writer,
             )
             for i, group in enumerate(groups)
@@ -181,6 +186,7 @@ def footer(cut: Cut, file: CutFile) -> dict[str, str]:
         "sources": _json({topic: list(spans) for topic, spans in cut.sources.items()}),
         "counts": _json(dict(cut.counts)),
         "gates": _json(dict(cut.gates)),
+        **({"sort": _json(list(file.sort))} if file.sort else {}),
     }
 
 
@@ -212,11 +218,11 @@ def encode_cut(cut: Cut) -> bytes:
     found = FORMAT
     if any(writer.writer != UNPLANNED.writer for writer in writers):
         assert len(writers) == 1, "all files of a cut are written the same way"
-        found, document["writer"] = PLANNED_FORMAT, document["files"][0]["writer"]
+        found, document["writer"] = PLANNED_FORMAT, known_to(document["files"][0]["writer"])
     for file in document["files"]:
         settings = file.pop("writer")
         if found == FORMAT:
-            file["writer"] = {name: settings[name] for name in _UNPLANNED_FIELDS}
+            file["writer"] = known_to(settings)
     return _json({"format": found, **document}).encode()
 
 

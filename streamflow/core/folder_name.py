@@ -24,6 +24,20 @@ _ESCAPES = {
 }
 
 
+def names_a_folder(kind: pa.DataType) -> bool:
+    """Can the values of such a column name folders?"""
+    if pa.types.is_dictionary(kind):
+        return names_a_folder(kind.value_type)
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_integer,
+        pa.types.is_boolean,
+        pa.types.is_date,
+    )
+    return any(test(kind) for test in tests)
+
+
 def component(column: str, value: str | None) -> str:
     """One folder name, `column=value`. Raises `SinkRefused` when no file system would take it."""
     name = _name(column, value or DEFAULT_PARTITION)

@@ -7,16 +7,19 @@ are by then. Timestamps stay in microseconds, adjusted to UTC, which Spark, Duck
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamflow.writer_settings import ColumnSettings, WriterSettings
 
 FOOTER_PREFIX = "streamflow."
+#: Of the look-ups of a value that is not in a row group, so many read it in vain.
+BLOOM_FPP = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,14 @@ def leaf_columns(schema: pa.Schema) -> list[LeafColumn]:
 
 
 def encode_parquet(
-    rows: pa.Table, settings: WriterSettings, footer: Mapping[str, str]
+    rows: pa.Table,
+    settings: WriterSettings,
+    footer: Mapping[str, str],
+    sort: Sequence[str] = (),
 ) -> pa.Buffer:
     """The bytes of a file of these rows, with `footer` as key/value metadata `streamflow.*`.
+
+    `sort` names the columns that they are sorted by already, so that the file says it.
 
     Raises `pa.ArrowException` where a column cannot have the encoding that the settings name.
     """
@@ -59,6 +67,8 @@ def encode_parquet(
         write_statistics=True,
         write_page_index=settings.page_index,
         **_options(rows.schema, settings),
+        **_sorting(rows.schema, sort),
+        **_bloom(rows, settings),
     ) as writer:
         writer.write_table(rows, row_group_size=settings.row_group_rows)
         if metadata:
@@ -76,6 +86,28 @@ def why_not(schema: pa.Schema, settings: WriterSettings) -> str | None:
     except (OSError, pa.ArrowException) as error:
         return str(error)
     return None
+
+
+def _sorting(schema: pa.Schema, sort: Sequence[str]) -> dict[str, Any]:
+    if not sort:
+        return {}
+    places = {leaf.path: i for i, leaf in enumerate(leaf_columns(schema))}
+    return {"sorting_columns": [pq.SortingColumn(places[name]) for name in sort]}
+
+
+def _bloom(rows: pa.Table, settings: WriterSettings) -> dict[str, Any]:
+    """Filters for the columns that there are, sized by the row group with the most values."""
+    step = settings.row_group_rows
+    parts = [rows.slice(start, step) for start in range(0, rows.num_rows, step)]
+    options = {
+        name: {
+            "ndv": max([1, *(pc.count_distinct(part[name]).as_py() for part in parts)]),
+            "fpp": BLOOM_FPP,
+        }
+        for name in settings.bloom
+        if name in rows.column_names
+    }
+    return {"bloom_filter_options": options} if options else {}
 
 
 def _options(schema: pa.Schema, settings: WriterSettings) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from datetime import timedelta
 import pyarrow as pa
 
 from streamflow.core.closing import Closing
+from streamflow.core.file_layout import layout_problems
+from streamflow.core.folder_name import names_a_folder
 from streamflow.errors import TopologyError
-from streamflow.writer_settings import Storage, WriterSettings
+from streamflow.writer_settings import AS_THEY_COME, FileLayout, Storage, WriterSettings
 
 MIB = 1024 * 1024
 
@@ -23,7 +25,7 @@ class SinkSpec:
     `target_bytes` is the size of a roll, in encoded bytes; a roll is one file per partition value.
     `closing` tells when a time partition is complete, where that can be told: once all of the
     `partitions` of its rows topic have come so far; None where their number is not known.
-    `storage` says how files are to be written.
+    `storage` says how files are to be written, and `layout` how their rows lie in them.
     `zones` are those that the values of `partition_by` are times of, where one is not UTC.
     """
 
@@ -40,6 +42,7 @@ class SinkSpec:
     partitions: int | None = None
     storage: Storage | WriterSettings = "none"
     zones: tuple[str, ...] = ()
+    layout: FileLayout = AS_THEY_COME
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)
@@ -57,7 +60,7 @@ def _problems(spec: SinkSpec) -> list[str]:
     for column in spec.partition_by:
         if column not in names:
             problems.append(f"partition_by names {column!r}, the rows have {', '.join(names)}")
-        elif not _names_a_folder(spec.schema.field(column).type):
+        elif not names_a_folder(spec.schema.field(column).type):
             problems.append(
                 f"partition_by column {column!r} is {spec.schema.field(column).type}; folders are"
                 " named by text, whole numbers, truth values and dates: derive such a column"
@@ -66,6 +69,7 @@ def _problems(spec: SinkSpec) -> list[str]:
         problems.append(f"partition_by repeats a column: {', '.join(spec.partition_by)}")
     if set(spec.partition_by) >= set(names):
         problems.append("no column is left for the files: all are in partition_by")
+    problems += layout_problems(spec.layout, spec.schema, spec.partition_by)
     problems += [
         f"column {field.name!r} holds nanoseconds, which Spark does not read from Parquet: use"
         " timestamp('us', 'UTC')"
@@ -73,19 +77,6 @@ def _problems(spec: SinkSpec) -> list[str]:
         if _has_nanoseconds(field.type)
     ]
     return problems
-
-
-def _names_a_folder(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _names_a_folder(kind.value_type)
-    tests = (
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_integer,
-        pa.types.is_boolean,
-        pa.types.is_date,
-    )
-    return any(test(kind) for test in tests)
 
 
 def _has_nanoseconds(kind: pa.DataType) -> bool:

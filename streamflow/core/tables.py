@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamflow.core.closing import Closing
+from streamflow.core.file_layout import layout_problems
 from streamflow.core.parquet import leaf_columns, why_not
 from streamflow.core.plan import SinkPlan
 from streamflow.destinations import Delta, Parquet, PartitionBy
@@ -36,6 +37,9 @@ def _columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
         if part.name != part.column:
             made.append(pa.field(part.name, pa.string()))
     columns = pa.schema([*schema, *made])
+    problem = next(iter(layout_problems(table.layout, columns, names)), None)
+    if problem is not None:
+        raise TopologyError(f"{table}: {problem}")
     if isinstance(table.storage, WriterSettings):
         _check_settings(table, table.storage, columns)
     if isinstance(table, Delta):
@@ -46,7 +50,8 @@ def _columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
 def _check_settings(table: Parquet, settings: WriterSettings, columns: pa.Schema) -> None:
     inside = pa.schema([f for f in columns if f.name not in {p.name for p in table.partition_by}])
     known = [leaf.path for leaf in leaf_columns(inside)]
-    missing = [column.path for column in settings.columns if column.path not in known]
+    named = [*(column.path for column in settings.columns), *settings.bloom]
+    missing = [path for path in named if path not in known]
     if missing:
         raise TopologyError(
             f"{table}: storage names column {missing[0]!r}; the files have {', '.join(known)}"

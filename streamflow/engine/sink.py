@@ -21,6 +21,7 @@ from collections.abc import Callable
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.cut import Cut, next_cut
+from streamflow.core.file_layout import settings_of, sort_of
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine.chain import Table, chain_of, files_of
 from streamflow.engine.holdings import Holdings
@@ -235,9 +236,11 @@ class SinkPartition:
         layout = trailers[-1].layout
         check_schema(commits, layout)
         schema, parts = layout.schema_id, layout.partition_by
-        rows = unpack(commits, parts)
+        sort = sort_of(self.spec.layout, commits.columns)
+        rows = unpack(commits, parts, sort)
         writer = self.planner.settings(schema, rows.table, rows.groups, parts)
-        cut = next_cut(self._last, self.spec.topology, rows.groups, trailers, stop, writer)
+        writer = settings_of(self.spec.layout, writer, rows.table.column_names)
+        cut = next_cut(self._last, self.spec.topology, rows.groups, trailers, stop, writer, sort)
         self._faults("cut-temp")
         standing = self._chain.settle(cut)
         self._faults("cut")
@@ -263,7 +266,7 @@ class SinkPartition:
         commits = self._buffer.upto(cut.next)
         check_commits(cut, commits)
         if rows is None:
-            rows = unpack(commits, cut.partition_by)
+            rows = unpack(commits, cut.partition_by, cut.sort)
         standing, written = self._chain.finish(cut, rows, self._faults)
         if written.files and written.files == len(cut.files):
             self._ratio = written.bytes / commits.payload_bytes

@@ -22,6 +22,11 @@ class Commits:
     def payload_bytes(self) -> int:
         return sum(len(chunk.payload) for chunk in self.chunks.values())
 
+    @property
+    def columns(self) -> list[str]:
+        """Of the rows, which are alike; none where there is no row."""
+        return next((chunk.schema.names for chunk in self.chunks.values()), [])
+
     def tables(self) -> dict[int, pa.Table]:
         """The rows, unpacked. Raises `SinkRefused` for a damaged chunk."""
         return {offset: chunk.table() for offset, chunk in self.chunks.items()}

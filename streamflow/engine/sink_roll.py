@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from streamflow.core.cut import Cut, CutFile, check_rows, footer
+from streamflow.core.file_layout import in_order
 from streamflow.core.hive import Group, arrange
 from streamflow.core.parquet import encode_parquet
 from streamflow.core.parquet_tail import footer_bytes, row_count
@@ -41,17 +42,21 @@ class Written:
         return Written(self.files + other.files, self.rows + other.rows, self.bytes + other.bytes)
 
 
-def unpack(commits: Commits, partition_by: tuple[str, ...]) -> Rows:
-    """The rows of `commits` by the values of `partition_by`."""
+def unpack(commits: Commits, partition_by: tuple[str, ...], sort: tuple[str, ...]) -> Rows:
+    """The rows of `commits` by the values of `partition_by`, those of each file sorted by `sort`.
+
+    A file is sorted as a whole, by the places of its rows: nothing is copied but those columns.
+    """
     tables = commits.tables()
     for offset, rows in tables.items():
-        missing = set(partition_by) - set(rows.column_names)
+        missing = {*partition_by, *sort} - set(rows.column_names)
         if missing:
             raise SinkRefused(
-                f"the rows at offset {offset} have no column {min(missing)!r} to partition by"
+                f"the rows at offset {offset} have no column {min(missing)!r} to partition or sort"
+                " by"
             )
     table = pa.concat_tables(tables.values()) if tables else pa.table({})
-    return Rows(table, arrange(tables, partition_by))
+    return Rows(table, [in_order(table, group, sort) for group in arrange(tables, partition_by)])
 
 
 def check_schema(commits: Commits, layout: Layout) -> None:
@@ -111,7 +116,7 @@ def encoded(
     for file, group in zip(cut.files, rows.groups, strict=True):
         if wanted(file):
             chosen = kept if group.rows is None else kept.take(group.rows)
-            yield file, encode_parquet(chosen, file.writer, footer(cut, file))
+            yield file, encode_parquet(chosen, file.writer, footer(cut, file), file.sort)
 
 
 def _see_that_it_is_that(cut: Cut, file: CutFile, files: TableFiles) -> None:

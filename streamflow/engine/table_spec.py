@@ -28,5 +28,6 @@ def table_spec(
         closing=sink.closing,
         partitions=partitions,
         storage=sink.table.storage,
+        layout=sink.table.layout,
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
     )

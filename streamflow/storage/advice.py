@@ -6,13 +6,17 @@ what it looks for. How many blocks that spares is counted on the sample, in its 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.core.file_layout import can_bloom
+from streamflow.core.folder_name import names_a_folder
 from streamflow.storage.profile import ColumnProfile
 from streamflow.storage.queries import Access
 
@@ -26,15 +30,17 @@ PARTITIONS: Final = 1_000
 MOST: Final = 0.5
 
 Kind = Literal["partition", "sort", "bloom"]
+Unit = Literal["day", "month"]
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """One thing to do, to columns in this order, and why."""
+    """One thing to do, to columns in this order, and why; `unit` is what folders are of a time."""
 
     kind: Kind
     columns: tuple[str, ...]
     evidence: str
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ def advise(
     if missing:
         raise KeyError(missing[0])
     wanted = [flat[name] for name in access.columns if name in flat]
-    found = [_partition(profile, total_bytes) for profile in wanted]
+    found = [_partition(sample[profile.path], profile, total_bytes) for profile in wanted]
     parts = [one.columns[0] for one in found if one is not None]
     sorting = [p for p in wanted if p.path not in parts]
     skips = {profile.path: skipping(sample[profile.path]) for profile in sorting}
@@ -67,9 +73,30 @@ def advise(
     found += [
         _bloom(profile, skips[profile.path])
         for profile in sorting
-        if access.equal[profile.path] and profile.path not in order[:1]
+        if access.equal[profile.path]
+        and profile.path not in order[:1]
+        and can_bloom(sample.schema.field(profile.path).type)
     ]
     return [one for one in found if one is not None]
+
+
+def as_code(table: str, suggestions: Sequence[Suggestion]) -> str:
+    """The table of a topology that is laid out as suggested."""
+    options: list[str] = []
+    for kind in ("partition", "sort", "bloom"):
+        of_kind = [one for one in suggestions if one.kind == kind]
+        columns = [
+            f"{one.unit}({_quoted(name)})" if one.unit else _quoted(name)
+            for one in of_kind
+            for name in one.columns
+        ]
+        if columns:
+            options.append(f"{kind}_by=[{', '.join(columns)}]")
+    return f"parquet({', '.join([_quoted(table), *options])})"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def skipping(column: pa.ChunkedArray) -> Skipping | None:
@@ -100,11 +127,14 @@ def _read(values: pa.ChunkedArray, probes: Sequence[pa.Scalar]) -> float:
     return hits / (len(ends) * len(probes))
 
 
-def _partition(profile: ColumnProfile, total_bytes: int) -> Suggestion | None:
-    """A column with few values, each of which makes a folder of some size."""
+def _partition(
+    column: pa.ChunkedArray, profile: ColumnProfile, total_bytes: int
+) -> Suggestion | None:
+    """A column with few values, each of which makes a folder of some size; or a time's days."""
+    if pa.types.is_timestamp(column.type):
+        return _periods(column, profile, total_bytes)
     distinct = profile.distinct or 0
-    whole = profile.physical in {"INT32", "INT64", "BYTE_ARRAY"}
-    if distinct < 2 or not whole:
+    if distinct < 2 or not names_a_folder(column.type):
         return None
     repeated = distinct * 20 <= profile.values
     size = total_bytes // distinct
@@ -116,6 +146,29 @@ def _partition(profile: ColumnProfile, total_bytes: int) -> Suggestion | None:
         f"{distinct:,} values, so folders of about {size / 1e6:,.0f} MB; a query for one of them"
         f" opens 1 of {distinct:,}",
     )
+
+
+def _periods(
+    column: pa.ChunkedArray, profile: ColumnProfile, total_bytes: int
+) -> Suggestion | None:
+    """Days, or months, of which each makes a folder of some size, if rows are spread evenly."""
+    ends = pc.min_max(column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()))
+    low, high = ends["min"].as_py(), ends["max"].as_py()
+    if low is None:
+        return None
+    span = timedelta(microseconds=high - low)
+    lengths: dict[Unit, timedelta] = {"day": timedelta(days=1), "month": timedelta(days=30)}
+    for unit, length in lengths.items():
+        count = -(-span // length)
+        if 2 <= count <= PARTITIONS and total_bytes // count >= PARTITION_BYTES:
+            return Suggestion(
+                "partition",
+                (profile.path,),
+                f"about {count:,} {unit}s, so folders of about {total_bytes / count / 1e6:,.0f} MB;"
+                f" a query for one of them opens 1 of {count:,}",
+                unit,
+            )
+    return None
 
 
 def _order(profiles: Sequence[ColumnProfile], skips: dict[str, Skipping | None]) -> list[str]:

@@ -17,7 +17,7 @@ from streamflow.errors import SettingsError, TopologyError
 from streamflow.storage.profile import ColumnProfile, profile
 from streamflow.storage.score import choose
 from streamflow.storage.trial import Trial, chunk_bytes, try_column
-from streamflow.writer_settings import Aim, WriterSettings
+from streamflow.writer_settings import Aim, WriterSettings, known_to
 
 FORMAT: Final = 1
 
@@ -166,7 +166,8 @@ def plan_names(
 
 def encode_plan(plan: Plan) -> bytes:
     """Its JSON."""
-    return orjson.dumps({"format": FORMAT, **_PLAN.dump_python(plan, mode="json")})
+    document = _PLAN.dump_python(plan, mode="json")
+    return orjson.dumps({"format": FORMAT, **document, "settings": known_to(document["settings"])})
 
 
 def decode_plan(data: bytes, name: str) -> Plan:

@@ -2,11 +2,14 @@
 
 import random
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from pydantic import AwareDatetime, BaseModel
 
-from streamflow.storage.advice import advise, skipping
+from streamflow import Topology, day, month, parquet, source, topic
+from streamflow.storage.advice import Suggestion, advise, as_code, skipping
 from streamflow.storage.profile import profile
 from streamflow.storage.queries import filtered, read_log
 
@@ -65,6 +68,48 @@ def test_an_order_helps_where_statistics_do_not_yet() -> None:
 
 def test_many_values_that_are_looked_for_beside_an_order_get_a_bloom_filter() -> None:
     assert advice(["shop", "visitor"], MB) == {"sort": ("shop",), "bloom": ("visitor",)}
+
+
+def test_times_make_folders_of_days_or_of_months() -> None:
+    hours = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=i) for i in range(24 * 100)]
+    table = pa.table({"at": pa.array(hours, pa.timestamp("us", "UTC"))})
+
+    def units(total_bytes: int) -> list[str | None]:
+        return [
+            one.unit
+            for one in advise(table, profile(table), filtered(["at"]), total_bytes)
+            if one.kind == "partition"
+        ]
+
+    assert units(100 * 16 * MB) == ["day"]
+    assert units(4 * 16 * MB) == ["month"]
+    assert units(16 * MB) == []
+
+
+def test_the_advice_is_a_table_that_a_topology_can_have() -> None:
+    suggestions = [
+        Suggestion("partition", ("at",), "", "day"),
+        Suggestion("partition", ("country",), ""),
+        Suggestion("sort", ("shop", "price"), ""),
+        Suggestion("bloom", ("visitor",), ""),
+    ]
+    code = as_code("visits", suggestions)
+    assert code == (
+        'parquet("visits", partition_by=[day("at"), "country"], sort_by=["shop", "price"],'
+        ' bloom_by=["visitor"])'
+    )
+    table = eval(code, {"parquet": parquet, "day": day, "month": month})
+
+    class Visit(BaseModel):
+        at: AwareDatetime
+        country: str
+        shop: int
+        visitor: str
+        price: float
+
+    visits = source(topic("visits"), Visit, event_time="at")
+    Topology("visits", visits.to(table), visits.rejected.drop())
+    assert as_code('a"b', suggestions[3:]) == r'parquet("a\"b", bloom_by=["visitor"])'
 
 
 def test_what_is_nested_or_looked_for_by_nobody_gets_nothing() -> None:

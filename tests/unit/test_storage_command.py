@@ -93,9 +93,12 @@ def test_an_analysis_says_what_helps_and_why(tmp_path: Path) -> None:
         r"^sort by host: a query for one value of host reads 100%", shown, re.MULTILINE
     )
     assert "1 statements of the query log are no SQL" in shown
+    name = tmp_path.name
+    assert shown.endswith(f'as a table of a topology: parquet("{name}", sort_by=["host"])\n')
     words = ("analyze", tmp_path / "t.parquet", "--filter", "id", "--json")
     found = orjson.loads(said(*words))
     assert [one["kind"] for one in found["suggestions"]] == ["sort"]
+    assert found["code"] == f'parquet("{tmp_path.name}", sort_by=["id"])'
     assert found["rows"] == found["sampled_rows"] == 6400
     assert found["access"]["equal"] == {"id": 1}
     assert "say what queries look for" in said("analyze", tmp_path / "t.parquet")
