@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Unique,
         Volume,
     )
-    from streamflow.destinations import day, delta, hour, month, parquet, topic
+    from streamflow.destinations import Upkeep, day, delta, hour, month, parquet, topic
     from streamflow.enrich import Cache, per_key
     from streamflow.envelopes import debezium
     from streamflow.epochs import epoch
@@ -91,6 +91,7 @@ __all__ = [
     "TopologyError",
     "Tumbling",
     "Unique",
+    "Upkeep",
     "Variance",
     "Volume",
     "WriterSettings",
@@ -134,7 +135,7 @@ _HOMES = {
     "changes": ("content",),
     "checks": ("Freshness", "Measure", "NullRate", "RowCount", "Share", "Unique", "Volume"),
     "envelopes": ("debezium",),
-    "destinations": ("day", "delta", "hour", "month", "parquet", "topic"),
+    "destinations": ("Upkeep", "day", "delta", "hour", "month", "parquet", "topic"),
     "enrich": ("Cache", "per_key"),
     "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),

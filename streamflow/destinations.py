@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow import store_url
-from streamflow.arguments import in_words, is_duration, is_whole, is_zone, matches
+from streamflow.arguments import in_words, is_duration, is_some_duration, is_whole, is_zone, matches
 from streamflow.calendars import calendar_bounds, following, local_date, midnight
 from streamflow.errors import TopologyError
 from streamflow.writer_settings import AS_THEY_COME, STORAGES, FileLayout, Storage, WriterSettings
@@ -20,6 +20,8 @@ from streamflow.writer_settings import AS_THEY_COME, STORAGES, FileLayout, Stora
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 Revisions = Literal["final", "append"]
 PartitionUnit = Literal["hour", "day", "month"]
+#: A table is not seen to more often, and a file is not deleted sooner after it was taken out.
+SHORTEST_UPKEEP, SHORTEST_RETENTION = timedelta(minutes=1), timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PRIVATE = ".streamflow"
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -201,16 +203,66 @@ class Parquet:
 
 
 @dataclass(frozen=True)
+class Upkeep:
+    """What the workers do for a Delta table beside writing it.
+
+    Attributes:
+        optimize_every: How often its small files are made into larger ones, of up to its
+            `target_bytes`; None for never. Rows, and what readers of earlier versions see, stay.
+        vacuum_every: How often files are deleted that no version of the last `retention` has, and
+            what crashed writers left behind; None for never.
+        retention: Longer than anybody reads one version, and than the table itself is told to keep
+            files (a week, if its property `delta.deletedFileRetentionDuration` says nothing else).
+    """
+
+    optimize_every: timedelta | None = timedelta(hours=1)
+    vacuum_every: timedelta | None = timedelta(days=1)
+    retention: timedelta = timedelta(days=7)
+
+    def __post_init__(self) -> None:
+        given = {"optimize_every": self.optimize_every, "vacuum_every": self.vacuum_every}
+        for name, every in given.items():
+            if every is None:
+                continue
+            is_some_duration("Upkeep()", name, every)
+            if every < SHORTEST_UPKEEP:
+                at_least = in_words(SHORTEST_UPKEEP)
+                raise TopologyError(f"Upkeep(): {name}={in_words(every)} is below {at_least}")
+        is_some_duration("Upkeep()", "retention", self.retention)
+        if self.retention < SHORTEST_RETENTION:
+            raise TopologyError(
+                f"Upkeep(): retention={in_words(self.retention)} is below"
+                f" {in_words(SHORTEST_RETENTION)}: files of rolls that are under way, and those"
+                " that readers have open, would be deleted"
+            )
+
+
+@dataclass(frozen=True)
 class Delta(Parquet):
     """A Delta Lake table, as `Parquet`: a roll is one commit of its log.
 
     Needs the library `deltalake`: `pip install streamflow[delta]`.
+
+    Attributes:
+        upkeep: What else the workers do for it; None for nothing.
     """
+
+    # Not shown, as `storage`.
+    upkeep: Upkeep | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_upkeep(f"{self}", self.upkeep)
 
     @property
     def location(self) -> str:
         """The path, and what kind of table lies there."""
         return f"{store_url.DELTA}{self.path}"
+
+
+def _check_upkeep(where: str, upkeep: object) -> None:
+    if upkeep is not None and not isinstance(upkeep, Upkeep):
+        raise TopologyError(f"{where}: upkeep={upkeep!r} is no Upkeep(...)")
 
 
 def _check_path(kind: str, path: object) -> None:
@@ -279,11 +331,12 @@ def delta(  # noqa: PLR0913 - a table is described by how it is laid out
     sort_by: str | Sequence[str] = (),
     bloom_by: str | Sequence[str] = (),
     row_group_rows: int | None = None,
+    upkeep: Upkeep | None = None,
 ) -> Delta:
     """A Delta Lake table; see `Delta`, and `parquet` for how the rows lie in its files."""
     parts = _parts(partition_by)
     layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows)
-    return Delta(path, parts, target_bytes, roll_interval, revisions, storage, layout)
+    return Delta(path, parts, target_bytes, roll_interval, revisions, storage, layout, upkeep)
 
 
 def table_at(location: str) -> Parquet:

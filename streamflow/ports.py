@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import pyarrow as pa
@@ -205,6 +206,18 @@ class AddedFile:
     stats: str
 
 
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A data file that is part of a table, as its log lists it: its partition values by column, and
+    of columns that are times the smallest and the largest value, where the log has them.
+    """
+
+    name: str
+    nbytes: int
+    values: Mapping[str, str | None]
+    times: Mapping[str, tuple[datetime, datetime]]
+
+
 class TableLog(Protocol):
     """The log of a table that has one, such as Delta: what it says is what readers see.
 
@@ -221,6 +234,16 @@ class TableLog(Protocol):
 
     def form(self, schema: pa.Schema) -> pa.Schema:
         """A schema as the table would give it back, to be compared."""
+        ...
+
+    def vacuum(self, retention: timedelta) -> None:
+        """Delete data files that no version has had for so long, and those that none ever had and
+        that are older.
+
+        Raises:
+            SinkRefused: the table keeps files for longer than that.
+            SinkUnavailable: some may be deleted.
+        """
         ...
 
 
@@ -252,6 +275,29 @@ class LoadedTable(Protocol):
             Overtaken: somebody has set one of these marks since it was loaded, or changed the
                 columns, and nothing is committed. Load again.
             SinkUnavailable: it is not known whether it is committed. Load again.
+        """
+        ...
+
+    def files(self) -> Sequence[ListedFile]:
+        """The files of this version, by name.
+
+        Raises:
+            SinkRefused: what they hold is not all that their rows depend on.
+        """
+        ...
+
+    def replace(
+        self,
+        added: Sequence[AddedFile],
+        removed: Sequence[ListedFile],
+        marks: Mapping[str, int],
+        *,
+        same_rows: bool,
+    ) -> None:
+        """Add files, take others of this version out, and set the marks: all or nothing, and only
+        as the very next version, so that nobody has changed any file since. `same_rows` says that
+        what is added has the rows of what is removed, and no others. Raises as `commit`, and
+        `Overtaken` whatever has been committed since.
         """
         ...
 

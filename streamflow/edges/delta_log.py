@@ -7,9 +7,11 @@ at it in the very version that the commit is made on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -19,12 +21,15 @@ from deltalake.exceptions import (
     DeltaProtocolError,
     TableNotFoundError,
 )
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
 from streamflow.edges.object_store import TRIES, StoreOptions, in_words_of
 from streamflow.errors import Overtaken, SinkRefused, SinkUnavailable
-from streamflow.ports import AddedFile
+from streamflow.ports import AddedFile, ListedFile
 from streamflow.store_url import is_url
+
+#: Some writers cut the times of a file's statistics to milliseconds, the largest one too.
+ROUNDED = timedelta(milliseconds=1)
 
 
 class DeltaLog:
@@ -68,6 +73,23 @@ class DeltaLog:
     def form(self, schema: pa.Schema) -> pa.Schema:
         """See `TableLog.form`."""
         return pa.schema(Schema.from_arrow(schema))
+
+    def vacuum(self, retention: timedelta) -> None:
+        """See `TableLog.vacuum`; a table keeps files for a week, if its property
+        `delta.deletedFileRetentionDuration` says nothing else.
+        """
+        hours = math.ceil(retention / timedelta(hours=1))
+        try:
+            table = DeltaTable(self._uri, storage_options=self._options)
+            table.vacuum(hours, dry_run=False, full=True)
+        except Exception as error:
+            if "retention" in str(error):  # a number of hours is all that is wrong with it
+                raise SinkRefused(
+                    f"{self._uri}: files are not to be deleted after {hours} hours: the table keeps"
+                    " them longer; ask for no less, or set its property"
+                    " delta.deletedFileRetentionDuration once no reader needs that long"
+                ) from None
+            raise self.words(error) from None
 
     def now_ms(self) -> int:
         """The time in milliseconds."""
@@ -120,21 +142,71 @@ class DeltaVersion:
 
     def commit(self, files: Sequence[AddedFile], marks: Mapping[str, int]) -> None:
         """See `LoadedTable.commit`."""
+        self._commit(self._added(files, True), marks, None)
+
+    def files(self) -> Sequence[ListedFile]:
+        """See `LoadedTable.files`."""
+        if "deletionVectors" in (self._table.protocol().reader_features or ()):
+            raise SinkRefused(
+                "the table may have deletion vectors, which say of rows in files that they are no"
+                " more: its files cannot be written anew by streamflow; switch the feature off"
+            )
+        rows = pa.table(self._table.get_add_actions(flatten=False)).to_pylist()
+        return sorted((_listed(row) for row in rows), key=lambda file: file.name)
+
+    def replace(
+        self,
+        added: Sequence[AddedFile],
+        removed: Sequence[ListedFile],
+        marks: Mapping[str, int],
+        *,
+        same_rows: bool,
+    ) -> None:
+        """See `LoadedTable.replace`. The library lets commits go on over others that it takes not
+        to touch them, and does not look at what they remove: so it may try one version only.
+        """
+        now, changed = self._log.now_ms(), not same_rows
+        gone = [RemoveAction(f.name, changed, now, f.nbytes, dict(f.values)) for f in removed]
+        self._commit([*self._added(added, changed), *gone], marks, 0)
+
+    def _added(self, files: Sequence[AddedFile], changed: bool) -> list[Any]:
         now = self._log.now_ms()
-        added: list[Any] = [
-            AddAction(file.name, file.nbytes, file.values, now, True, file.stats) for file in files
-        ]
+        return [AddAction(f.name, f.nbytes, f.values, now, changed, f.stats) for f in files]
+
+    def _commit(self, actions: list[Any], marks: Mapping[str, int], retries: int | None) -> None:
         set_marks = [Transaction(name, number) for name, number in marks.items()]
         try:
             self._table.create_write_transaction(
-                added,
+                actions,
                 "append",
                 self._table.schema(),
                 partition_by=list(self.partition_by),
-                commit_properties=CommitProperties(app_transactions=set_marks),
+                commit_properties=CommitProperties(
+                    max_commit_retries=retries, app_transactions=set_marks
+                ),
             )
         except Exception as error:
             raise self._log.words(error) from None
+
+
+def _listed(row: Mapping[str, Any]) -> ListedFile:
+    low, high = row.get("min") or {}, row.get("max") or {}
+    times = {
+        name: (value, high[name] + ROUNDED)
+        for name, value in low.items()
+        if isinstance(value, datetime) and isinstance(high.get(name), datetime)
+    }
+    values = {name: _text(value) for name, value in (row.get("partition") or {}).items()}
+    return ListedFile(unquote(row["path"]), row["size_bytes"], values, times)
+
+
+def _text(value: Any) -> str | None:
+    """A partition value as it stands in the log."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def storage_options(options: StoreOptions) -> dict[str, str]:

@@ -5,22 +5,31 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
+import orjson
 import pyarrow as pa
 
-from streamflow.errors import Overtaken
-from streamflow.ports import AddedFile
+from streamflow.errors import Overtaken, SinkRefused
+from streamflow.ports import AddedFile, ListedFile
+
+#: What a table keeps its files for.
+RETENTION = timedelta(days=7)
 
 
 @dataclass
 class MemoryLog:
-    """`TableLog`. `commits` are the files and marks of each commit, oldest first."""
+    """`TableLog`. `commits` are the files and marks of each commit, oldest first, and `removed` by
+    the number of a commit the names that it took out. It holds no files: there is none to vacuum.
+    """
 
     schema: pa.Schema | None = None
     partition_by: tuple[str, ...] = ()
     #: How often the columns were changed.
     widened: int = 0
     commits: list[tuple[tuple[AddedFile, ...], dict[str, int]]] = field(default_factory=list)
+    removed: dict[int, frozenset[str]] = field(default_factory=dict[int, frozenset[str]])
+    vacuumed: list[timedelta] = field(default_factory=list[timedelta])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> MemoryTable | None:
@@ -40,9 +49,24 @@ class MemoryLog:
         """See `TableLog.form`."""
         return schema
 
+    def vacuum(self, retention: timedelta) -> None:
+        """See `TableLog.vacuum`."""
+        if retention < RETENTION:
+            raise SinkRefused(f"the table keeps its files for {RETENTION}")
+        self.vacuumed.append(retention)
+
+    def added(self, version: int | None = None) -> dict[str, AddedFile]:
+        """The files of a version by name; None for the last one."""
+        found: dict[str, AddedFile] = {}
+        for number, (files, _) in enumerate(self.commits[:version]):
+            found |= {file.name: file for file in files}
+            for name in self.removed.get(number, ()):
+                del found[name]
+        return found
+
     def names(self) -> list[str]:
         """The files that readers see."""
-        return sorted(file.name for files, _ in self.commits for file in files)
+        return sorted(self.added())
 
 
 @dataclass
@@ -81,3 +105,37 @@ class MemoryTable:
                 raise Overtaken("the marks were set since; load it again")
             self.log.commits.append((tuple(files), dict(marks)))
             self.version = len(self.log.commits)
+
+    def files(self) -> Sequence[ListedFile]:
+        """See `LoadedTable.files`."""
+        found = self.log.added(self.version)
+        return [_listed(found[name]) for name in sorted(found)]
+
+    def replace(
+        self,
+        added: Sequence[AddedFile],
+        removed: Sequence[ListedFile],
+        marks: Mapping[str, int],
+        *,
+        same_rows: bool,
+    ) -> None:
+        """See `LoadedTable.replace`."""
+        del same_rows
+        with self.log.lock:
+            number = len(self.log.commits)
+            if (self.log.widened, number) != (self.widened, self.version):
+                raise Overtaken("something was committed since; load it again")
+            self.log.commits.append((tuple(added), dict(marks)))
+            self.log.removed[number] = frozenset(file.name for file in removed)
+            self.version = number + 1
+
+
+def _listed(file: AddedFile) -> ListedFile:
+    stats = orjson.loads(file.stats)
+    low, high = stats.get("minValues", {}), stats.get("maxValues", {})
+    times = {
+        name: (datetime.fromisoformat(low[name]), datetime.fromisoformat(high[name]))
+        for name in low
+        if str(low[name]).endswith("Z") and name in high
+    }
+    return ListedFile(file.name, file.nbytes, file.values, times)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamflow.batch import TopicPartition
+from streamflow.clock import Clock, SystemClock
 from streamflow.core.cut import Cut
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine import sink_chain
@@ -108,9 +109,11 @@ class FileChain:
         return sink_chain.rolled_to(self._files, tp)
 
 
-def chain_of(table: Table) -> Chain:
-    """How a table of this kind keeps its rolls."""
-    return DeltaChain(table) if isinstance(table, LoggedTable) else FileChain(table)
+def chain_of(table: Table, clock: Clock | None = None) -> Chain:
+    """How a table of this kind keeps its rolls; `clock` tells how long one takes."""
+    if isinstance(table, LoggedTable):
+        return DeltaChain(table, clock or SystemClock())
+    return FileChain(table)
 
 
 def files_of(table: Table) -> TableFiles:

@@ -13,7 +13,9 @@ After an error nothing is known: the table is loaded again, and says it.
 The race: a stopped owner wakes up between its files and its commit. Its version of the table is
 old by then, its commit is refused, and its files stay behind as if never written; `vacuum` takes
 them away. Nothing is decided before the commit, so a roll that failed can come back with other
-bounds: no file of a try is ever used by another one.
+bounds: no file of a try is ever used by another one. Where nobody else has rolled, its commit would
+be taken, of files that a `vacuum` may have deleted while it slept: so a roll is given up when it
+has taken half as long as `vacuum` waits at the least.
 """
 
 from __future__ import annotations
@@ -25,16 +27,20 @@ from dataclasses import replace
 import pyarrow as pa
 
 from streamflow.batch import TopicPartition
+from streamflow.clock import Clock
 from streamflow.core.cut import Cut, origin
 from streamflow.core.delta_stats import stats_of
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.core.table_schema import TableSchema, changes
+from streamflow.destinations import SHORTEST_RETENTION
 from streamflow.engine.sink_roll import Rows, Written, encoded
 from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import AddedFile, LoadedTable, LoggedTable
 
 #: Of workers that start at once, so many may make or widen the table before this one has.
 TRIES = 5
+#: The files of a roll that is not committed yet are no older.
+LONGEST_ROLL = SHORTEST_RETENTION / 2
 #: Beside the offset, which has the name of the rows partition alone.
 COMMIT, EPOCH, ROLL, END = "/commit", "/epoch", "/roll", "/end"
 
@@ -42,8 +48,9 @@ COMMIT, EPOCH, ROLL, END = "/commit", "/epoch", "/roll", "/end"
 class DeltaChain:
     """A `Chain` in the log of a table."""
 
-    def __init__(self, table: LoggedTable) -> None:
+    def __init__(self, table: LoggedTable, clock: Clock) -> None:
         self._table = table
+        self._clock = clock
 
     def claim(self, spec: SinkSpec, owner: str) -> None:
         """Nothing: the log keeps several apps apart, by the names of their rows topics."""
@@ -105,8 +112,11 @@ class DeltaChain:
                 f"{cut} has rows by {cut.partition_by}, and its table is partitioned by"
                 f" {table.partition_by}: was the table made anew?"
             )
+        began = self._clock.monotonic()
         added, written = self._put(cut, rows)
         faults("files-written")
+        if self._clock.monotonic() - began > LONGEST_ROLL.total_seconds():
+            raise SinkUnavailable(f"{cut} took too long to be sure of its files; made again")
         try:
             table.commit(added, _marks(cut))
         except SinkUnavailable:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import pyarrow as pa
 
 from streamflow.engine.chain import Table
 from streamflow.engine.guarded_files import Guard, GuardedFiles
-from streamflow.ports import AddedFile, LoadedTable, LoggedTable, TableLog
+from streamflow.ports import AddedFile, ListedFile, LoadedTable, LoggedTable, TableLog
 
 
 def guarded(table: Table, guard: Guard) -> Table:
@@ -37,6 +38,10 @@ class GuardedLog:
     def form(self, schema: pa.Schema) -> pa.Schema:
         """See `TableLog.form`: nobody is asked."""
         return self._log.form(schema)
+
+    def vacuum(self, retention: timedelta) -> None:
+        """See `TableLog.vacuum`."""
+        self._guard.call(lambda: self._log.vacuum(retention))
 
 
 class GuardedVersion:
@@ -67,3 +72,18 @@ class GuardedVersion:
     def commit(self, files: Sequence[AddedFile], marks: Mapping[str, int]) -> None:
         """See `LoadedTable.commit`."""
         self._call(lambda: self._table.commit(files, marks))
+
+    def files(self) -> Sequence[ListedFile]:
+        """See `LoadedTable.files`."""
+        return self._call(self._table.files)
+
+    def replace(
+        self,
+        added: Sequence[AddedFile],
+        removed: Sequence[ListedFile],
+        marks: Mapping[str, int],
+        *,
+        same_rows: bool,
+    ) -> None:
+        """See `LoadedTable.replace`."""
+        self._call(lambda: self._table.replace(added, removed, marks, same_rows=same_rows))

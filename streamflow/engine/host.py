@@ -292,8 +292,8 @@ class Host:
     def _upkeep(self) -> list[asyncio.Task[None]]:
         assert self._pauses is not None, "prepare() comes first"
         filled = {rows: self._sources_of(rows) for rows in self.sinks}
-        lanes = self.tasks, self.sinks
-        return upkeep(self.settings, *lanes, filled, self._pauses, self._world, self._clock)
+        lanes, kept = (self.tasks, self.sinks), self.stage.kept(self.sinks)
+        return upkeep(self.settings, *lanes, filled, kept, self._pauses, self._world, self._clock)
 
     def _sources_of(self, rows: TopicPartition) -> list[TopicPartition]:
         """The source partitions of ours whose rows come through this partition."""

@@ -59,12 +59,12 @@ async def run_app(
             starting.cancel()
         tasks, sinks = dict(app.host.tasks), dict(app.host.sinks)
         ends, waits = {tp: highwater(app, tp) for tp in tasks}, app.host.waits
-        lags = app.host.standbys.lags
+        lags, undone = app.host.standbys.lags, app.host.stage.upkeep_problems
         with suppress(asyncio.CancelledError):
             await app.stop()
     _raise_failure(app)
     # Stopping commits what was in hand, so the last word is said after it.
-    return status_of(tasks, sinks, ends, waits, lags)
+    return status_of(tasks, sinks, ends, waits, lags, upkeep=undone)
 
 
 class LeaveWithin:
@@ -101,7 +101,13 @@ def _status(app: StreamflowApp) -> Status:
     host = app.host
     ends = {tp: highwater(app, tp) for tp in host.tasks}
     return status_of(
-        host.tasks, host.sinks, ends, host.waits, host.standbys.lags, host.stage.circuits
+        host.tasks,
+        host.sinks,
+        ends,
+        host.waits,
+        host.standbys.lags,
+        host.stage.circuits,
+        host.stage.upkeep_problems,
     )
 
 

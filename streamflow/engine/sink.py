@@ -71,7 +71,7 @@ class SinkPartition:
     ) -> None:
         self.spec = spec
         self.tp = tp
-        self._chain = chain_of(table)
+        self._chain = chain_of(table, clock)
         self._clock = clock
         self._owner = owner
         self._faults = faults

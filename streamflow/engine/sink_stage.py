@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan
+from streamflow.destinations import Delta
 from streamflow.engine.chain import Table, chain_of
 from streamflow.engine.circuit import Phase
 from streamflow.engine.faults import Faults
@@ -16,12 +17,15 @@ from streamflow.engine.guarded_files import Guard
 from streamflow.engine.guarded_log import guarded
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.rewrite import Rewriter
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.table_spec import table_spec
+from streamflow.engine.table_upkeep import Kept
 from streamflow.engine.world import World
 from streamflow.errors import StreamflowError
+from streamflow.ports import LoggedTable
 from streamflow.retry import CircuitBreaker, RetryPolicy
 from streamflow.topology import Topology
 
@@ -57,6 +61,7 @@ class SinkStage:
         self._retry = retry_of(settings)
         self._breaker = breaker_of(settings)
         self._guards: dict[str, Guard] = {}
+        self._kept: list[Kept] = []
 
     @property
     def circuits(self) -> dict[str, Phase]:
@@ -83,6 +88,28 @@ class SinkStage:
         sink, trim = self.tables[tp.topic], self._world.trim
         make = lambda: self._partition(sink, tp, writers)  # noqa: E731
         return SinkLane(tp, make, bounds, trim, pauses, on_refused, self._retry)
+
+    def kept(self, tps: Iterable[TopicPartition]) -> list[Kept]:
+        """The tables that a worker with these rows partitions sees to: of each the first one's."""
+        self._kept = []
+        for tp in tps:
+            sink = self.tables[tp.topic]
+            if tp.partition or not isinstance(sink.table, Delta) or sink.table.upkeep is None:
+                continue
+            spec = table_spec(self._topology, self._names, sink)
+            table = self._table(spec.path)
+            assert isinstance(table, LoggedTable), "it is a Delta table"
+            rewriter = Rewriter(table.files, spec.storage, spec.layout)
+            made = Kept(spec.path, table, sink.table.upkeep, spec.target_bytes, rewriter)
+            self._kept.append(made)
+        return self._kept
+
+    @property
+    def upkeep_problems(self) -> dict[str, str]:
+        """Tables of this worker that cannot be optimized or vacuumed, and why."""
+        return {
+            kept.path: "; ".join(kept.problems.values()) for kept in self._kept if kept.problems
+        }
 
     def _partition(self, sink: SinkPlan, tp: TopicPartition, writers: int) -> SinkPartition:
         spec = table_spec(self._topology, self._names, sink, writers)

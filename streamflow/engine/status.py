@@ -38,6 +38,7 @@ class Status:
         standbys: Tasks of other workers whose states are followed here: how far behind each is, in
             `records` and about so many `bytes`, and the `problem` for which it does not follow.
         circuits: Tables whose circuit breaker is `open` or `half_open` on this worker.
+        upkeep: Delta tables that this worker cannot optimize or vacuum, and why.
     """
 
     totals: Counter[str]
@@ -57,6 +58,7 @@ class Status:
     restored: int = 0
     standbys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     circuits: Mapping[str, str] = field(default_factory=dict)
+    upkeep: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a machine."""
@@ -74,10 +76,11 @@ def status_of(
     waits: Mapping[Any, Mapping[str, str]],
     standbys: Mapping[Any, Lag] = MappingProxyType({}),
     circuits: Mapping[str, str] = MappingProxyType({}),
+    upkeep: Mapping[str, str] = MappingProxyType({}),
 ) -> Status:
     """The status of these lanes, also of closed ones; `ends` are the sources' end offsets, `waits`
     the partitions that wait, with reasons, `standbys` how far behind what is followed is,
-    `circuits` the tables whose circuit breakers are not closed.
+    `circuits` the tables whose circuit breakers are not closed, `upkeep` those not seen to.
     """
     totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
@@ -124,6 +127,7 @@ def status_of(
         restored=restored,
         standbys={str(tp): lag.as_json() for tp, lag in standbys.items()},
         circuits=dict(circuits),
+        upkeep=dict(upkeep),
     )
 
 

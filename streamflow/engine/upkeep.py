@@ -1,11 +1,11 @@
 """What runs beside the lanes from assignment to revocation: tables must not fall too far behind,
-disks not fill up, and states are copied.
+disks not fill up, states are copied, and Delta tables seen to.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from streamflow.batch import TopicPartition
@@ -16,6 +16,7 @@ from streamflow.engine.pauses import Pauses
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.sink_pressure import SinkPressure
+from streamflow.engine.table_upkeep import Kept, TableUpkeep
 from streamflow.engine.task_lane import TaskLane
 from streamflow.engine.world import World
 from streamflow.store_url import is_url
@@ -28,11 +29,14 @@ def upkeep(
     tasks: Mapping[TopicPartition, TaskLane],
     sinks: Mapping[TopicPartition, SinkLane],
     sources: Sources,
+    kept: Sequence[Kept],
     pauses: Pauses,
     world: World,
     clock: Clock,
 ) -> list[asyncio.Task[None]]:
-    """Begin with it; `sources` are the source partitions that fill each rows partition."""
+    """Begin with it; `sources` are the source partitions that fill each rows partition, and `kept`
+    the tables that this worker sees to.
+    """
     folders: dict[Path, Callable[[], Iterable[TopicPartition]]] = {
         settings.state_dir: lambda: tasks
     }
@@ -52,6 +56,9 @@ def upkeep(
     if settings.backup_dir is not None:
         backups = Backups(world.states(), settings.backup_interval, tasks, clock)
         running.append(asyncio.create_task(backups.run(), name="backups"))
+    if kept:
+        seen_to = TableUpkeep(kept, clock)
+        running.append(asyncio.create_task(seen_to.run(), name="upkeep of tables"))
     return running
 
 

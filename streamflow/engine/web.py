@@ -36,7 +36,13 @@ class Health:
         failure = host.failure or self._app.crash_reason
         ends = {tp: highwater(self._app, tp) for tp in host.tasks}
         status = status_of(
-            host.tasks, host.sinks, ends, host.waits, host.standbys.lags, host.stage.circuits
+            host.tasks,
+            host.sinks,
+            ends,
+            host.waits,
+            host.standbys.lags,
+            host.stage.circuits,
+            host.stage.upkeep_problems,
         )
         report = {"state": self._state(), "stalled": stalled, **status.as_json()}
         if host.broker_wait.words is not None:

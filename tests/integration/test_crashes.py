@@ -6,7 +6,7 @@ started two at a time, since each has to be waited for.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import islice
@@ -15,12 +15,15 @@ from typing import Any
 
 import duckdb
 import orjson
+import polars
 import pytest
+from deltalake import DeltaTable
 
 from streamflow.batch import Record
 from streamflow.broker import Broker
 from streamflow.demo.flights import flight_records
 from streamflow.engine.faults import COMMIT_POINTS, CRASH_POINTS, VARIABLE
+from streamflow.engine.table_upkeep import OPTIMIZED
 from streamflow.local import LocalRun
 from tests.integration.worker import WorkerUnderTest
 from topologies.flights import topology
@@ -33,6 +36,8 @@ FILE_POINTS = ("temp", "linked")
 #: The step is reached this often before it kills: there are commits and files before it.
 POINTS: tuple[str, ...] = (*CRASH_POINTS, *FILE_POINTS)
 BEFORE = {point: 5 if point in COMMIT_POINTS else 3 for point in POINTS}
+#: Where the same flights go to Delta tables: before the commit of a table, and after it.
+IN_DELTA = {"before the table's commit": "files-written", "after it": "files-linked"}
 TOPICS = ("flights.hourly", "flights.dlq", "flights.late")
 TABLES = ("flights", "hourly")
 #: Where a record lies is compared, not what its topic is called, and not which commit sent it.
@@ -61,6 +66,15 @@ def rows(folder: Path) -> list[tuple[Any, ...]]:
         return sorted(relation.select(*names).fetchall(), key=repr)
 
 
+def delta_rows(folder: Path) -> list[tuple[Any, ...]]:
+    """The same of a Delta table."""
+    with duckdb.connect() as connection:
+        connection.register("rows", DeltaTable(str(folder)).to_pyarrow_dataset())
+        relation = connection.sql("select * from rows")
+        names = sorted(name for name in relation.columns if name != "_topic")
+        return sorted(relation.select(*names).fetchall(), key=repr)
+
+
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Any, ...]]]:
     """What one uninterrupted run without Kafka leaves behind."""
@@ -74,7 +88,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[A
     return found | {table: rows(result.folder / table) for table in TABLES}
 
 
-def left_behind(under_test: WorkerUnderTest) -> dict[str, list[tuple[Any, ...]]]:
+def left_behind(
+    under_test: WorkerUnderTest, rows: Callable[[Path], list[tuple[Any, ...]]] = rows
+) -> dict[str, list[tuple[Any, ...]]]:
     found: dict[str, list[tuple[Any, ...]]] = {}
     for topic in TOPICS:
         records = under_test.read(topic)
@@ -85,6 +101,7 @@ def left_behind(under_test: WorkerUnderTest) -> dict[str, list[tuple[Any, ...]]]
 def crash(point: str, under_test: WorkerUnderTest) -> int | None:
     """Run a worker that kills itself at the step; returns how it ended."""
     under_test.create("flights", PARTITIONS)
+    point = IN_DELTA.get(point, point)
     at = {VARIABLE: f"{point}:{BEFORE[point]}"}
     if point in COMMIT_POINTS:
         return crash_while_flights_arrive(under_test, at)
@@ -115,6 +132,10 @@ def crashed(
     for point in POINTS:
         folder = tmp_path_factory.mktemp(point)
         apps[point] = WorkerUnderTest(kafka.bootstrap, f"crash-{folder.name}", folder)
+    for i, step in enumerate(IN_DELTA):
+        folder = tmp_path_factory.mktemp(f"delta{i}")
+        module = "tests.integration.apps.in_delta"
+        apps[step] = WorkerUnderTest(kafka.bootstrap, f"crash-{folder.name}", folder, module)
     try:
         with ThreadPoolExecutor(2) as two:
             codes = list(two.map(crash, apps, apps.values()))
@@ -137,6 +158,19 @@ def test_a_crash_at_any_step_changes_nothing(
     for name, wanted in expected.items():
         assert len(found[name]) == len(wanted), name
         assert found[name] == wanted, name
+
+
+@pytest.mark.parametrize("step", IN_DELTA)
+def test_a_crash_beside_the_commit_of_a_delta_table_changes_nothing(
+    step: str,
+    crashed: dict[str, WorkerUnderTest],
+    expected: dict[str, list[tuple[Any, ...]]],
+) -> None:
+    assert left_behind(crashed[step], delta_rows) == expected
+    for name in TABLES:
+        table = DeltaTable(str(crashed[step].lake / name))
+        assert table.transaction_version(OPTIMIZED) is not None
+        assert polars.scan_delta(table).select(polars.len()).collect().item() == len(expected[name])
 
 
 def test_a_worker_that_is_told_to_stop_commits_what_it_has_and_leaves_no_gap(

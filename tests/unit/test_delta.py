@@ -178,6 +178,9 @@ class Losing:
     def form(self, schema: pa.Schema) -> pa.Schema:
         return self._log.form(schema)
 
+    def vacuum(self, retention: timedelta) -> None:
+        self._log.vacuum(retention)
+
 
 @pytest.mark.parametrize("done", [True, False])
 def test_after_a_lost_answer_the_log_says_whether_it_was_done(tmp_path: Path, done: bool) -> None:

@@ -64,6 +64,8 @@ READING_ORDER = [
     "table_schema",
     "parquet_tail",
     "cut",
+    "origins",
+    "packing",
     "summary",
 ]
 CLIENTS = {

@@ -15,8 +15,7 @@ from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.memory_table_log import MemoryLog
 from streamflow.edges.object_files import ObjectFiles
-from streamflow.engine.chain import Table
-from streamflow.engine.delta_chain import DeltaChain
+from streamflow.engine.chain import Table, chain_of
 from streamflow.engine.sink import CRASH_POINTS, SinkPartition
 from streamflow.engine.sink_chain import read_cut, standing_links
 from streamflow.ports import LoggedTable, TableFiles
@@ -70,7 +69,7 @@ def told(files: Table) -> tuple[int, int]:
     if isinstance(files, LoggedTable):
         assert isinstance(files.log, MemoryLog)
         added = [file for commit, _ in files.log.commits for file in commit]
-        rolled = DeltaChain(files).rolled_to(TP)
+        rolled = chain_of(files).rolled_to(TP)
         return sum(orjson.loads(file.stats)["numRecords"] for file in added), rolled or 0
     there = standing_links(files, TP)
     rows = commits = 0
