@@ -20,7 +20,7 @@ from streamflow.errors import SettingsError
 #: What a run's id may be made of: it goes into names of topics and folders.
 RUN_ID = r"^[A-Za-z0-9_-]{1,64}$"
 #: Names that stand for something else where a run's id goes.
-TAKEN = ("streamflow",)
+TAKEN = ("streamflow", "live")
 FORMAT = 1
 _COORDINATE = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)\[(?P<partition>\d+)\]@(?P<offset>\d+)")
 

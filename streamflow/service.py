@@ -7,13 +7,16 @@ the engine and the edges.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import SystemClock
+from streamflow.core.journal import LIVE, Execution
 from streamflow.core.names import Names
 from streamflow.edges.kafka_admin import LOOK_MS, KafkaAdmin, KafkaOffsets, TopicSpec
 from streamflow.edges.kafka_announcer import KafkaAnnouncer
@@ -29,6 +32,7 @@ from streamflow.engine.chosen import NEEDED, Chosen, chosen
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import faults_from_environment
 from streamflow.engine.host import Host
+from streamflow.engine.journal import Journal
 from streamflow.engine.lookups import Lookups
 from streamflow.engine.settings import COMMAND_WAIT, Settings
 from streamflow.engine.sharing import MarkPorts
@@ -40,6 +44,7 @@ from streamflow.ranges import Ranges
 from streamflow.states import WorkerStates
 from streamflow.table_files import open_table
 from streamflow.topology import Topology
+from streamflow.whoever import whoever
 
 log = logging.getLogger(__name__)
 
@@ -255,8 +260,8 @@ async def topic_specs(
     time retention goes by event time, and old events would be gone at once. A source that is not
     in `partitions` has none yet.
     """
-    control = control_spec(names)
-    specs: dict[str, TopicSpec] = {control.name: control}
+    own = control_spec(names), journal_spec(names)
+    specs: dict[str, TopicSpec] = {spec.name: spec for spec in own}
     for plan in topology.tasks:
         source = names.source(plan.source.topic)
         count = partitions.get(source)
@@ -283,6 +288,13 @@ def control_spec(names: Names) -> TopicSpec:
     return TopicSpec(names.control.topic, 1, config)
 
 
+def journal_spec(names: Names) -> TopicSpec:
+    """The topic in which workers write down what they have done, for three months."""
+    kept = timedelta(days=90) // timedelta(milliseconds=1)
+    config = {"cleanup.policy": "compact,delete", "retention.ms": str(kept)}
+    return TopicSpec(names.live.journal.topic, 1, config)
+
+
 def topology_app(topology: Topology, settings: Settings | None = None) -> StreamflowApp:
     """The Faust app of a topology, on Kafka. Opens nothing until it is started."""
     chosen = settings or Settings.load()
@@ -293,12 +305,30 @@ def topology_app(topology: Topology, settings: Settings | None = None) -> Stream
         world = KafkaWorld(topology, chosen, names)
         return Host(topology, chosen, world, SystemClock(), faults_from_environment())
 
+    def journal(host: Host) -> Journal:
+        clock = SystemClock()
+        announcer = KafkaAnnouncer(connection(chosen), names.live.journal)
+        began = clock.now()
+        execution = Execution(
+            names.run or LIVE,
+            uuid.uuid4().hex[:12],
+            chosen.worker_id,
+            whoever(),
+            topology.name,
+            topology.version,
+            host.delivery,
+            started=began,
+            heard=began,
+        )
+        return Journal(announcer, execution, lambda: host.tasks, clock)
+
     topics = [names.source(plan.source.topic) for plan in topology.tasks]
     topics += [names.rows(sink.name) for plan in topology.tasks for sink in plan.all_sinks]
     sources = topics[: len(topology.tasks)]
     app.run_topology(
         topics,
         make,
+        journal,
         tasks=sources,
         replicas=chosen.standby_replicas,
         fetch_memory=chosen.fetch_memory,

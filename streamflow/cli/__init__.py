@@ -22,6 +22,7 @@ COMMANDS = {
     "broker": "Run a real single-node Kafka on this machine, without Docker.",
     "check": "Check a topology, and create the topics it needs.",
     "worker": "Run a topology against Kafka.",
+    "runs": "List what workers have done: runs, how they ended, and how far they came.",
     "pause": "Let partitions stand, whatever worker has them.",
     "resume": "Let partitions go on that an operator, or a gate, has paused.",
     "run": "Run a topology over files, in one process, without Kafka.",

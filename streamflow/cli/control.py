@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -20,6 +17,7 @@ from streamflow.control import tell
 from streamflow.engine.directives import Directive
 from streamflow.engine.settings import Settings
 from streamflow.service import connection
+from streamflow.whoever import whoever
 
 Command = Callable[..., None]
 
@@ -61,15 +59,8 @@ def say(
     settings = Settings.load(**given)
     loaded = load_topology(topology)
     names = settings.names(loaded.name)
-    said = Directive(paused, SystemClock().now(), _whoever(), " ".join(why.split()))
+    said = Directive(paused, SystemClock().now(), whoever(), " ".join(why.split()))
     client = connection(settings)
     return run_on_broker(
         settings, lambda: tell(client, loaded, names, said, source=topic, partitions=partitions)
     )
-
-
-def _whoever() -> str:
-    name = "somebody"
-    with suppress(Exception):  # a user without a name, as in a container
-        name = getpass.getuser()
-    return f"{name}@{socket.gethostname()}"

@@ -38,6 +38,11 @@ class Names:
         """Where the runs of this app are written down."""
         return TopicPartition(f"{self.app}-runs", 0)
 
+    @property
+    def journal(self) -> TopicPartition:
+        """Where the workers of this app, and of its runs, write down what they have done."""
+        return TopicPartition(f"{self.app}-journal", 0)
+
     def source(self, name: str) -> str:
         """A topic that the topology reads."""
         return f"{self.prefix}{name}"
@@ -110,7 +115,7 @@ def _written(names: Names, plans: Sequence[TaskPlan]) -> set[str]:
 def _internal(names: Names, plans: Sequence[TaskPlan]) -> set[str]:
     """The topics that the engine keeps for itself."""
     found = {names.rows(sink.name) for plan in plans for sink in plan.all_sinks}
-    found |= {names.control.topic, names.runs.topic}
+    found |= {names.control.topic, names.runs.topic, names.journal.topic}
     for source in (plan.source.topic for plan in plans):
         found |= {names.changelog(source), names.watermarks(source).topic}
     return found

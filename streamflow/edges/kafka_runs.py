@@ -1,8 +1,9 @@
 """The runs of an app, written down on Kafka when they begin, so that every start of one means the
-same part of the sources.
+same part of the sources; and what became of them.
 
 The topic `<app>-runs` has one record per run. Where two workers begin a run at the same time, there
-are two, and the first one counts for both.
+are two, and the first one counts for both. The topic `<app>-journal` has the newest record of each
+process of a worker.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
 
 from streamflow.batch import Record, TopicPartition
+from streamflow.core.journal import Run, decode_execution, runs_of
 from streamflow.core.names import Names, check_run
 from streamflow.core.plan import TaskPlan
 from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
@@ -33,14 +35,7 @@ class KafkaRuns:
 
     async def find(self, run: str) -> Ranges | None:
         """What a run reads; None when it has not begun."""
-        async with KafkaAdmin(self._connection) as admin:
-            if not await admin.partitions([self._tp.topic]):
-                return None
-        log = KafkaChangelog(self._connection, self._tp)
-        try:
-            records = await log.read(*await log.bounds())
-        finally:
-            await log.close()
+        records = await _all_of(self._connection, self._tp)
         mine = (value for key, value in records if key == run.encode() and value is not None)
         return next(map(Ranges.decoded, mine), None)
 
@@ -58,6 +53,33 @@ class KafkaRuns:
         if found is None:
             raise SettingsError(f"the run {ranges.run!r} is not in {self._tp}: was it deleted?")
         return found
+
+
+async def written_runs(connection: Mapping[str, Any], names: Names) -> list[Run]:
+    """The runs of a live app, as they are written down: see `runs_of`. What a later version has
+    written is left out.
+    """
+    begun = await _all_of(connection, names.runs)
+    newest = dict(await _all_of(connection, names.journal))
+    found = (decode_execution(value) for value in newest.values() if value is not None)
+    return runs_of(
+        [one for one in found if one is not None],
+        [Ranges.decoded(value) for _, value in begun if value is not None],
+    )
+
+
+async def _all_of(
+    connection: Mapping[str, Any], tp: TopicPartition
+) -> Sequence[tuple[bytes, bytes | None]]:
+    """The records of a partition, oldest first; none where there is no such topic."""
+    async with KafkaAdmin(connection) as admin:
+        if not await admin.partitions([tp.topic]):
+            return []
+    log = KafkaChangelog(connection, tp)
+    try:
+        return await log.read(*await log.bounds())
+    finally:
+        await log.close()
 
 
 async def take_up_run(

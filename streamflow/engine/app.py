@@ -14,11 +14,13 @@ from typing import Any
 import faust
 
 from streamflow.batch import TopicPartition
+from streamflow.core.journal import State
 from streamflow.engine.assignor import WarmAssignor
 from streamflow.engine.fetch_share import FETCH_MEMORY
 from streamflow.engine.host import Host
 from streamflow.engine.idle_watch import Fetch
 from streamflow.engine.inbox import Arrival
+from streamflow.engine.journal import Journal
 from streamflow.engine.seating import Seating
 from streamflow.engine.settings import Settings
 from streamflow.engine.transport import BatchTopic, BatchTransport
@@ -46,6 +48,8 @@ class StreamflowApp(faust.App):
         #: Bytes of all partitions that may wait for their tasks.
         self.fetch_memory = FETCH_MEMORY
         self._make_host: Callable[[], Host] | None = None
+        self._make_journal: Callable[[Host], Journal] | None = None
+        self._journal: Journal | None = None
         self._host: Host | None = None
         self._watch: asyncio.Task[None] | None = None
         super().__init__(*args, **kwargs)
@@ -73,6 +77,7 @@ class StreamflowApp(faust.App):
         self,
         topics: list[str],
         host: Callable[[], Host],
+        journal: Callable[[Host], Journal],
         *,
         tasks: Collection[str],
         replicas: int = 0,
@@ -81,7 +86,7 @@ class StreamflowApp(faust.App):
         """Declare the agents that feed the topology's lanes; of `topics`, `tasks` are its sources,
         each of whose states so many other workers are to keep warm.
         """
-        self._make_host = host
+        self._make_host, self._make_journal = host, journal
         self.fetch_memory = fetch_memory
         self.group_assignor = WarmAssignor(self.seating, tasks, replicas)
         for name in topics:
@@ -111,6 +116,9 @@ class StreamflowApp(faust.App):
             await self.host.prepare(BatchConsumption(self))
             if self.host.delivery == "at_least_once":
                 self.managed_topics -= set(self.host.source_topics)  # Faust commits their offsets
+            if self._make_journal is not None:
+                self._journal = self._make_journal(self.host)
+                self._journal.begin()
             self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
 
     async def when_a_broker_answers(self, step: Callable[[], Awaitable[Any]]) -> Any:
@@ -126,10 +134,21 @@ class StreamflowApp(faust.App):
     async def on_stop(self) -> None:
         """Commit what is in hand while the consumer is still a member of its group."""
         if self._host is not None:
+            tasks = dict(self._host.tasks)
             await self._host.close()
+            if self._journal is not None:
+                await self._journal.end(*self._ended(self._host), tasks)
         if self._watch is not None:
             self._watch.cancel()
         await super().on_stop()
+
+    def _ended(self, host: Host) -> tuple[State, str]:
+        """How it ends, and why."""
+        if host.failure is not None:
+            return "failed", str(host.failure)
+        if self.crashed:
+            return "failed", repr(self.crash_reason)
+        return ("success" if host.finished.is_set() else "cancelled"), ""
 
     async def on_seek(self, assignment: Any) -> None:
         """Called by the consumer when partitions are ours and nothing is fetched yet."""

@@ -67,6 +67,7 @@ READING_ORDER = [
     "origins",
     "packing",
     "summary",
+    "journal",
 ]
 CLIENTS = {
     "aiokafka",

@@ -1,0 +1,75 @@
+"""Writing down what this process does in a run: at its start, again and again, and at its end.
+
+Nobody waits for it. Where it cannot be written the work goes on, and the journal says less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from streamflow.batch import TopicPartition
+from streamflow.clock import Clock
+from streamflow.core.journal import TELL_SECONDS, Execution, Progress, State
+from streamflow.engine.periodic import again_and_again
+from streamflow.engine.task_lane import TaskLane, cancelled
+from streamflow.ports import Announcer
+
+log = logging.getLogger(__name__)
+
+#: The last word waits so long for the broker.
+LAST_SECONDS = 3.0
+
+Lanes = Mapping[TopicPartition, TaskLane]
+
+
+class Journal:
+    """Keeps one execution written down.
+
+    Caller: the app; `begin` when the topic is there, `end` when it is all over.
+    """
+
+    def __init__(
+        self,
+        announcer: Announcer,
+        execution: Execution,
+        tasks: Callable[[], Lanes],
+        clock: Clock,
+    ) -> None:
+        self.execution = execution
+        self._announcer = announcer
+        self._tasks = tasks
+        self._clock = clock
+        self._telling: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Write down that it runs, now and again and again."""
+        words = "the run journal cannot be written now"
+        turns = again_and_again(self.turn, TELL_SECONDS, log, words)
+        self._telling = asyncio.create_task(turns, name="journal")
+
+    async def turn(self) -> None:
+        """Write down how far it is."""
+        await self._tell("running", self._tasks())
+
+    async def end(self, state: State, error: str, tasks: Lanes) -> None:
+        """Write down how it ended, and why; these tasks are released by now. Never raises."""
+        if self._telling is None:
+            return
+        await cancelled(self._telling)
+        try:
+            await asyncio.wait_for(self._tell(state, tasks, error), LAST_SECONDS)
+        except Exception as failed:
+            log.warning("the run journal does not say that it is %s: %r", state, failed)
+        await self._announcer.close()
+
+    async def _tell(self, state: State, tasks: Lanes, error: str = "") -> None:
+        now = self._clock.now()
+        made = {
+            tp: Progress(now, lane.task.state.position, lane.done, dict(lane.task.totals))
+            for tp, lane in tasks.items()
+            if lane.task is not None
+        }
+        self.execution = self.execution.moved(state, now, made, error)
+        await self._announcer.publish([self.execution.record()])
