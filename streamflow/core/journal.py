@@ -145,7 +145,7 @@ def decode_execution(value: bytes) -> Execution | None:
             for task in found["tasks"]
         }
         given = {name: found[name] for name in _WRITTEN}
-        times = {name: found[name] and _time(found[name]) for name in _TIMES}
+        times: dict[str, Any] = {name: found[name] and _time(found[name]) for name in _TIMES}
         return Execution(**given, **times, tasks=tasks)
     except (ValueError, KeyError, TypeError):
         return None

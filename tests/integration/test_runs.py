@@ -1,5 +1,7 @@
 """A part of a topic is run again beside the live worker, killed on its way, and goes on."""
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import islice
@@ -74,6 +76,14 @@ def rows_of(folder: Path, shift: int) -> list[tuple[Any, ...]]:
     return sorted(found, key=repr)
 
 
+def runs_of(under_test: WorkerUnderTest) -> list[dict[str, Any]]:
+    """What `streamflow runs` says."""
+    command = [sys.executable, "-m", "streamflow", "runs", "topologies.flights", "--json"]
+    command += ["--broker", under_test.bootstrap, "--app-id", under_test.app]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    return orjson.loads(done.stdout)
+
+
 def test_a_run_over_a_part_leaves_what_that_part_alone_would_and_the_live_app_as_it_was(
     under_test: WorkerUnderTest, tmp_path: Path
 ) -> None:
@@ -99,6 +109,13 @@ def test_a_run_over_a_part_leaves_what_that_part_alone_would_and_the_live_app_as
     under_test.finish(live)
     under_test.finish(under_test.start("--until-end"))
     assert left_behind(under_test) == local(tmp_path / "all", some_flights())
+
+    flights, run = runs_of(under_test)
+    assert [one["state"] for one in (flights, run)] == ["success", "success"]
+    assert [one["state"] for one in run["executions"]] == ["running", "success"]  # killed, then not
+    assert [one["state"] for one in flights["executions"]] == ["cancelled", "success"]
+    assert [one["totals"]["in"] for one in (flights, run)] == [FLIGHTS, END - BEGIN]
+    assert run["positions"] == {str(source): END}
 
     again = under_test.finish(under_test.start("--run-id", "r1", **small))
     assert again["records"] == END - BEGIN
