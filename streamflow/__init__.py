@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from streamflow.epochs import epoch
     from streamflow.errors import StreamflowError, TopologyError
     from streamflow.event_time import header, kafka_timestamp
+    from streamflow.former_names import formerly
     from streamflow.leap_second import LeapDatetime
     from streamflow.retry import CircuitBreaker, ErrorClass, RetryPolicy
     from streamflow.rules import Rule
@@ -102,6 +103,7 @@ __all__ = [
     "delta",
     "epoch",
     "every",
+    "formerly",
     "header",
     "hour",
     "kafka_timestamp",
@@ -140,6 +142,7 @@ _HOMES = {
     "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),
     "event_time": ("header", "kafka_timestamp"),
+    "former_names": ("formerly",),
     "leap_second": ("LeapDatetime",),
     "retry": ("CircuitBreaker", "ErrorClass", "RetryPolicy"),
     "rules": ("Rule",),

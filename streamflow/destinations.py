@@ -19,6 +19,8 @@ from streamflow.writer_settings import AS_THEY_COME, STORAGES, FileLayout, Stora
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 Revisions = Literal["final", "append"]
+Compatibility = Literal["backward", "forward", "full", "none"]
+COMPATIBILITIES: tuple[Compatibility, ...] = ("backward", "forward", "full", "none")
 PartitionUnit = Literal["hour", "day", "month"]
 #: A table is not seen to more often, and a file is not deleted sooner after it was taken out.
 SHORTEST_UPKEEP, SHORTEST_RETENTION = timedelta(minutes=1), timedelta(hours=1)
@@ -139,6 +141,7 @@ class Parquet:
         roll_interval: A committed row is in a visible file after this time at the latest.
         revisions: Which results of a window that gives several are rows: `"final"`, its first
             final one (revision 0); `"append"`, every one, early results and corrections too.
+        compatibility: What a new version of the columns may change (`core/compatibility.py`).
         storage: How files are written: by a plan that is measured for an aim (`"auto"` is
             `"balanced"`), by settings of your own, or all alike (`"none"`). No row depends on it.
         layout: How the rows lie in a file: sorted, with Bloom filters, in row groups of a size.
@@ -149,9 +152,10 @@ class Parquet:
     target_bytes: int = 128 * 1024 * 1024
     roll_interval: timedelta | None = timedelta(minutes=5)
     revisions: Revisions | None = None
-    # Not shown: the topology's version is of what comes out, and that is the same.
+    # These are not shown: the topology's version is of what comes out, and that is the same.
     storage: Storage | WriterSettings = field(default="auto", repr=False)
     layout: FileLayout = field(default=AS_THEY_COME, repr=False)
+    compatibility: Compatibility = field(default="backward", repr=False)
 
     def __post_init__(self) -> None:
         _check_path(self.kind, self.path)
@@ -177,6 +181,9 @@ class Parquet:
             is_whole(f"{self}", "row_group_rows", rows)
             if rows <= 0:
                 raise TopologyError(f"{self}: row_group_rows={rows} is not above zero")
+        if self.compatibility not in COMPATIBILITIES:
+            known = ", ".join(COMPATIBILITIES)
+            raise TopologyError(f"{self}: compatibility={self.compatibility!r}; it is {known}")
 
     def __str__(self) -> str:
         return f"{self.kind}({self.path!r})"
@@ -306,6 +313,7 @@ def parquet(  # noqa: PLR0913 - a table is described by how it is laid out
     sort_by: str | Sequence[str] = (),
     bloom_by: str | Sequence[str] = (),
     row_group_rows: int | None = None,
+    compatibility: Compatibility = "backward",
 ) -> Parquet:
     """A table of Parquet files; see `Parquet`.
 
@@ -317,7 +325,9 @@ def parquet(  # noqa: PLR0913 - a table is described by how it is laid out
     """
     parts = _parts(partition_by)
     layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows)
-    return Parquet(path, parts, target_bytes, roll_interval, revisions, storage, layout)
+    return Parquet(
+        path, parts, target_bytes, roll_interval, revisions, storage, layout, compatibility
+    )
 
 
 def delta(  # noqa: PLR0913 - a table is described by how it is laid out
@@ -332,11 +342,13 @@ def delta(  # noqa: PLR0913 - a table is described by how it is laid out
     bloom_by: str | Sequence[str] = (),
     row_group_rows: int | None = None,
     upkeep: Upkeep | None = None,
+    compatibility: Compatibility = "backward",
 ) -> Delta:
     """A Delta Lake table; see `Delta`, and `parquet` for how the rows lie in its files."""
     parts = _parts(partition_by)
     layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows)
-    return Delta(path, parts, target_bytes, roll_interval, revisions, storage, layout, upkeep)
+    said = (storage, layout, compatibility, upkeep)
+    return Delta(path, parts, target_bytes, roll_interval, revisions, *said)
 
 
 def table_at(location: str) -> Parquet:

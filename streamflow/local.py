@@ -229,8 +229,7 @@ class LocalRun:
         for partition in range(self._partitions):
             tp = TopicPartition(self._names.rows(sink.name), partition)
             table = self._table(sink)
-            if isinstance(table, LoggedTable):
-                chain_of(table).agree(spec)
+            chain_of(table).agree(spec)
             opened = SinkPartition(spec, tp, table, clock=self._clock, owner=self._names.app)
             opened.open(0, 0)
             self._sinks[tp] = opened

@@ -23,6 +23,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
+from streamflow.former_names import others
+
 #: Of all ways to write a point in time, one that Arrow reads as pydantic does.
 _TIME = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
 #: pydantic refuses documents nested deeper than 200, and integers of more than 4300 digits.
@@ -77,13 +79,14 @@ def _kind(info: FieldInfo) -> Any:
     if info.alias or info.validation_alias:
         return None
     inner, optional = _without_none(info.annotation)
+    metadata = others(info.metadata)
     if not info.is_required() and (
         info.default is not None or info.default_factory or not optional
     ):
         return None
     if inner in (int, float):
-        inner = _bounded(inner, info.metadata)
-    elif info.metadata:
+        inner = _bounded(inner, metadata)
+    elif metadata:
         return None
     elif inner is AwareDatetime:
         inner = str

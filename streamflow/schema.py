@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 
 from streamflow.arguments import is_model
 from streamflow.errors import TopologyError
+from streamflow.former_names import column_metadata, stored_name
 from streamflow.plain import plain_reader
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -192,9 +193,16 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
                 f"{model.__name__}.{name}: names with _ are streamflow's own columns"
             )
         kind, nullable = _arrow_type(info.annotation, f"{model.__name__}.{name}", info.metadata)
-        metadata = {"description": info.description} if info.description else None
+        metadata = column_metadata(info.description, info.metadata)
         optional = nullable or (not info.is_required() and info.get_default() is None)
         fields.append(pa.field(name, kind, nullable=optional, metadata=metadata))
+    columns = [stored_name(field) for field in fields]
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise TopologyError(
+            f"{model.__name__}: two fields would be the column {twice!r} of tables; formerly(...)"
+            " is for a name that no field has any more"
+        )
     return pa.schema(fields)
 
 

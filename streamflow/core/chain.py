@@ -275,11 +275,13 @@ def _expand(stage: Expand, batch: MicroBatch, state: Chained) -> Chained:
     )
 
 
-def check_folders(names: Iterable[str], batch: MicroBatch, state: Chained) -> Chained:
-    """Refuse rows whose text in these columns would have to name a folder and cannot."""
-    for name in names:
+def check_folders(names: Mapping[str, str], batch: MicroBatch, state: Chained) -> Chained:
+    """Refuse rows whose text in these fields would have to name a folder and cannot. `names` has
+    what begins the folder's name.
+    """
+    for name, stored in names.items():
         column = state.rows.column(name)
-        bad = pc.indices_nonzero(pc.invert(has_name(name, column))).to_pylist()
+        bad = pc.indices_nonzero(pc.invert(has_name(stored, column))).to_pylist()
         why = {
             row: f"the table's rows lie in folders by {name}, and {column[row].as_py()[:40]!r} "
             "names none: it is empty, reserved, or longer than 255 bytes in all"

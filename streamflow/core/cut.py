@@ -51,6 +51,7 @@ class Cut:
 
     `watermark` and `end_of_input` are those of the last trailer; `sources`, `counts` and `gates`
     are sums over all of them. `epoch` is that of the owner at `next` (`core/rows.py`).
+    `schema_version` is that of the rows (`core/table_schema.py`), None where the table has none.
     """
 
     k: int
@@ -71,6 +72,7 @@ class Cut:
     gates: Mapping[str, int]
     files: tuple[CutFile, ...]
     epoch: int = 0
+    schema_version: int | None = None
 
     # What a newer version adds to a cut has a meaning that this one would miss.
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -128,11 +130,13 @@ def next_cut(
     stop: int,
     writer: WriterSettings = UNPLANNED,
     sort: tuple[str, ...] = (),
+    schema_version: int | None = None,
 ) -> Cut:
     """The cut after `previous`, over `trailers` (at least one) and their rows, ending at `stop`.
 
-    All trailers have one layout. `groups` are the rows arranged by its partition columns; each
-    becomes one file, sorted by the columns `sort` and written as `writer` says.
+    All trailers have one layout, of this version of the table. `groups` are the rows arranged by
+    its partition columns; each becomes one file, sorted by the columns `sort` and written as
+    `writer` says.
     """
     tp, k, last = previous.tp, previous.k + 1, trailers[-1]
     return Cut(
@@ -166,6 +170,7 @@ def next_cut(
             for i, group in enumerate(groups)
         ),
         epoch=last.epoch,
+        schema_version=schema_version,
     )
 
 
@@ -183,6 +188,7 @@ def footer(cut: Cut, file: CutFile) -> dict[str, str]:
         "rows_range": _json([cut.first, cut.next]),
         "cut": str(cut.k),
         "schema_id": file.schema_id,
+        **({} if cut.schema_version is None else {"schema_version": str(cut.schema_version)}),
         "sources": _json({topic: list(spans) for topic, spans in cut.sources.items()}),
         "counts": _json(dict(cut.counts)),
         "gates": _json(dict(cut.gates)),
@@ -214,6 +220,8 @@ def encode_cut(cut: Cut) -> bytes:
     document: dict[str, Any] = _CUT.dump_python(cut, mode="json")
     if not cut.epoch:  # else it is as versions have it that know only transactions
         del document["epoch"]
+    if cut.schema_version is None:
+        del document["schema_version"]
     writers = {file.writer for file in cut.files}
     found = FORMAT
     if any(writer.writer != UNPLANNED.writer for writer in writers):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from streamflow.schema import schema_id
 from streamflow.stages import Branch, Gate, Stage, Watch
 from streamflow.triggers import Early
 from streamflow.windows import Window, micros
+from streamflow.writer_settings import FileLayout
 
 if TYPE_CHECKING:
     from streamflow.sources import Source
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SinkPlan:
-    """A table and the rows that go there; `schema` has the partition values as columns."""
+    """A table and the rows that go there; `schema` has the partition values as columns. `renamed`
+    has the field of each column whose field has another name by now.
+    """
 
     name: str
     table: Parquet
     schema: pa.Schema
     closing: Closing | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def schema_id(self) -> str:
@@ -47,7 +51,18 @@ class SinkPlan:
     @property
     def partition_by(self) -> tuple[str, ...]:
         """The columns of its rows that name folders."""
-        return tuple(part.name for part in self.table.partition_by)
+        return self._columns(part.name for part in self.table.partition_by)
+
+    @property
+    def layout(self) -> FileLayout:
+        """What the table declares of its files, by columns."""
+        layout = self.table.layout
+        sort_by, bloom_by = self._columns(layout.sort_by), self._columns(layout.bloom_by)
+        return replace(layout, sort_by=sort_by, bloom_by=bloom_by)
+
+    def _columns(self, fields: Iterable[str]) -> tuple[str, ...]:
+        column_of = {field: column for column, field in self.renamed.items()}
+        return tuple(column_of.get(name, name) for name in fields)
 
     def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with its partition values, in the order of `schema`; of results, those that the
@@ -56,7 +71,10 @@ class SinkPlan:
         if self.table.revisions == "final":
             batch = batch.filter(pc.and_(batch["final"], pc.equal(batch["revision"], 0)))
         made = {p.name: p.of(batch) for p in self.table.partition_by if p.name != p.column}
-        columns = [made[f.name] if f.name in made else batch.column(f.name) for f in self.schema]
+        columns = [
+            made[name] if name in made else batch.column(self.renamed.get(name, name))
+            for name in self.schema.names
+        ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
@@ -182,15 +200,18 @@ class Outlet:
         return [*self.sinks, *(sink for one in made for sink in one.sinks)]
 
     @cached_property
-    def folder_columns(self) -> tuple[str, ...]:
-        """Fields of text that name folders of some table: not every text can. `_topic` can."""
-        fields = self.schema
+    def folder_columns(self) -> Mapping[str, str]:
+        """Fields of text that name folders of some table: not every text can, `_topic` can. To each
+        the longest name that its column has, which leaves the least room.
+        """
         sinks = [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
-        parts = [part for sink in sinks for part in sink.table.partition_by]
-        named = [p.column for p in parts if p.unit is None and p.column in fields.names]
-        return tuple(
-            sorted({n for n in named if pa.types.is_string(fields.field(n).type)} - {"_topic"})
-        )
+        texts = {field.name for field in self.schema if pa.types.is_string(field.type)}
+        found: dict[str, str] = {}
+        for sink in sinks:
+            for part, column in zip(sink.table.partition_by, sink.partition_by, strict=True):
+                if part.unit is None and part.column in texts - {"_topic"}:
+                    found[part.column] = max(found.get(part.column, ""), column, key=len)
+        return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from streamflow.core.closing import Closing
 from streamflow.core.file_layout import layout_problems
 from streamflow.core.folder_name import names_a_folder
+from streamflow.destinations import Compatibility
 from streamflow.errors import TopologyError
 from streamflow.writer_settings import AS_THEY_COME, FileLayout, Storage, WriterSettings
 
@@ -26,6 +27,7 @@ class SinkSpec:
     `closing` tells when a time partition is complete, where that can be told: once all of the
     `partitions` of its rows topic have come so far; None where their number is not known.
     `storage` says how files are to be written, and `layout` how their rows lie in them.
+    `compatibility` says what later versions of `schema` may change.
     `zones` are those that the values of `partition_by` are times of, where one is not UTC.
     """
 
@@ -43,6 +45,7 @@ class SinkSpec:
     storage: Storage | WriterSettings = "none"
     zones: tuple[str, ...] = ()
     layout: FileLayout = AS_THEY_COME
+    compatibility: Compatibility = "backward"
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)

@@ -1,72 +1,85 @@
-"""What a table's files look like, version after version, and what a new version may change.
+"""The versions of a table's columns, which are numbered from 0 and lie beside the table's cuts.
 
-A table is read as one: so a column keeps its type for ever, a column that is added may be null,
-since earlier files do not have it, and rows stay in folders of the same columns. The versions are
-numbered from 0 and lie beside the table's cuts.
+A version is written down before anything is committed for it. Its id is a hash of its columns:
+whoever has columns that the table had already is of that version again, and makes no new one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+import pyarrow as pa
 
+from streamflow.core.compatibility import PROMISES, Difference, differences
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.errors import SinkRefused
+from streamflow.schema import schema_id
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _NAME = re.compile(r"schema-(\d{5,})\.json")
 
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """One version. `columns` are `(name, Arrow type, may it be null?)`, partition columns too.
-    `zones` are those of the partition columns, where one is not UTC.
+    """One version: its columns, partition columns too. `zones` are those of the partition columns,
+    where one is not UTC.
     """
 
-    columns: tuple[tuple[str, str, bool], ...]
+    number: int
+    columns: pa.Schema
     partition_by: tuple[str, ...]
     topology_version: str
     zones: tuple[str, ...] = ()
 
-    def same_as(self, other: TableSchema) -> bool:
-        """Would both write the same files?"""
-        return replace(self, topology_version=other.topology_version) == other
+    @property
+    def id(self) -> str:
+        """The id of its columns, by which rows and files name them."""
+        return schema_id(self.columns)
+
+    @property
+    def name(self) -> str:
+        """The private name of the version."""
+        return f"schema-{self.number:05d}.json"
 
 
-def schema_of(spec: SinkSpec) -> TableSchema:
-    """What the sink of a topology would write."""
-    columns = tuple((field.name, str(field.type), field.nullable) for field in spec.schema)
-    return TableSchema(columns, spec.partition_by, spec.topology_version, spec.zones)
+def schema_of(spec: SinkSpec, number: int) -> TableSchema:
+    """What the sink of a topology would write, as the version of this number."""
+    return TableSchema(number, spec.schema, spec.partition_by, spec.topology_version, spec.zones)
 
 
-def changes(old: TableSchema, new: TableSchema) -> list[str]:
-    """Why `new` cannot be read together with `old`, in words; nothing when it can."""
-    there = {name: kind for name, kind, _ in old.columns}
-    found = [
-        f"column {name!r} is {kind}, it was {there[name]}"
-        if name in there
-        else f"column {name!r} is new and is never null, but earlier files do not have it"
-        for name, kind, nullable in new.columns
-        if there.get(name) != kind and (name in there or not nullable)
-    ]
-    if old.partition_by != new.partition_by:
-        names = [", ".join(s.partition_by) or "no column" for s in (new, old)]
-        found.append(f"it is partitioned by {names[0]}, it was by {names[1]}")
-    elif old.zones != new.zones:
-        zones = [", ".join(s.zones) or "UTC" for s in (new, old)]
-        found.append(
-            f"it is partitioned by days or months of {zones[0]}, it was by those of {zones[1]}"
-        )
-    return found
+def refuse(spec: SinkSpec, known: Sequence[TableSchema]) -> None:
+    """Raise `SinkRefused` where the sink cannot write a table of these versions, in words: each
+    column that it may not change, with the newest version that says so.
+
+    Columns that the table had already are taken: what they promise was looked at then.
+    """
+    found: dict[str, str] = {}
+    again = spec.schema_id in {old.id for old in known}
+    for old in reversed(known):
+        for problem in _other_folders(old, spec):
+            found.setdefault("", problem)
+        changed = () if again else differences(old.columns, spec.schema, spec.compatibility)
+        for one in changed:
+            found.setdefault(one.column, f"{one} (version {old.number})")
+    if found:
+        raise refusal(spec, list(found.values()))
 
 
-def schema_name(number: int) -> str:
-    """The private name of a version."""
-    return f"schema-{number:05d}.json"
+def refusal(spec: SinkSpec, found: Iterable[Difference | str]) -> SinkRefused:
+    """What cannot be changed so in a table, and what to do."""
+    lines = "".join(f"\n  {one}" for one in found)
+    return SinkRefused(
+        f"table {spec.path!r} of sink {spec.name!r} would not be one table any more. It is"
+        f" {spec.compatibility!r}: {PROMISES[spec.compatibility]}; it stays in the same folders."
+        f"{lines}\n"
+        "change the topology back, or declare another compatibility=..., or write another table"
+        " under a new app id, which reads its sources from the start"
+    )
 
 
 def schema_names(names: Iterable[str]) -> list[str]:
@@ -76,12 +89,14 @@ def schema_names(names: Iterable[str]) -> list[str]:
 
 
 def encode_schema(schema: TableSchema) -> bytes:
-    """Its JSON."""
+    """Its JSON, with the columns for people and, in `arrow`, as they are."""
     document: dict[str, Any] = {
         "format": FORMAT,
-        "columns": schema.columns,
+        "id": schema.id,
+        "columns": [(field.name, str(field.type), field.nullable) for field in schema.columns],
         "partition_by": schema.partition_by,
         "topology_version": schema.topology_version,
+        "arrow": b64encode(schema.columns.serialize()).decode(),
     }
     return orjson.dumps(document | ({"zones": schema.zones} if schema.zones else {}))
 
@@ -89,15 +104,30 @@ def encode_schema(schema: TableSchema) -> bytes:
 def decode_schema(data: bytes, name: str) -> TableSchema:
     """The version that the file `name` holds. Raises `SinkRefused` when it cannot be read."""
     try:
+        number = int(_NAME.fullmatch(name)[1])  # type: ignore[index]
         document: dict[str, Any] = orjson.loads(data)
         if document["format"] != FORMAT:
             raise ValueError(f"its format is {document['format']!r}, this version knows {FORMAT}")
-        columns = tuple((str(c), str(kind), bool(null)) for c, kind, null in document["columns"])
-        return TableSchema(
+        columns = pa.ipc.read_schema(pa.py_buffer(b64decode(document["arrow"])))
+        found = TableSchema(
+            number,
             columns,
             tuple(document["partition_by"]),
             document["topology_version"],
             tuple(document.get("zones", ())),
         )
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        if found.id != document["id"]:
+            raise ValueError(f"its id is {document['id']!r}, and its columns have {found.id}")
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise SinkRefused(f"table schema {name} cannot be read: {error!r}") from None
+    return found
+
+
+def _other_folders(old: TableSchema, spec: SinkSpec) -> list[str]:
+    if old.partition_by != spec.partition_by:
+        names = [", ".join(by) or "no column" for by in (spec.partition_by, old.partition_by)]
+        return [f"it is partitioned by {names[0]}, it was by {names[1]}"]
+    if old.zones != spec.zones:
+        zones = [", ".join(some) or "UTC" for some in (spec.zones, old.zones)]
+        return [f"it is partitioned by days or months of {zones[0]}, it was by those of {zones[1]}"]
+    return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +13,7 @@ from streamflow.core.parquet import leaf_columns, why_not
 from streamflow.core.plan import SinkPlan
 from streamflow.destinations import Delta, Parquet, PartitionBy
 from streamflow.errors import TopologyError
+from streamflow.former_names import stored, stored_name
 from streamflow.writer_settings import WriterSettings
 
 
@@ -23,32 +23,29 @@ def sink_plan(table: Parquet, schema: pa.Schema, closing: Closing | None) -> Sin
     Raises:
         TopologyError: the table cannot be partitioned, or written, so.
     """
-    return SinkPlan(table.name, table, _columns(table, schema), closing)
-
-
-def _columns(table: Parquet, schema: pa.Schema) -> pa.Schema:
-    """The columns of rows of this schema in a table: with its partition values."""
-    made: list[Any] = []
     names = [part.name for part in table.partition_by]
+    columns = [stored(field) for field in schema]
+    made: list[pa.Field] = []
     for part in table.partition_by:
         if names.count(part.name) > 1:
             raise TopologyError(f"{table}: two of its partitions are named {part.name!r}")
-        _check_partition(table, part, schema)
+        _check_partition(table, part, schema, [column.name for column in columns])
         if part.name != part.column:
             made.append(pa.field(part.name, pa.string()))
-    columns = pa.schema([*schema, *made])
-    problem = next(iter(layout_problems(table.layout, columns, names)), None)
+    renamed = {stored_name(f): f.name for f in schema if stored_name(f) != f.name}
+    plan = SinkPlan(table.name, table, pa.schema([*columns, *made]), closing, renamed)
+    problem = next(iter(layout_problems(plan.layout, plan.schema, plan.partition_by)), None)
     if problem is not None:
         raise TopologyError(f"{table}: {problem}")
     if isinstance(table.storage, WriterSettings):
-        _check_settings(table, table.storage, columns)
+        inside = [column for column in plan.schema if column.name not in plan.partition_by]
+        _check_settings(table, table.storage, pa.schema(inside))
     if isinstance(table, Delta):
-        _check_delta(table, columns)
-    return columns
+        _check_delta(table, plan.schema)
+    return plan
 
 
-def _check_settings(table: Parquet, settings: WriterSettings, columns: pa.Schema) -> None:
-    inside = pa.schema([f for f in columns if f.name not in {p.name for p in table.partition_by}])
+def _check_settings(table: Parquet, settings: WriterSettings, inside: pa.Schema) -> None:
     known = [leaf.path for leaf in leaf_columns(inside)]
     named = [*(column.path for column in settings.columns), *settings.bloom]
     missing = [path for path in named if path not in known]
@@ -71,11 +68,13 @@ def _check_delta(table: Delta, schema: pa.Schema) -> None:
         raise TopologyError(f"{table}: Delta does not tell column {twice!r} from one in other case")
 
 
-def _check_partition(table: Parquet, part: PartitionBy, schema: pa.Schema) -> None:
+def _check_partition(
+    table: Parquet, part: PartitionBy, schema: pa.Schema, columns: Sequence[str]
+) -> None:
     where = str(table)
     if part.column not in schema.names:
         raise TopologyError(f"{where}: no column {part.column!r}; it has {sorted(schema.names)}")
-    if part.name != part.column and part.name in schema.names:
+    if part.name != part.column and part.name in columns:
         raise TopologyError(
             f"{where}: the partition {part.name!r} would hide a column of that name; "
             f"partition by the column {part.name!r} itself or rename it"

@@ -13,7 +13,7 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import Clock, SystemClock
 from streamflow.core.cut import Cut
 from streamflow.core.sink_spec import SinkSpec
-from streamflow.engine import sink_chain
+from streamflow.engine import sink_chain, table_versions
 from streamflow.engine.delta_chain import DeltaChain
 from streamflow.engine.sink_fold import fold_cuts
 from streamflow.engine.sink_roll import Rows, Written, write_files
@@ -78,7 +78,7 @@ class FileChain:
 
     def agree(self, spec: SinkSpec) -> None:
         """See `Chain.agree`."""
-        sink_chain.agree(self._files, spec)
+        table_versions.agree(self._files, spec)
 
     def start(self, tp: TopicPartition, spec: SinkSpec, first_offset: int) -> Cut:
         """See `Chain.start`."""

@@ -28,11 +28,13 @@ import pyarrow as pa
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
+from streamflow.core.compatibility import Difference, log_differences
 from streamflow.core.cut import Cut, origin
 from streamflow.core.delta_stats import stats_of
 from streamflow.core.sink_spec import SinkSpec
-from streamflow.core.table_schema import TableSchema, changes
+from streamflow.core.table_schema import refusal
 from streamflow.destinations import SHORTEST_RETENTION
+from streamflow.engine import table_versions
 from streamflow.engine.sink_roll import Rows, Written, encoded
 from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import AddedFile, LoadedTable, LoggedTable
@@ -56,10 +58,15 @@ class DeltaChain:
         """Nothing: the log keeps several apps apart, by the names of their rows topics."""
 
     def agree(self, spec: SinkSpec) -> None:
-        """Make the table, or give it the columns that are new.
+        """Make the table, or give it the columns that are new, all in one commit.
 
         All columns may be null: a later version of the topology may leave one out.
         """
+        table_versions.check(self._table.files, spec)
+        self._have_columns(spec)
+        table_versions.agree(self._table.files, spec)
+
+    def _have_columns(self, spec: SinkSpec) -> None:
         log = self._table.log
         wanted = pa.schema([field.with_nullable(True) for field in spec.schema])
         for tries_left in reversed(range(TRIES)):
@@ -216,17 +223,12 @@ def _not_behind(cut: Cut, standing: Cut) -> Cut:
 
 
 def _refuse_changes(spec: SinkSpec, table: LoadedTable, form: pa.Schema) -> None:
-    """Raise `SinkRefused` where the table could not be read as one any more."""
+    """Raise `SinkRefused` where the log has the columns otherwise."""
     nullable = {field.name: field.nullable for field in spec.schema}
-    old = tuple((f.name, str(f.type), True) for f in table.schema)
-    new = tuple((f.name, str(f.type), nullable[f.name]) for f in form)
-    problems = changes(
-        TableSchema(old, table.partition_by, "the table"),
-        TableSchema(new, spec.partition_by, spec.topology_version),
-    )
-    if problems:
-        raise SinkRefused(
-            f"table {spec.path!r} of sink {spec.name!r} would not be one table any more:"
-            f" {'; '.join(problems)}. Change the topology back, or write another table under a new"
-            " app id, which reads its sources from the start"
-        )
+    new = pa.schema([field.with_nullable(nullable[field.name]) for field in form])
+    found: list[Difference | str] = [*log_differences(table.schema, new, spec.compatibility)]
+    if table.partition_by != spec.partition_by:
+        names = [", ".join(by) or "no column" for by in (spec.partition_by, table.partition_by)]
+        found.append(f"it is partitioned by {names[0]}, it was by {names[1]}")
+    if found:
+        raise refusal(spec, found)

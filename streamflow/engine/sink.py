@@ -36,6 +36,7 @@ from streamflow.engine.sink_roll import (
     unpack,
 )
 from streamflow.engine.sink_success import Success
+from streamflow.engine.table_versions import Numbers
 from streamflow.errors import SinkRefused
 
 CRASH_POINTS = ("cut-temp", "cut", "files-written", "files-linked")
@@ -79,6 +80,7 @@ class SinkPartition:
         self._fold_after = fold_after
         self._success = Success(spec, table, tp)
         self.planner = Planner(files_of(table), spec.storage)
+        self._versions = Numbers(files_of(table))
         #: Bytes of rows per offset of the topic, as they were read.
         self.mean_bytes = 0.0
         self._read = (0, 0)
@@ -240,7 +242,9 @@ class SinkPartition:
         rows = unpack(commits, parts, sort)
         writer = self.planner.settings(schema, rows.table, rows.groups, parts)
         writer = settings_of(self.spec.layout, writer, rows.table.column_names)
-        cut = next_cut(self._last, self.spec.topology, rows.groups, trailers, stop, writer, sort)
+        version = self._versions.of(schema)
+        last, topology = self._last, self.spec.topology
+        cut = next_cut(last, topology, rows.groups, trailers, stop, writer, sort, version)
         self._faults("cut-temp")
         standing = self._chain.settle(cut)
         self._faults("cut")

@@ -15,14 +15,6 @@ from streamflow.batch import TopicPartition
 from streamflow.core.cut import Cut, decode_cut, encode_cut, origin, stem
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.core.summary import Links, links
-from streamflow.core.table_schema import (
-    changes,
-    decode_schema,
-    encode_schema,
-    schema_name,
-    schema_names,
-    schema_of,
-)
 from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import TableFiles
 
@@ -44,33 +36,6 @@ def claim(files: TableFiles, spec: SinkSpec, owner: str) -> None:
             f" app {owner!r}; a plain table has one writing app: give the sink another path, or"
             f" start as {found!r}"
         )
-
-
-def agree(files: TableFiles, spec: SinkSpec) -> None:
-    """Write down what the topology will write into this table from now on.
-
-    Called before anything is committed for it: later the rows would be in the topic already.
-
-    Raises:
-        SinkRefused: the table could not be read as one any more; in words, by column.
-    """
-    mine = schema_of(spec)
-    while True:
-        names = schema_names(files.names(private=True))
-        known = [decode_schema(files.read(name, private=True), name) for name in names]
-        for old in known:
-            problems = changes(old, mine)
-            if problems:
-                raise SinkRefused(
-                    f"table {spec.path!r} of sink {spec.name!r} would not be one table any more:"
-                    f" {'; '.join(problems)} (in version {old.topology_version} of the topology)."
-                    " Change the topology back, or write another table under a new app id, which"
-                    " reads its sources from the start"
-                )
-        if known and known[-1].same_as(mine):
-            return
-        if files.create(schema_name(len(known)), encode_schema(mine), private=True):
-            return
 
 
 def start(files: TableFiles, tp: TopicPartition, spec: SinkSpec, first_offset: int) -> Cut:

@@ -28,6 +28,7 @@ def table_spec(
         closing=sink.closing,
         partitions=partitions,
         storage=sink.table.storage,
-        layout=sink.table.layout,
+        layout=sink.layout,
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
+        compatibility=sink.table.compatibility,
     )

@@ -34,7 +34,7 @@ from streamflow.edges.memory import (
     MemoryStore,
 )
 from streamflow.edges.memory_files import MemoryFiles
-from streamflow.engine import sink_chain
+from streamflow.engine import table_versions
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
 from streamflow.engine.lookups import Lookups, no_wait
@@ -308,7 +308,7 @@ class TopologyDriver:
         self._answer = self._beside.blocking(lookups.answer)
         for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
             files = self._files.setdefault(sink.table.path, MemoryFiles())
-            sink_chain.agree(files, table_spec(self._topology, self._names, sink))
+            table_versions.agree(files, table_spec(self._topology, self._names, sink))
         for plan in self._topology.tasks:
             partitions = len(self.broker.topics[plan.source.topic])
             board, idle_after = Board(partitions), plan.source.idle_after

@@ -135,6 +135,14 @@ class Log:
         self.rows += count
         self.commits += 1
 
+    def commit_of(self, rows: pa.RecordBatch, version: str = "1") -> None:
+        """One commit of rows that lie in no folders, of whatever columns."""
+        layout = Layout(schema_id(rows.schema), (), version)
+        chunks = encode_rows([rows], self.commits + 1)
+        trailer = Trailer(self.commits + 1, self.commits or None, len(chunks), layout)
+        self.append([*chunks, encode_trailer(trailer)])
+        self.commits += 1
+
     def append(self, records: Sequence[Record]) -> None:
         """Records of one transaction and its marker."""
         for record in records:

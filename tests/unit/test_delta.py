@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import duckdb
 import orjson
@@ -15,12 +15,13 @@ import pytest
 from deltalake import DeltaTable
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Topology, delta, parquet, source, topic
+from streamflow import Topology, delta, formerly, parquet, source, topic
 from streamflow.batch import Record
 from streamflow.check import check_folders
 from streamflow.clock import SimulatedClock
 from streamflow.core.delta_stats import stats_of
 from streamflow.core.folder_name import component
+from streamflow.core.table_schema import schema_names
 from streamflow.destinations import Parquet, table_at
 from streamflow.edges.delta_log import DeltaLog
 from streamflow.edges.local_files import LocalFiles
@@ -40,6 +41,13 @@ from streamflow.testing.contracts_table_log import LAWS
 from tests.unit.sink_log import SCHEMA, TP, Crash, Log, drain, ids, logged, partition, spec
 
 TIMES = pa.timestamp("us", "UTC")
+NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
+
+
+class Sale(BaseModel):
+    shop: str
+    cents: int
+    at: AwareDatetime
 
 
 def at(root: Path, faults: Callable[[str], None] = lambda _: None) -> LoggedTable:
@@ -270,11 +278,52 @@ def test_a_column_that_is_added_is_null_in_earlier_rows(tmp_path: Path) -> None:
     assert DeltaTable(str(tmp_path / "t")).to_pyarrow_table()["more"].null_count == 3
 
 
+def test_columns_come_in_one_commit_and_the_table_is_read_as_one(tmp_path: Path) -> None:
+    """Two columns are added, one is renamed and two are left out: readers see one table."""
+
+    class Changed(BaseModel):
+        store: Annotated[str, formerly("shop")]
+        cents: int
+        at: AwareDatetime
+        note: str | None = None
+        tags: list[str] | None = None
+
+    class Left(BaseModel):
+        store: Annotated[str, formerly("shop")]
+        at: AwareDatetime
+
+    table, log, versions = at(tmp_path), Log(), list[int]()
+    lineage = {"_topic": "sales", "_partition": 3, "_index": 0, "_timestamp": NOON}
+    for number, model in enumerate((Sale, Changed, Left)):
+        [sink] = shops(delta("t"), model).tasks[0].all_sinks
+        agreed = spec(schema=sink.schema, partition_by=())
+        chain_of(table).agree(agreed)
+        versions.append(DeltaTable(str(tmp_path / "t")).version())
+        values = {"shop": f"s{number}", "cents": number, "at": NOON, "note": "n", "tags": ["a"]}
+        row = values | lineage | {"_offset": number, "_event_time": NOON}
+        made = [{name: row[name] for name in sink.schema.names}]
+        log.commit_of(pa.RecordBatch.from_pylist(made, schema=sink.schema))
+        drain(partition(table, agreed), log)
+    assert versions == [0, 2, 3]  # it is made; a roll, then both columns; a roll
+    names = ["shop", "cents", "note", "tags"]
+    expected = [("s0", 0, None, None), ("s1", 1, "n", ["a"]), ("s2", None, None, None)]
+    loaded = DeltaTable(str(tmp_path / "t"))
+    rows = loaded.to_pyarrow_table().select(names).sort_by("shop").to_pylist()
+    assert [tuple(row.values()) for row in rows] == expected
+    with duckdb.connect() as connection:
+        connection.register("sales", loaded.to_pyarrow_dataset())
+        found = connection.sql(f"select {', '.join(names)} from sales order by shop").fetchall()
+        assert found == expected
+    assert pl.read_delta(str(tmp_path / "t")).select(names).sort("shop").rows() == expected
+    assert len(schema_names(table.files.names(private=True))) == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        (pa.field("id", pa.string()), "column 'id' is string, it was int64"),
-        (pa.field("new", pa.int64(), nullable=False), "column 'new' is new and is never null"),
+        (pa.field("id", pa.string()), "id: was int64, is string"),
+        (pa.field("id", pa.decimal128(38, 9)), "a column of a Delta table keeps its type"),
+        (pa.field("new", pa.int64(), nullable=False), "new: was not there, is int64, never null"),
     ],
 )
 def test_a_change_that_breaks_the_table_is_refused(
@@ -325,12 +374,6 @@ def test_statistics_are_said_exactly_or_left_out() -> None:
     }
     assert found["nullCount"]["whole"] == found["nullCount"]["real"] == 1
     assert found["nullCount"]["nothing"] == 3
-
-
-class Sale(BaseModel):
-    shop: str
-    cents: int
-    at: AwareDatetime
 
 
 def shops(table: Parquet, model: type[BaseModel] = Sale) -> Topology:

@@ -1,14 +1,19 @@
 """What the documents show is what there is."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from streamflow.cli import COMMANDS, main
 from streamflow.engine.settings import Settings
+from streamflow.former_names import stored_name
+from streamflow.schema import DECIMAL, arrow_schema
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -18,8 +23,8 @@ STORAGE = (ROOT / "docs" / "storage.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+def blocks(kind: str, document: str = README) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", document, re.DOTALL)
 
 
 def test_the_topology_in_the_readme_is_the_one_that_runs() -> None:
@@ -49,13 +54,29 @@ def test_the_examples_of_storage_run_and_name_what_there_is() -> None:
 
 def test_the_tables_that_are_shown_can_be_declared() -> None:
     names: dict[str, Any] = {}
-    [block] = re.findall(r"```python\n(.*?)```", TABLES, re.DOTALL)
-    exec(block, names)
+    exec(blocks("python", TABLES)[0], names)
     assert [str(names[name]) for name in ("plain", "in_a_store", "in_delta")] == [
         "parquet('flights')",
         "parquet('s3://bucket/lake/flights')",
         "delta('s3://bucket/lake/hourly')",
     ]
+
+
+def test_the_readers_that_are_shown_read_all_versions_as_one(tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks("python", TABLES)[1:]:
+        exec(block, names)
+    assert [stored_name(field) for field in arrow_schema(names["Order"])] == ["client", "store"]
+    for shop, amount in (("a", pa.array([5])), ("b", pa.array([Decimal("1.5")], DECIMAL))):
+        (tmp_path / f"shop={shop}").mkdir()
+        pq.write_table(pa.table({"amount": amount}), tmp_path / f"shop={shop}" / "x.parquet")
+    pq.write_table(pa.table({"note": ["new"]}), tmp_path / "shop=b" / "y.parquet")
+    expected = [("a", 5, None), ("b", Decimal("1.5"), None), ("b", None, "new")]
+    for reader in ("with_duckdb", "with_pyarrow", "with_polars"):
+        found = names[reader](str(tmp_path))
+        rows = found.to_pylist() if isinstance(found, pa.Table) else found.to_dicts()
+        seen = [(row["shop"], row["amount"], row["note"]) for row in rows]
+        assert sorted(seen, key=str) == expected, reader
 
 
 def test_make_knows_the_commands_of_the_readme() -> None:

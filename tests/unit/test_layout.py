@@ -61,6 +61,7 @@ READING_ORDER = [
     "seal",
     "sink_spec",
     "delta_stats",
+    "compatibility",
     "table_schema",
     "parquet_tail",
     "cut",
