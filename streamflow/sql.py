@@ -95,6 +95,9 @@ _COMPARING = {
 #: Of a decimal in 256 bits.
 _MOST_DIGITS = 76
 _UNKNOWN = pa.scalar(None, pa.bool_())
+#: Parentheses within parentheses; the parser calls itself some twenty times for each.
+NESTED = 32
+_SIMPLER = "make a field of a part of it with map, or several rules"
 
 
 def compile_condition(text: str, schema: pa.Schema, where: str) -> Callable[[pa.RecordBatch], Any]:
@@ -106,11 +109,12 @@ def compile_condition(text: str, schema: pa.Schema, where: str) -> Callable[[pa.
     try:
         return _compiled(text, schema, where)
     except RecursionError as error:
-        raise TopologyError(f"{where}: the condition is nested too deeply") from error
+        raise TopologyError(f"{where}: the condition is nested too deeply; {_SIMPLER}") from error
 
 
 def _compiled(text: str, schema: pa.Schema, where: str) -> Callable[[pa.RecordBatch], Any]:
     try:
+        _check_nesting(text, where)
         trees = [tree for tree in RuleDialect().parse(text) if tree is not None]
     except (ParseError, TokenError) as error:
         place = _caret(text, _offset_of(text, error))
@@ -121,6 +125,18 @@ def _compiled(text: str, schema: pa.Schema, where: str) -> Callable[[pa.RecordBa
     if len(trees) > 1:
         raise compiler.refused(trees[1], "there is more than one condition; join them by AND")
     return compiler.part(trees[0]).of
+
+
+def _check_nesting(text: str, where: str) -> None:
+    depth = 0
+    for token in RuleDialect().tokenize(text):
+        depth += token.token_type is TokenType.L_PAREN
+        depth -= token.token_type is TokenType.R_PAREN
+        if depth > NESTED:
+            place = _caret(text, token.start)
+            raise TopologyError(
+                f"{where}: parentheses are nested more than {NESTED} deep; {_SIMPLER}\n{place}"
+            )
 
 
 def _offset_of(text: str, error: Exception) -> int:
@@ -188,8 +204,7 @@ class _Compiler:
             fraction = pa.types.is_floating(scalar.type)
             return _Part(lambda _: scalar, scalar, Decimal(node.sql()) if fraction else None)
         if kind in _BINARY:
-            self._only(node, "this", "expression")
-            return self._apply(node, _BINARY[kind], self.part(node.left), self.part(node.right))
+            return self._binary(node, kind)
         if kind in _UNARY:
             self._only(node, "this")
             return self._apply(node, _UNARY[kind], self.part(node.this))
@@ -197,6 +212,26 @@ class _Compiler:
             self._only(node, "this", "expression")
             return self._matching(node, _MATCHING[kind])
         return self._special(node)
+
+    def _binary(self, node: Any, kind: type[Any]) -> _Part:
+        if kind in (exp.And, exp.Or):
+            return self._chain(node, kind)
+        self._only(node, "this", "expression")
+        return self._apply(node, _BINARY[kind], self.part(node.left), self.part(node.right))
+
+    def _chain(self, node: Any, kind: type[Any]) -> _Part:
+        """A chain of AND, or of OR, as a balanced tree: however long it is, calls are few."""
+        found: list[tuple[Any, _Part]] = []
+        while type(node) is kind:
+            found.append((node, self.part(node.right)))
+            node = node.left
+        found.append((node, self.part(node)))
+        parts = found[::-1]
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=False)
+            odd = parts[-1:] if len(parts) % 2 else []
+            parts = [(at, self._apply(at, _BINARY[kind], a, b)) for (_, a), (at, b) in pairs] + odd
+        return parts[0][1]
 
     def _special(self, node: Any) -> _Part:
         match node:

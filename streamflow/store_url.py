@@ -43,11 +43,19 @@ def problem_of(url: str) -> str | None:
             f" ({STORES[scheme][1]}), an endpoint from STREAMFLOW_STORE_ENDPOINT"
         )
     kind = STORES[scheme][0]
+    if not place:
+        return f"{scheme}:// is followed by no name of a {kind}: say {scheme}://{kind}/folder"
     if not (_BUCKET if kind == "bucket" else _CONTAINER).fullmatch(place):
         return f"{place!r} is no name of a {kind}"
     if folder and not _FOLDER.fullmatch(folder):
         return f"{folder!r} is no plain folder: letters, digits and . _ -, in parts between /"
     return None
+
+
+def trimmed(url: str) -> str:
+    """An address without slashes at its end, those before its place excepted."""
+    scheme, between, rest = url.partition("://")
+    return f"{scheme}{between}{rest.rstrip('/')}"
 
 
 def split(url: str) -> tuple[str, str]:

@@ -1,168 +1,189 @@
-"""Reads samples of data sets as they lie in files: Parquet, CSV and lines of JSON."""
+"""Samples of data sets as they lie in files: Parquet, CSV and lines of JSON."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
+from streamflow.cli.sample_files import KINDS, kind_of, read_csv, read_lines, read_parquet
+from streamflow.cli.sample_folders import folder_values
+from streamflow.cli.sample_types import typed
 from streamflow.errors import SettingsError
-from streamflow.storage.sample import runs
 
 #: Files that are looked into, spread over all there are.
 FILES = 8
-#: What is read of a file of lines.
-READ_BYTES = 64 * 1024 * 1024
-
-_KINDS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".ndjson": "json",
-    ".jsonl": "json",
-    ".json": "json",
-}
-_PACKED = {".gz", ".zst", ".bz2", ".lz4"}
+#: Of files that are passed by, so many are named.
+NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """Some rows of a data set, how many files it has, and their bytes.
 
-    `rows` is how many it has in all, where that is known without reading them.
+    Attributes:
+        table: The rows, without the columns that folders name.
+        files: How many files there are.
+        bytes: Theirs.
+        rows: How many rows there are in all, where that is known without reading them.
+        folders: The different values of the columns that folders name.
+        guessed: The types of columns of CSV that nobody has said.
+        notes: What was passed by, or taken for something else, in words.
     """
 
     table: pa.Table
     files: int
     bytes: int
     rows: int | None
+    folders: Mapping[str, Sequence[str | None]] = field(default_factory=dict[str, Sequence[str]])
+    guessed: Mapping[str, pa.DataType] = field(default_factory=dict[str, pa.DataType])
+    notes: Sequence[str] = ()
 
 
-def read_sample(paths: Sequence[Path], rows: int) -> Sample:
+@dataclass(slots=True)
+class _Reading:
+    """What is read of the files, and what is to be said of it; `bad` are those of no use."""
+
+    said: Mapping[str, pa.DataType]
+    texts: list[pa.Table] = field(default_factory=list[pa.Table])
+    tables: list[pa.Table] = field(default_factory=list[pa.Table])
+    bad: dict[Path, str] = field(default_factory=dict[Path, str])
+    notes: list[str] = field(default_factory=list[str])
+
+    def read(self, path: Path, rows: int) -> None:
+        """Rows of one file. Raises `SettingsError` for one whose name does not say what it is."""
+        try:
+            match kind_of(path):
+                case "parquet":
+                    self.tables.append(read_parquet(path, rows))
+                case "csv":
+                    self.texts.append(read_csv(path, rows, ","))
+                case "tsv":
+                    self.texts.append(read_csv(path, rows, "\t"))
+                case "json":
+                    table, notes = read_lines(path, rows)
+                    self.tables.append(table)
+                    self.notes += [f"{path.name}: {note}" for note in notes]
+                case _:
+                    raise SettingsError(
+                        f"{path}: its name does not say what it is: {', '.join(KINDS)}"
+                    )
+        except (OSError, pa.ArrowException) as error:
+            self.bad[path] = f"{path} cannot be read: {error}"
+
+    def table(self, names: str) -> tuple[pa.Table, Mapping[str, pa.DataType]]:
+        """All rows as one table, and the types that were guessed."""
+        try:
+            texts = pa.concat_tables(self.texts, promote_options="default") if self.texts else None
+            found = [] if texts is None else [typed(texts, self.said)]
+            whole = pa.concat_tables([*self.tables, *found], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise SettingsError(f"{names} are not of one table: {error}") from None
+        guessed = {
+            one.name: one.type for t in found for one in t.schema if one.name not in self.said
+        }
+        whole = self._writable(whole)
+        # A file may lack a column that is never null in another one.
+        columns = pa.schema([one.with_nullable(True) for one in whole.schema])
+        return pa.Table.from_arrays(whole.columns, schema=columns), guessed
+
+    def _writable(self, table: pa.Table) -> pa.Table:
+        """Without the columns that Parquet cannot have, unless there are no others."""
+        empty = [one.name for one in table.schema if _has_empty_struct(one.type)]
+        if not empty or len(empty) == table.num_columns:
+            return table
+        words = "hold objects without fields, which Parquet cannot have; passed by"
+        self.notes.append(f"{', '.join(empty)} {words}")
+        return table.drop_columns(empty)
+
+
+def _has_empty_struct(kind: pa.DataType) -> bool:
+    if not pa.types.is_nested(kind):
+        return False
+    empty = pa.types.is_struct(kind) and not kind.num_fields
+    return empty or any(_has_empty_struct(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def read_sample(
+    paths: Sequence[Path], rows: int, said: Mapping[str, pa.DataType] | None = None
+) -> Sample:
     """Up to so many rows of the files, and of those in the folders, at `paths`: of Parquet files
-    runs that are spread over them, of others the first ones.
+    runs that are spread over them, of others the first ones. `said` are types of columns of CSV.
+
+    Of several files those that cannot be read are passed by, and named in the sample's notes.
 
     Raises `SettingsError` where there are none, or they cannot be read as one table.
     """
-    files = sorted({file for path in paths for file in _files(path)})
+    found = dict(sorted({file: root for path in paths for root, file in _files(path)}.items()))
+    files = list(found)
     if not files:
         raise SettingsError(
             f"no data in {', '.join(map(str, paths))}: Parquet, CSV and lines of JSON are read, by"
-            f" their names' ends ({', '.join(_KINDS)})"
+            f" their names' ends ({', '.join(KINDS)})"
         )
     step = max(len(files) / FILES, 1)
     chosen = [files[int(i * step)] for i in range(min(FILES, len(files)))]
-    tables = [_read(file, -(-rows // len(chosen))) for file in chosen]
-    try:
-        table = pa.concat_tables(tables, promote_options="permissive").slice(0, rows)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        names = ", ".join(file.name for file in chosen)
-        raise SettingsError(f"{names} are not of one table: {error}") from None
+    reading = _Reading(said or {})
+    for file in chosen:
+        reading.read(file, -(-rows // len(chosen)))
+    if not reading.tables and not reading.texts:
+        raise SettingsError(next(iter(reading.bad.values())))
+    table, guessed = reading.table(", ".join(file.name for file in chosen))
     if not table.num_rows or not table.num_columns:
         raise SettingsError(f"{', '.join(map(str, chosen))}: there is no row to measure")
-    # A file may lack a column that is never null in another one.
-    columns = pa.schema([field.with_nullable(True) for field in table.schema])
-    table = pa.Table.from_arrays(table.columns, schema=columns)
-    known = all(_kind(file) == "parquet" for file in files)
-    total = sum(_metadata(file).num_rows for file in files) if known else None
-    return Sample(table, len(files), sum(file.stat().st_size for file in files), total)
+    missing = set(reading.said) - set(table.column_names)
+    if missing:
+        raise SettingsError(
+            f"--type {min(missing)}: the columns are {', '.join(table.column_names)}"
+        )
+    total = _rows(files, reading)
+    return Sample(
+        table.slice(0, rows),
+        len(files),
+        sum(file.stat().st_size for file in files),
+        total,
+        folder_values([(root, file) for file, root in found.items()]),
+        guessed,
+        [*_passed_by(reading.bad), *reading.notes],
+    )
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """The data files at a path. As engines do, it passes by names that begin with _ or a dot."""
+def _files(path: Path) -> Iterator[tuple[Path, Path]]:
+    """The data files at a path, each with the root that its folders lie in. As engines do, it
+    passes by names that begin with _ or a dot.
+    """
     if not path.exists():
         raise SettingsError(f"{path}: there is no such file or folder")
     if not path.is_dir():
-        yield path
+        yield Path(path.anchor), path
         return
     for file in sorted(path.rglob("*")):
         hidden = any(part[0] in "_." for part in file.relative_to(path).parts)
         private = any(part.endswith(".streamflow") for part in file.relative_to(path).parts)
-        if not hidden and not private and file.is_file() and _kind(file):
-            yield file
+        if not hidden and not private and file.is_file() and kind_of(file):
+            yield path, file
 
 
-def _kind(path: Path) -> str | None:
-    ends = [end.lower() for end in path.suffixes]
-    while ends and ends[-1] in _PACKED:
-        ends.pop()
-    return _KINDS.get(ends[-1]) if ends else None
+def _rows(files: Sequence[Path], reading: _Reading) -> int | None:
+    """How many rows there are, where all files are Parquet; of those that can be read."""
+    if any(kind_of(file) != "parquet" for file in files):
+        return None
+    total = 0
+    for file in files:
+        if file in reading.bad:
+            continue
+        try:
+            total += pq.read_metadata(file).num_rows
+        except (OSError, pa.ArrowException) as error:
+            reading.bad[file] = f"{file} cannot be read: {error}"
+    return total
 
 
-def _read(path: Path, rows: int) -> pa.Table:
-    try:
-        match _kind(path):
-            case "parquet":
-                return _parquet(path, rows)
-            case "csv" | "tsv" as kind:
-                return _csv(path, rows, "\t" if kind == "tsv" else ",")
-            case "json":
-                return _lines(path, rows)
-            case _:
-                raise SettingsError(
-                    f"{path}: its name does not say what it is: {', '.join(_KINDS)}"
-                )
-    except (OSError, pa.ArrowException) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
-
-
-def _metadata(path: Path) -> Any:
-    try:
-        return pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
-
-
-def _parquet(path: Path, rows: int) -> pa.Table:
-    """Runs of rows, spread over a file. Only row groups that they lie in are read."""
-    with pq.ParquetFile(path) as file:
-        wanted = runs(file.metadata.num_rows, rows)
-        found: list[pa.RecordBatch] = []
-        start = 0
-        for group in range(file.metadata.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            if any(first < stop and start < first + length for first, length in wanted):
-                for batch in file.iter_batches(row_groups=[group]):
-                    found += _within(batch, start, wanted)
-                    start += len(batch)
-            start = stop
-        return pa.Table.from_batches(found, file.schema_arrow)
-
-
-def _within(
-    batch: pa.RecordBatch, start: int, wanted: Sequence[tuple[int, int]]
-) -> list[pa.RecordBatch]:
-    """What lies in the runs, of a batch whose first row is row `start`."""
-    ends = [(max(first - start, 0), first + length - start) for first, length in wanted]
-    return [batch.slice(low, high - low) for low, high in ends if low < min(high, len(batch))]
-
-
-def _csv(path: Path, rows: int, delimiter: str) -> pa.Table:
-    parsed = pacsv.ParseOptions(delimiter=delimiter)
-    with pa.input_stream(path, compression="detect") as stream:
-        reader = pacsv.open_csv(stream, parse_options=parsed)
-        batches: list[pa.RecordBatch] = []
-        for batch in reader:
-            batches.append(batch)
-            if sum(map(len, batches)) >= rows:
-                break
-        return pa.Table.from_batches(batches, reader.schema).slice(0, rows)
-
-
-def _lines(path: Path, rows: int) -> pa.Table:
-    with pa.input_stream(path, compression="detect") as stream:
-        data: bytes = stream.read(READ_BYTES)
-    lines = data.splitlines(keepends=True)
-    if len(data) == READ_BYTES:
-        lines.pop()  # it may go on
-    chosen = b"".join(lines[:rows])
-    options = pajson.ReadOptions(block_size=max(len(chosen), 1))
-    return pajson.read_json(io.BytesIO(chosen), read_options=options)
+def _passed_by(bad: Mapping[Path, str]) -> Iterator[str]:
+    for words in list(bad.values())[:NAMED]:
+        yield f"{words}; passed by"
+    if len(bad) > NAMED:
+        yield f"{len(bad) - NAMED:,} more files cannot be read; passed by"

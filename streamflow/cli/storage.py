@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ import orjson
 import pyarrow as pa
 
 from streamflow import store_url
+from streamflow.cli.sample_types import types_said
 from streamflow.cli.samples import Sample, read_sample
+from streamflow.cli.storage_analysis import analysis_of, of_table, taken
 from streamflow.clock import cpu_seconds
 from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
 from streamflow.ports import TableFiles
-from streamflow.storage.advice import Suggestion, advise, as_code
 from streamflow.storage.plan import Plan, decode_plan, encode_plan, make_plan, plan_names
-from streamflow.storage.queries import Access, filtered, read_log
-from streamflow.storage.report import describe_values, plan_lines, table_lines
+from streamflow.storage.queries import QueryLog, read_log
+from streamflow.storage.report import plan_lines
 from streamflow.table_files import table_files
 from streamflow.writer_settings import AIMS, Aim
 
@@ -48,7 +49,9 @@ Examples:
 
 Looks at a sample of Parquet, CSV or lines of JSON, and says what the columns are like, what a plan
 would save, and what would help queries: folders, an order of rows, Bloom filters. A query log has
-SQL statements, one a line or ended by `;`: what their WHERE compares with values is looked for."""
+SQL statements, one a line or ended by `;`: what their WHERE compares with values is looked for, of
+the table that is called as the folder is, or as --table says. Columns of CSV are what their values
+look like, or what --type says, as in --type price=decimal(9,2)."""
 
 
 @click.group(epilog=EPILOG)
@@ -57,6 +60,13 @@ def command() -> None:
 
 
 def _given(function: Any) -> Any:
+    function = click.option(
+        "--type",
+        "types",
+        multiple=True,
+        metavar="COLUMN=TYPE",
+        help="Of CSV: text, int, float, bool, date, timestamp or decimal(9,2).",
+    )(function)
     function = click.argument("paths", metavar="PATH...", nargs=-1, required=True)(function)
     function = click.option("--aim", type=click.Choice(AIMS), help="What files are to be.")(
         function
@@ -68,18 +78,23 @@ def _given(function: Any) -> Any:
 
 @command.command(epilog=PLAN)
 @_given
-def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool) -> None:
+def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool, types: tuple[str, ...]) -> None:
     """Explain the storage plan of a table, or make one for files."""
     known = {} if aim else {path: _known(path) for path in paths}
     plans = [plan for found in known.values() for plan in found]
     files = tuple(path for path in paths if not known.get(path))
+    notes: Sequence[str] = ()
     if files:
-        plans.append(_measure(_sample(files), aim or "balanced"))
+        sample = _sample(files, types)
+        notes = [*sample.notes, *taken(sample)]
+        plans.append(_measure(sample, aim or "balanced"))
     if as_json:
         click.echo(b"[%s]" % b",".join(map(encode_plan, plans)))
         return
     for i, one in enumerate(plans):
         click.echo("\n" * bool(i) + "\n".join(plan_lines(one)))
+    for note in notes:
+        click.echo(note)
 
 
 @command.command(epilog=ANALYZE)
@@ -88,31 +103,28 @@ def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool) -> None:
 @click.option(
     "--query-log", type=click.Path(path_type=Path), help="A file of the SQL that is asked."
 )
+@click.option("--table", help="What the query log calls the data; else the name of its folder.")
 def analyze(
     paths: tuple[str, ...],
     aim: Aim | None,
     as_json: bool,
+    types: tuple[str, ...],
     filters: tuple[str, ...],
     query_log: Path | None,
+    table: str | None,
 ) -> None:
     """Say what data is like, and what storing it otherwise would help."""
-    logged = _logged(query_log)
-    sample = _sample(paths)
+    log = _logged(query_log)
+    sample = _sample(paths, types)
     made = _measure(sample, aim or "balanced")
-    access = _joined(logged, filtered(filters), sample.table.column_names)
-    try:
-        suggestions = advise(sample.table, made.profile, access, sample.bytes)
-    except KeyError as error:
-        names = ", ".join(sample.table.column_names)
-        raise SettingsError(f"--filter {error.args[0]}: the columns are {names}") from None
-    code = as_code(_table_name(paths), suggestions) if suggestions else None
+    name = _table_name(paths)
+    logged, notes = of_table(log, table, name)
+    analysis = analysis_of(sample, made, logged, filters, [*sample.notes, *notes], name)
     if as_json:
-        click.echo(orjson.dumps(_document(sample, made, access, suggestions) | {"code": code}))
+        click.echo(orjson.dumps(analysis.document()))
         return
-    for line in _analysis(sample, made, access, suggestions):
+    for line in analysis.lines():
         click.echo(line)
-    if code:
-        click.echo(f"as a table of a topology: {code}")
 
 
 def _table_name(paths: tuple[str, ...]) -> str:
@@ -146,13 +158,15 @@ def newest_plans(files: TableFiles) -> list[Plan]:
     return list(newest.values())
 
 
-def _sample(paths: tuple[str, ...]) -> Sample:
+def _sample(paths: tuple[str, ...], types: tuple[str, ...]) -> Sample:
     for path in paths:
         if store_url.is_url(path):
+            problem = store_url.problem_of(path)
             raise SettingsError(
-                f"{path}: there is no plan beside it, and only files on this machine are sampled"
+                problem
+                or f"{path}: there is no plan beside it, and only files on this machine are sampled"
             )
-    return read_sample([Path(path) for path in paths], SAMPLE_ROWS)
+    return read_sample([Path(path) for path in paths], SAMPLE_ROWS, types_said(types))
 
 
 def _measure(sample: Sample, aim: Aim) -> Plan:
@@ -162,68 +176,12 @@ def _measure(sample: Sample, aim: Aim) -> Plan:
         raise SettingsError(f"no Parquet can be written of it: {error}") from None
 
 
-def _logged(query_log: Path | None) -> Access:
+def _logged(query_log: Path | None) -> QueryLog:
     if query_log is None:
-        return Access()
+        return QueryLog()
+    # Of a statement that it does not know it warns: such a one has no WHERE that counts.
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
         return read_log(query_log.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--query-log {query_log} cannot be read: {error}") from None
-
-
-def _joined(logged: Access, said: Access, columns: list[str]) -> Access:
-    """Both, without what a log says of other tables; SQL does not tell letters by their case."""
-    names = {name.lower(): name for name in columns}
-
-    def here(found: Counter[str]) -> Counter[str]:
-        return Counter({names[n.lower()]: c for n, c in found.items() if n.lower() in names})
-
-    equal, ranges = here(logged.equal) + said.equal, here(logged.range) + said.range
-    return Access(equal, ranges, logged.queries, logged.unread)
-
-
-def _document(
-    sample: Sample, made: Plan, access: Access, suggestions: list[Suggestion]
-) -> dict[str, Any]:
-    return {
-        "files": sample.files,
-        "bytes": sample.bytes,
-        "rows": sample.rows,
-        "sampled_rows": sample.table.num_rows,
-        "columns": [asdict(profile) for profile in made.profile],
-        "access": {"equal": access.equal, "range": access.range, "unread": access.unread},
-        "sample_bytes": {
-            "plan": made.bytes,
-            "zstd": made.zstd_bytes,
-            "snappy": made.snappy_bytes,
-        },
-        "suggestions": [asdict(suggestion) for suggestion in suggestions],
-    }
-
-
-def _analysis(
-    sample: Sample, made: Plan, access: Access, suggestions: list[Suggestion]
-) -> list[str]:
-    rows = "" if sample.rows is None else f", {sample.rows:,} rows"
-    cells = [(p.path, p.type, describe_values(p), _asked(access, p.path)) for p in made.profile]
-    size = f"{sample.files:,} files, {sample.bytes:,} bytes{rows}"
-    gain = f"{made.bytes:,} bytes, pyarrow's zstd {made.zstd_bytes:,}, snappy {made.snappy_bytes:,}"
-    lines = [
-        f"{size}; sampled {sample.table.num_rows:,} rows",
-        *table_lines([("column", "type", "values", "asked for"), *cells], right=set()),
-        f"a plan for {made.aim} files makes of the sample {gain}: see `streamflow storage plan`",
-    ]
-    lines += [f"{one.kind} by {', '.join(one.columns)}: {one.evidence}" for one in suggestions]
-    if access.unread:
-        lines.append(f"{access.unread:,} statements of the query log are no SQL that is known here")
-    if not access.columns:
-        lines.append("say what queries look for, with --filter or --query-log, for more")
-    elif not suggestions:
-        lines.append("nothing else would help: what is looked for is found well as it lies")
-    return lines
-
-
-def _asked(access: Access, path: str) -> str:
-    kinds = [f"= {access.equal[path]}"] if access.equal[path] else []
-    kinds += [f"range {access.range[path]}"] if access.range[path] else []
-    return ", ".join(kinds)

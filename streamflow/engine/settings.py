@@ -227,10 +227,10 @@ class Settings(BaseSettings):
     @field_validator("lake")
     @classmethod
     def _place(cls, lake: str) -> str:
-        problem = store_url.problem_of(lake.rstrip("/")) if store_url.is_url(lake) else None
+        problem = store_url.problem_of(store_url.trimmed(lake)) if store_url.is_url(lake) else None
         if problem is not None:
             raise ValueError(problem)
-        return lake.rstrip("/") if store_url.is_url(lake) else lake
+        return store_url.trimmed(lake) if store_url.is_url(lake) else lake
 
     @field_validator("store_endpoint")
     @classmethod

@@ -80,6 +80,41 @@ def advise(
     return [one for one in found if one is not None]
 
 
+def remarks(
+    sample: pa.Table,
+    profiles: Sequence[ColumnProfile],
+    access: Access,
+    suggestions: Sequence[Suggestion],
+) -> list[str]:
+    """Why nothing is suggested for the other columns that are looked for, one sentence each."""
+    helped = {name for one in suggestions for name in one.columns}
+    constant = {profile.path for profile in profiles if profile.constant}
+    return [
+        f"{name}: {_remark(sample[name], name in constant)}"
+        for name in access.columns
+        if name not in helped
+    ]
+
+
+def _remark(column: pa.ChunkedArray, is_constant: bool) -> str:
+    values = len(column) - column.null_count
+    if not values:
+        return "null in all rows of the sample, so nothing can be said of it"
+    if pa.types.is_nested(column.type):
+        return (
+            f"it is {column.type}, by which readers pass nothing by; a column of its own would do"
+        )
+    if is_constant:
+        return "one value only, so no order leaves any rows out"
+    if values < BLOCKS:
+        return f"{values:,} values in the sample are too few to tell"
+    skip = skipping(column)
+    if skip is None:
+        return f"it is {column.type}, which has no order here"
+    found = f"a query for one value reads {skip.now:.0%} of the blocks as they lie"
+    return found if skip.now <= MOST else f"{found}, and no order would help much"
+
+
 def as_code(table: str, suggestions: Sequence[Suggestion]) -> str:
     """The table of a topology that is laid out as suggested."""
     options: list[str] = []

@@ -95,7 +95,10 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: Rule("a", "cents > 0", threshold=5), "rule 'a': threshold is 5; say Threshold("),  # type: ignore[arg-type]
     (lambda: sales().gate(Rule("a", "cents > 0"), threshold=5), "'sales': threshold is 5; say"),
     (lambda: Threshold(max_count=3, last=9, name=5), "threshold: name is 5, which is no text of"),  # type: ignore[arg-type]
-    (lambda: sales().filter("(" * 5000 + "cents > 0" + ")" * 5000), "is nested too deeply"),
+    (
+        lambda: sales().filter("(" * 5000 + "cents > 0" + ")" * 5000),
+        "nested more than 32 deep; make a field of a part",
+    ),
     (lambda: sales().dedup("shop", within=None), "dedup on 'sales': within is None, which is no"),
     (lambda: sales().dedup("shop", within=HOUR, name="a\0b"), "name is 'a\\x00b', which is no tex"),
     (lambda: sales().dedup(5, within=HOUR), "dedup: Sale has no field 5; it has"),

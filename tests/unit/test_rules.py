@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from streamflow import Rule, TopologyError
 from streamflow.rules import one_per_row, score
+from streamflow.sql import compile_condition
 
 SCHEMA = pa.schema(
     [
@@ -351,3 +352,25 @@ def test_the_score_is_the_share_of_records_without_an_issue(
     issues: int, total: int, quality: float
 ) -> None:
     assert score(issues, total) == quality
+
+
+def test_nesting_is_bounded_and_chains_are_not() -> None:
+    rows = pa.RecordBatch.from_pylist([{"cents": 2999}, {"cents": 3001}], schema=SCHEMA)
+
+    def holds(text: str) -> list[bool | None]:
+        return compile_condition(text, SCHEMA, "rule 'r'")(rows).to_pylist()
+
+    assert holds("(" * 32 + "cents = 2999" + ")" * 32) == [True, False]
+    assert holds(" OR ".join(f"cents = {i}" for i in range(3000))) == [True, False]
+    assert holds(" AND ".join(f"cents <> {i}" for i in range(3000))) == [False, True]
+    assert holds("cents = 1 AND cents = 2 OR cents = 3001 AND NOT cents = 5") == [False, True]
+    with pytest.raises(TopologyError) as refused:
+        holds("(" * 3000 + "cents = 1" + ")" * 3000)
+    said = str(refused.value).splitlines()
+    assert said[0] == (
+        "rule 'r': parentheses are nested more than 32 deep; make a field of a part of it with map,"
+        " or several rules"
+    )
+    assert said[2].index("^") == 2 + 32
+    with pytest.raises(TopologyError, match="is nested too deeply; make a field of a part"):
+        holds("NOT " * 3000 + "paid")

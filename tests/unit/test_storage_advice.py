@@ -1,7 +1,6 @@
 """What queries look for, and what would help them."""
 
 import random
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -9,9 +8,9 @@ import pytest
 from pydantic import AwareDatetime, BaseModel
 
 from streamflow import Topology, day, month, parquet, source, topic
-from streamflow.storage.advice import Suggestion, advise, as_code, skipping
+from streamflow.storage.advice import Suggestion, advise, as_code, remarks, skipping
 from streamflow.storage.profile import profile
-from streamflow.storage.queries import filtered, read_log
+from streamflow.storage.queries import filtered
 
 MB = 1024 * 1024
 
@@ -35,25 +34,6 @@ def advice(columns: list[str], total_bytes: int) -> dict[str, tuple[str, ...]]:
     found = advise(table, profile(table), filtered(columns), total_bytes)
     assert all(one.evidence for one in found)
     return {one.kind: one.columns for one in found}
-
-
-def test_a_log_of_queries_tells_what_is_looked_for() -> None:
-    access = read_log(
-        "SELECT a FROM t WHERE a = 1 AND b IN ('x', 'y') AND t.c BETWEEN 1 AND 2;\n"
-        "SELECT * FROM t JOIN u ON t.k = u.k WHERE t.x = u.x AND 5 < a;\n"
-        "SELECT * FRO t WHERE;\n"
-        "DELETE FROM t WHERE a = 7"
-    )
-    assert access.equal == Counter({"a": 2, "b": 1})
-    assert access.range == Counter({"c": 1, "a": 1})
-    assert (access.queries, access.unread) == (3, 1)
-    assert access.columns == ["a", "b", "c"]
-
-
-def test_a_log_may_have_one_statement_a_line() -> None:
-    access = read_log("SELECT 1 FROM t WHERE a > 1\n\nSELECT 1 FROM t WHERE a >= 2\n")
-    assert access.range == Counter({"a": 2})
-    assert access.queries == 2
 
 
 def test_few_values_make_folders_where_they_are_large_enough() -> None:
@@ -115,6 +95,24 @@ def test_the_advice_is_a_table_that_a_topology_can_have() -> None:
 def test_what_is_nested_or_looked_for_by_nobody_gets_nothing() -> None:
     assert advice(["tags"], MB) == {}
     assert advice([], MB) == {}
+
+
+def test_it_is_said_why_nothing_is_suggested() -> None:
+    table = visits().append_column("none", pa.nulls(6400, pa.string()))
+    table = table.append_column("one", pa.array([5] * 6400))
+    few = pa.array([1, 2] + [None] * 6398, pa.int64())
+    table = table.append_column("few", few)
+    access = filtered(["tags", "none", "one", "few", "at", "shop"])
+    found = profile(table)
+    suggestions = advise(table, found, access, MB)
+    nested = "it is list<item: string>, by which readers pass nothing by; a column of its own would"
+    assert remarks(table, found, access, suggestions) == [
+        "at: a query for one value reads 3% of the blocks as they lie",
+        "few: 2 values in the sample are too few to tell",
+        "none: null in all rows of the sample, so nothing can be said of it",
+        "one: one value only, so no order leaves any rows out",
+        f"tags: {nested} do",
+    ]
 
 
 def test_a_column_that_is_not_there_is_named() -> None:

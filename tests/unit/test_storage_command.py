@@ -95,6 +95,12 @@ def test_an_analysis_says_what_helps_and_why(tmp_path: Path) -> None:
     assert "1 statements of the query log are no SQL" in shown
     name = tmp_path.name
     assert shown.endswith(f'as a table of a topology: parquet("{name}", sort_by=["host"])\n')
+    (tmp_path / "log.sql").write_text(
+        "EXPLAIN select * from t where host = 'x'; EXPLAIN (x; CALL f()"
+    )
+    done = run("analyze", tmp_path / "t.parquet", "--query-log", tmp_path / "log.sql")
+    assert done.exit_code == 0
+    assert done.stderr == ""
     words = ("analyze", tmp_path / "t.parquet", "--filter", "id", "--json")
     found = orjson.loads(said(*words))
     assert [one["kind"] for one in found["suggestions"]] == ["sort"]
@@ -102,7 +108,9 @@ def test_an_analysis_says_what_helps_and_why(tmp_path: Path) -> None:
     assert found["rows"] == found["sampled_rows"] == 6400
     assert found["access"]["equal"] == {"id": 1}
     assert "say what queries look for" in said("analyze", tmp_path / "t.parquet")
-    assert "nothing else would help" in said("analyze", tmp_path / "t.parquet", "--filter", "at")
+    assert "at: a query for one value reads 3% of the blocks as they lie" in said(
+        "analyze", tmp_path / "t.parquet", "--filter", "at"
+    )
 
 
 def test_a_sample_is_of_all_files_and_of_no_private_ones(tmp_path: Path) -> None:
@@ -164,8 +172,8 @@ def test_arguments_that_do_not_fit_are_named(files: Path, tmp_path: Path) -> Non
     assert "cannot be read" in refused(
         "analyze", files / "t.csv", "--query-log", tmp_path / "gone.sql"
     )
-    (tmp_path / "u.csv").write_text("offset\nx\n")
-    assert "are not of one table" in refused("plan", files / "t.csv", tmp_path / "u.csv")
+    pq.write_table(pa.table({"offset": ["x"]}), tmp_path / "u.parquet")
+    assert "are not of one table" in refused("plan", files / "t.parquet", tmp_path / "u.parquet")
     assert "'--aim': 'best'" in refused("plan", files / "t.csv", "--aim", "best")
 
 
