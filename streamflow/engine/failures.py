@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 from aiokafka import errors as kafka
 
-from streamflow.errors import SinkUnavailable, TaskLost
+from streamflow.errors import SinkUnavailable, StreamflowError, TaskLost
 from streamflow.retry import RETRYABLE, ErrorClass
 
 N, T, D, R, P, L = (
@@ -26,6 +26,9 @@ N, T, D, R, P, L = (
     ErrorClass.PERMISSION,
     ErrorClass.LOGIC,
 )
+
+#: Failures that do not pass; without progress a task is not taken up again for ever after them.
+HOPELESS = frozenset({L, D})
 
 #: The first that fits counts, so the narrower comes first.
 _TYPES: tuple[tuple[type[BaseException], ErrorClass], ...] = (
@@ -96,6 +99,18 @@ def classify(error: BaseException) -> ErrorClass:
 def is_retryable(error: BaseException) -> bool:
     """Does it pass by itself?"""
     return classify(error) in RETRYABLE
+
+
+def is_hopeless(error: Exception) -> bool:
+    """Is it a defect, which taking the task up again will not mend? Our own errors say what they
+    ask for by their class.
+    """
+    return not isinstance(error, StreamflowError) and classify(error) in HOPELESS
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Did memory not suffice?"""
+    return isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError)
 
 
 def is_disk_full(error: BaseException) -> bool:

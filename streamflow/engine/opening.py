@@ -7,8 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from streamflow.engine.failures import is_hopeless
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
-from streamflow.engine.task_lane import is_hopeless
 from streamflow.errors import (
     NoBroker,
     SettingsError,

@@ -94,7 +94,7 @@ class Task:
         self._resume_before = resume_before
         self._steps: list[Step] = []
         self._acks: list[Callable[[], None]] = []
-        self._pending = self._pending_bytes = 0
+        self.pending = self._pending_bytes = 0  # received, and not committed
         self._since = 0.0
         self._committed: int | None = None
         self._end = 0  # where the changelog goes on
@@ -147,7 +147,7 @@ class Task:
         await self._ports.outbox.fence()
         self._steps, self._acks = [], []
         self._failure = None
-        self._pending = self._pending_bytes = 0
+        self.pending = self._pending_bytes = 0
         changelog = str(self._part.changelog)
         ports = self._ports
         reading = Watched(ports.changelog)
@@ -232,7 +232,7 @@ class Task:
             batch = batch.cut(position, batch.stop)
         step = await self._advanced(batch)
         self._acks.append(ack)
-        self._pending += len(batch)
+        self.pending += len(batch)
         self._pending_bytes += batch.nbytes
         if step.stop > step.start:
             self._take(step)
@@ -278,7 +278,7 @@ class Task:
         limits = self._limits
         if self.stopped_by or self._failure is not None:
             return True
-        full = self._pending >= limits.records or self._pending_bytes >= limits.bytes
+        full = self.pending >= limits.records or self._pending_bytes >= limits.bytes
         return full or waited >= limits.interval.total_seconds()
 
     @property
@@ -311,7 +311,7 @@ class Task:
         self.state = sealed.state
         self._committed = self.watermark
         self._steps = []
-        self._pending = self._pending_bytes = 0
+        self.pending = self._pending_bytes = 0
         self._refuse_halted()
         self._raise_failure()
         return True

@@ -6,6 +6,7 @@ arrive after that: what starts beyond the position is left out, since the seek b
 
 Where the circuit breaker of a stage is open, the batch is put off and the partition paused: nothing
 has changed by it, so all before it is committed, and the task is as it was when it is tried again.
+Where memory does not suffice for a batch nothing has changed either, and it is done in `Portions`.
 """
 
 from __future__ import annotations
@@ -20,25 +21,17 @@ from typing import Any
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.directives import Directive
-from streamflow.engine.failures import classify, is_disk_full
+from streamflow.engine.failures import is_disk_full, is_hopeless, is_short_of_memory
 from streamflow.engine.idle_watch import IdleWatch
-from streamflow.engine.inbox import (
-    COMMIT_PATIENCE_SECONDS,
-    PATIENCE_SECONDS,
-    Arrival,
-    Inbox,
-)
+from streamflow.engine.inbox import COMMIT_PATIENCE_SECONDS, PATIENCE_SECONDS, Arrival, Inbox
 from streamflow.engine.pauses import Pauses
+from streamflow.engine.portions import Portions
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task import Task
 from streamflow.engine.watchdog import Standing
 from streamflow.errors import Fenced, LookupUnavailable, Refused, StateRefused, StreamflowError
-from streamflow.retry import ErrorClass
 
 log = logging.getLogger(__name__)
-
-#: Failures that do not pass; without progress a task is not taken up again for ever after them.
-HOPELESS = frozenset({ErrorClass.LOGIC, ErrorClass.DATA_QUALITY})
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,8 @@ class TaskLane:
         self._lost = False
         self._rng = Random()
         self._put_off: PutOff | None = None
+        self._portions = Portions()
+        self._rest: Arrival | None = None
         # While the task waits for answers: ends that, so that all before it can be committed.
         self._patience: asyncio.Timeout | None = None
 
@@ -238,7 +233,7 @@ class TaskLane:
                 failure = error
             except Exception as error:  # whatever it was: the task is taken up as after a crash
                 failure = error
-            self._lost, self._put_off = True, None
+            self._lost, self._put_off, self._rest = True, None, None
             self._inbox.forget()
             commit = self.task.state.commit if self.task is not None else reached
             # What it was has passed, and this is something else; or the next life knows more.
@@ -293,7 +288,7 @@ class TaskLane:
             self._finish_input(task)
             self._give_idle(task)
             last = self._draining.is_set() or task.state.ended is not None
-            if task.due or (last and not task.idle):
+            if task.due or ((last or self._portions.small) and not task.idle):
                 await self._commit(task)
             if self._draining.is_set() and task.idle:
                 return
@@ -307,6 +302,10 @@ class TaskLane:
         self._inbox.held_up, self._inbox.patience = True, COMMIT_PATIENCE_SECONDS
         try:
             await task.commit()
+        except Exception as error:
+            if is_short_of_memory(error):
+                self._portions.halve(self.tp, task.pending)
+            raise
         finally:
             self._inbox.held_up, self._inbox.patience = False, PATIENCE_SECONDS
 
@@ -317,6 +316,9 @@ class TaskLane:
         put_off, stands = self._put_off, "operator" in self._pauses.reasons(self.tp)
         self._inbox.held_up = stands or put_off is not None
         if put_off is None and not stands:
+            rest, self._rest = self._rest, None
+            if rest is not None:
+                return rest
             return await self._inbox.get(self._interval)
         left = put_off.at - asyncio.get_running_loop().time() if put_off is not None else 0
         wait = self._interval if stands else min(max(left, 0), self._interval)
@@ -336,17 +338,30 @@ class TaskLane:
             return  # of a fetch from before the last seek, or beyond the end of a bounded run
         if self.watch is not None and len(batch):
             self.watch.record()  # before answers are waited for: the partition is not silent
+        await self._receive(task, Arrival(batch, arrival.ack))
+
+    async def _receive(self, task: Task, arrival: Arrival) -> None:
+        """Work on a batch, or on a part of it; what is left comes next."""
+        batch = arrival.batch
         self._inbox.held_up = True
+        part = self._portions.first_of(batch)
         try:
             async with asyncio.timeout(None) as self._patience:
-                await task.receive(batch, arrival.ack)
+                await task.receive(part, arrival.ack if part is batch else _later)
         except LookupUnavailable as away:
             await self._wait_for(arrival, away)
+        except MemoryError as error:
+            self._portions.too_much(part, error)
+            self._rest = arrival
+            await self._go_on()
         except TimeoutError:
             if not self._draining.is_set():
                 raise
             log.warning("%s: not waiting for answers any more; they are asked for again", self.tp)
         else:
+            self._portions.done(part)
+            if part is not batch:
+                self._rest = Arrival(batch.cut(part.stop, batch.stop), arrival.ack)
             await self._go_on()
         finally:
             self._patience = None
@@ -379,8 +394,5 @@ class TaskLane:
             task.end_of_input()
 
 
-def is_hopeless(error: Exception) -> bool:
-    """Is it a defect, which taking the task up again will not mend? Our own errors say what they
-    ask for by their class.
-    """
-    return not isinstance(error, StreamflowError) and classify(error) in HOPELESS
+def _later() -> None:
+    """What is called for a part of a batch: the batch is acknowledged with its last part."""
