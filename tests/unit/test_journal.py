@@ -187,6 +187,7 @@ class Journaled:
         tasks = dict(self.host.tasks)
         await self.host.close()
         await self.journal.end("cancelled", "", tasks)
+        assert asyncio.all_tasks() == {asyncio.current_task()}  # nothing is told any more
 
 
 def test_a_process_writes_down_that_it_runs_how_far_it_came_and_how_it_ended(
