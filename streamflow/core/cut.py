@@ -52,6 +52,7 @@ class Cut:
     `watermark` and `end_of_input` are those of the last trailer; `sources`, `counts` and `gates`
     are sums over all of them. `epoch` is that of the owner at `next` (`core/rows.py`).
     `schema_version` is that of the rows (`core/table_schema.py`), None where the table has none.
+    `run` is the id of the run of a part of the sources that the table is of, if it is of one.
     """
 
     k: int
@@ -73,6 +74,7 @@ class Cut:
     files: tuple[CutFile, ...]
     epoch: int = 0
     schema_version: int | None = None
+    run: str | None = None
 
     # What a newer version adds to a cut has a meaning that this one would miss.
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -119,6 +121,7 @@ def origin(tp: TopicPartition, first: int, spec: SinkSpec) -> Cut:
         counts={},
         gates={},
         files=(),
+        run=spec.run,
     )
 
 
@@ -171,6 +174,7 @@ def next_cut(
         ),
         epoch=last.epoch,
         schema_version=schema_version,
+        run=previous.run,
     )
 
 
@@ -189,6 +193,7 @@ def footer(cut: Cut, file: CutFile) -> dict[str, str]:
         "cut": str(cut.k),
         "schema_id": file.schema_id,
         **({} if cut.schema_version is None else {"schema_version": str(cut.schema_version)}),
+        **({} if cut.run is None else {"run": cut.run}),
         "sources": _json({topic: list(spans) for topic, spans in cut.sources.items()}),
         "counts": _json(dict(cut.counts)),
         "gates": _json(dict(cut.gates)),
@@ -220,8 +225,9 @@ def encode_cut(cut: Cut) -> bytes:
     document: dict[str, Any] = _CUT.dump_python(cut, mode="json")
     if not cut.epoch:  # else it is as versions have it that know only transactions
         del document["epoch"]
-    if cut.schema_version is None:
-        del document["schema_version"]
+    for later in ("schema_version", "run"):
+        if document[later] is None:
+            del document[later]
     writers = {file.writer for file in cut.files}
     found = FORMAT
     if any(writer.writer != UNPLANNED.writer for writer in writers):

@@ -20,6 +20,8 @@ from streamflow.core.parquet import FOOTER_PREFIX
 ORIGINS: Final = "origins"
 _OF_A_CUT: Final = ("topology", "topology_version", "rows_topic", "rows_partition", "rows_range")
 
+_OF_A_SCHEMA: Final = ("schema_id", "schema_version")
+
 _Origin = tuple[str, str, str, int]
 
 
@@ -71,7 +73,7 @@ def merged(footers: Sequence[Mapping[str, str]]) -> dict[str, str]:
         for (topology, version, topic, partition), known in sorted(ranges.items())
     ]
     return {
-        "schema_id": footers[0]["schema_id"],
+        **{key: footers[0][key] for key in _OF_A_SCHEMA if key in footers[0]},
         ORIGINS: orjson.dumps(origins).decode(),
         "sources": orjson.dumps(merged_spans(spans), option=orjson.OPT_SORT_KEYS).decode(),
     }

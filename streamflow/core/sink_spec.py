@@ -28,6 +28,7 @@ class SinkSpec:
     `partitions` of its rows topic have come so far; None where their number is not known.
     `storage` says how files are to be written, and `layout` how their rows lie in them.
     `compatibility` says what later versions of `schema` may change.
+    `run` is that of the names, where it is one of a part of the sources.
     `zones` are those that the values of `partition_by` are times of, where one is not UTC.
     """
 
@@ -46,6 +47,7 @@ class SinkSpec:
     zones: tuple[str, ...] = ()
     layout: FileLayout = AS_THEY_COME
     compatibility: Compatibility = "backward"
+    run: str | None = None
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)

@@ -31,4 +31,5 @@ def table_spec(
         layout=sink.layout,
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
         compatibility=sink.table.compatibility,
+        run=names.run,
     )
