@@ -18,7 +18,7 @@ from streamflow.errors import TopologyError
 from streamflow.writer_settings import AS_THEY_COME, STORAGES, FileLayout, Storage, WriterSettings
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
-Revisions = Literal["final", "append"]
+Revisions = Literal["final", "append", "merge"]
 Compatibility = Literal["backward", "forward", "full", "none"]
 COMPATIBILITIES: tuple[Compatibility, ...] = ("backward", "forward", "full", "none")
 PartitionUnit = Literal["hour", "day", "month"]
@@ -140,7 +140,8 @@ class Parquet:
         target_bytes: The file size that a roll aims at.
         roll_interval: A committed row is in a visible file after this time at the latest.
         revisions: Which results of a window that gives several are rows: `"final"`, its first
-            final one (revision 0); `"append"`, every one, early results and corrections too.
+            final one (revision 0); `"append"`, every one, early results and corrections too;
+            `"merge"`, which Delta tables do if nothing is said, the newest one.
         compatibility: What a new version of the columns may change (`core/compatibility.py`).
         storage: How files are written: by a plan that is measured for an aim (`"auto"` is
             `"balanced"`), by settings of your own, or all alike (`"none"`). No row depends on it.
@@ -170,8 +171,7 @@ class Parquet:
                 given = in_words(self.roll_interval)
                 raise TopologyError(f"{self}: roll_interval={given} is not above zero")
         _check_parts(f"{self}", self.partition_by)
-        if self.revisions not in (None, "final", "append"):
-            raise TopologyError(f'{self}: revisions={self.revisions!r}; it is "final" or "append"')
+        _check_revisions(f"{self}", self.revisions, replaces=self.replaces)
         if not isinstance(self.storage, WriterSettings) and self.storage not in STORAGES:
             raise TopologyError(
                 f"{self}: storage={self.storage!r}; it is {', '.join(STORAGES)} or WriterSettings"
@@ -187,6 +187,11 @@ class Parquet:
 
     def __str__(self) -> str:
         return f"{self.kind}({self.path!r})"
+
+    @property
+    def replaces(self) -> bool:
+        """Can a row take the place of an earlier one?"""
+        return False
 
     @property
     def kind(self) -> str:
@@ -262,9 +267,23 @@ class Delta(Parquet):
         _check_upkeep(f"{self}", self.upkeep)
 
     @property
+    def replaces(self) -> bool:
+        """Can a row take the place of an earlier one?"""
+        return True
+
+    @property
     def location(self) -> str:
         """The path, and what kind of table lies there."""
         return f"{store_url.DELTA}{self.path}"
+
+
+def _check_revisions(where: str, revisions: object, *, replaces: bool) -> None:
+    known = ("final", "append", *(["merge"] if replaces else []))
+    if revisions is None or revisions in known:
+        return
+    words = " or ".join(f'"{name}"' for name in known)
+    more = "; a Delta table also merges" if revisions == "merge" else ""
+    raise TopologyError(f"{where}: revisions={revisions!r}; it is {words}{more}")
 
 
 def _check_upkeep(where: str, upkeep: object) -> None:

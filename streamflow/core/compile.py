@@ -28,6 +28,7 @@ from streamflow.core.plan import (
     TaskPlan,
     WindowPlan,
 )
+from streamflow.core.revisions import with_revisions
 from streamflow.core.sides import check_deletions, is_side, side_topics
 from streamflow.core.tables import check_apart, sink_plan
 from streamflow.core.tree import check_known, check_shared_topics, grow
@@ -177,7 +178,7 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     ]
     schema = pa.schema([*results.schema, *extra, *AGGREGATE_LINEAGE])
     sinks, topics = _destinations(results, edges, schema, warnings=False)
-    _check_revisions(results, sinks)
+    sinks = tuple(with_revisions(results, sink) for sink in sinks)
     if not sinks and not topics:
         raise TopologyError(f"topology {name!r}: the results of {results} go nowhere; add .to(...)")
     _check_folders(results, sinks)
@@ -209,20 +210,6 @@ def _late_topic(name: str, results: Results, edges: Sequence[Edge]) -> str | Non
             'empty; leave it out, or take late="side_output"'
         )
     return None
-
-
-def _check_revisions(results: Results, sinks: Sequence[SinkPlan]) -> None:
-    """Rows of a table are never taken back, so a table of several results of one window says so."""
-    windowed = results.windowed
-    if windowed.early is None and not isinstance(windowed.late, Update):
-        return
-    for sink in sinks:
-        if sink.table.revisions is None:
-            raise TopologyError(
-                f"{sink.table}: windows of {results} give more than one result, "
-                'and rows of a table are never replaced; say revisions="final" for the first final '
-                'one of each, or revisions="append" for all, told apart by final and revision'
-            )
 
 
 def _check_durations(

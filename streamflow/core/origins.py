@@ -20,7 +20,8 @@ from streamflow.core.parquet import FOOTER_PREFIX
 ORIGINS: Final = "origins"
 _OF_A_CUT: Final = ("topology", "topology_version", "rows_topic", "rows_partition", "rows_range")
 
-_OF_A_SCHEMA: Final = ("schema_id", "schema_version")
+#: What is kept where it is the same in all.
+_KEPT: Final = ("schema_id", "schema_version", "run")
 
 _Origin = tuple[str, str, str, int]
 
@@ -72,8 +73,9 @@ def merged(footers: Sequence[Mapping[str, str]]) -> dict[str, str]:
         }
         for (topology, version, topic, partition), known in sorted(ranges.items())
     ]
+    same = {key for key in _KEPT if len({found.get(key) for found in footers}) == 1}
     return {
-        **{key: footers[0][key] for key in _OF_A_SCHEMA if key in footers[0]},
+        **{key: value for key, value in footers[0].items() if key in same},
         ORIGINS: orjson.dumps(origins).decode(),
         "sources": orjson.dumps(merged_spans(spans), option=orjson.OPT_SORT_KEYS).decode(),
     }

@@ -17,6 +17,7 @@ from streamflow.changes import CHANGE
 from streamflow.checks import Brake, Check
 from streamflow.core.closing import Closing
 from streamflow.core.describe import describe_function, describe_stage, digest
+from streamflow.core.merging import Merging
 from streamflow.destinations import Parquet
 from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class SinkPlan:
     """A table and the rows that go there; `schema` has the partition values as columns. `renamed`
-    has the field of each column whose field has another name by now.
+    has the field of each column whose field has another name by now, `merging` says which rows take
+    the place of earlier ones.
     """
 
     name: str
@@ -42,6 +44,7 @@ class SinkPlan:
     schema: pa.Schema
     closing: Closing | None = None
     renamed: Mapping[str, str] = field(default_factory=dict[str, str])
+    merging: Merging | None = None
 
     @cached_property
     def schema_id(self) -> str:

@@ -22,6 +22,7 @@ import orjson
 import pyarrow as pa
 
 from streamflow.batch import Headers, Record
+from streamflow.core.merging import Merging
 from streamflow.errors import SinkRefused
 
 CHUNK_BYTES = 900_000
@@ -43,12 +44,20 @@ class Layout:
     """How the rows of a commit are laid out, and by which version of the topology.
 
     It travels with the rows, so that they become files as they were meant to when they were
-    committed, whatever the topology says by then. `partition_by` names columns of the rows.
+    committed, whatever the topology says by then. `partition_by` names columns of the rows, and so
+    does `merge_by`, where rows take the place of earlier ones; see `Merging`.
     """
 
     schema_id: str
     partition_by: tuple[str, ...]
     topology_version: str
+    merge_by: tuple[str, ...] = ()
+    merge_early: bool = False
+
+    @property
+    def merging(self) -> Merging | None:
+        """Which rows take the place of earlier ones; None where all are new."""
+        return Merging(self.merge_by, self.merge_early) if self.merge_by else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,7 @@ def encode_trailer(trailer: Trailer) -> Record:
         "commit": trailer.commit,
         "previous": trailer.previous,
         "chunks": trailer.chunks,
-        "layout": asdict(trailer.layout),
+        "layout": _layout(trailer.layout),
         "watermark": trailer.watermark,
         "end_of_input": trailer.end_of_input,
         "sources": dict(trailer.sources),
@@ -238,12 +247,20 @@ def _trailer(value: bytes) -> Trailer:
             raise ValueError(f"its format is not {FORMAT}: was it written by a newer version?")
         sources = {topic: tuple(span) for topic, span in fields.pop("sources").items()}
         layout = fields.pop("layout")
-        layout["partition_by"] = tuple(layout["partition_by"])
+        for name in ("partition_by", "merge_by"):
+            layout[name] = tuple(layout.get(name, ()))
         trailer = Trailer(**fields, sources=sources, layout=Layout(**layout))
         _check(trailer)
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _malformed("trailer", error) from None
     return trailer
+
+
+def _layout(layout: Layout) -> dict[str, Any]:
+    document = asdict(layout)
+    if not layout.merge_by:  # as versions have it that know nothing of it
+        del document["merge_by"], document["merge_early"]
+    return document
 
 
 def _check(trailer: Trailer) -> None:
@@ -260,10 +277,10 @@ def _check(trailer: Trailer) -> None:
             raise ValueError(f"a source range has three numbers, not {span!r}")
         whole += span
     layout = trailer.layout
-    words = [layout.schema_id, layout.topology_version, *layout.partition_by]
+    words = [layout.schema_id, layout.topology_version, *layout.partition_by, *layout.merge_by]
     wrong = [number for number in whole if type(number) is not int]
     wrong += [word for word in words if type(word) is not str]
-    flags = (trailer.end_of_input, trailer.provisional)
+    flags = (trailer.end_of_input, trailer.provisional, layout.merge_early)
     if wrong or {type(flag) for flag in flags} != {bool}:
         raise ValueError(f"wrong type of value: {wrong or flags!r}")
 

@@ -49,7 +49,7 @@ def namings(part: Part, state: TaskState) -> list[tuple[TopicPartition, list[Rec
                         commit=commit,
                         previous=commit or None,
                         chunks=0,
-                        layout=Layout(sink.schema_id, sink.partition_by, part.version),
+                        layout=_layout(sink, part),
                         epoch=state.epoch,
                         provisional=True,
                     )
@@ -87,13 +87,19 @@ def _of_sink(
         counts=dict(counts),
         gates=dict(rules),
         chunks=len(chunks),
-        layout=Layout(sink.schema_id, sink.partition_by, part.version),
+        layout=_layout(sink, part),
         epoch=state.epoch,
         provisional=state.provisional,
     )
     records = [*chunks, encode_trailer(trailer)]
     screen.must_fit(topic, records, 0, record_name)
     return TopicPartition(topic, tp.partition), records
+
+
+def _layout(sink: SinkPlan, part: Part) -> Layout:
+    merging = sink.merging
+    by, early = (merging.by, merging.early) if merging is not None else ((), False)
+    return Layout(sink.schema_id, sink.partition_by, part.version, by, early)
 
 
 def _since_joined(state: TaskState, sink: SinkPlan, commit: int) -> int | None:

@@ -23,7 +23,12 @@ Table = TableFiles | LoggedTable
 
 
 class Chain(Protocol):
-    """The rolls of one table's rows partitions, each partition's one after the other."""
+    """The rolls of one table's rows partitions, each partition's one after the other.
+
+    `replaces` says whether rows can take the place of earlier ones.
+    """
+
+    replaces: bool
 
     def claim(self, spec: SinkSpec, owner: str) -> None:
         """Make an app the one that writes the table, where there can be one only."""
@@ -68,6 +73,8 @@ class Chain(Protocol):
 
 class FileChain:
     """A `Chain` of cuts, in files beside the table."""
+
+    replaces = False
 
     def __init__(self, files: TableFiles) -> None:
         self._files = files

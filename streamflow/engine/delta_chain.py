@@ -10,6 +10,9 @@ offset is the one where the roll begins, puts the files under names that nobody 
 commits on that very version. The log refuses the commit if anybody has set the same marks since.
 After an error nothing is known: the table is loaded again, and says it.
 
+Rows that take the place of earlier ones (`delta_merge.py`) do so in that same commit, which then
+has to be the very next one: files that others join meanwhile are looked into again.
+
 The race: a stopped owner wakes up between its files and its commit. Its version of the table is
 old by then, its commit is refused, and its files stay behind as if never written; `vacuum` takes
 them away. Nothing is decided before the commit, so a roll that failed can come back with other
@@ -35,8 +38,9 @@ from streamflow.core.sink_spec import SinkSpec
 from streamflow.core.table_schema import refusal
 from streamflow.destinations import SHORTEST_RETENTION
 from streamflow.engine import table_versions
+from streamflow.engine.delta_merge import Replaced, replaced
 from streamflow.engine.sink_roll import Rows, Written, encoded
-from streamflow.errors import SinkRefused, SinkUnavailable
+from streamflow.errors import Overtaken, SinkRefused, SinkUnavailable
 from streamflow.ports import AddedFile, LoadedTable, LoggedTable
 
 #: Of workers that start at once, so many may make or widen the table before this one has.
@@ -49,6 +53,8 @@ COMMIT, EPOCH, ROLL, END = "/commit", "/epoch", "/roll", "/end"
 
 class DeltaChain:
     """A `Chain` in the log of a table."""
+
+    replaces = True
 
     def __init__(self, table: LoggedTable, clock: Clock) -> None:
         self._table = table
@@ -110,30 +116,31 @@ class DeltaChain:
 
     def finish(self, cut: Cut, rows: Rows, faults: Callable[[str], None]) -> tuple[Cut, Written]:
         """See `Chain.finish`."""
-        table = self._load(cut.tp)
-        standing = _standing(table, cut)
-        if standing.next != cut.first:
-            return _not_behind(cut, standing), Written()
-        if cut.files and table.partition_by != cut.partition_by:
-            raise SinkRefused(
-                f"{cut} has rows by {cut.partition_by}, and its table is partitioned by"
-                f" {table.partition_by}: was the table made anew?"
-            )
-        began = self._clock.monotonic()
-        added, written = self._put(cut, rows)
-        faults("files-written")
-        if self._clock.monotonic() - began > LONGEST_ROLL.total_seconds():
-            raise SinkUnavailable(f"{cut} took too long to be sure of its files; made again")
-        try:
-            table.commit(added, _marks(cut))
-        except SinkUnavailable:
-            standing = _standing(self._load(cut.tp), cut)
-            if standing.next == cut.first:
-                raise
-            cut = _not_behind(cut, standing)
-            written = Written()
-        faults("files-linked")
-        return cut, written
+        began, put = self._clock.monotonic(), None
+        for tries_left in reversed(range(TRIES)):
+            table = self._load(cut.tp)
+            standing = _standing(table, cut)
+            if standing.next != cut.first:
+                return _not_behind(cut, standing), Written()
+            _see_that_it_is_that(cut, table)
+            added, written = put = put or self._put(cut, rows)
+            old = replaced(table, self._table.files, cut, rows)
+            faults("files-written")
+            if self._clock.monotonic() - began > LONGEST_ROLL.total_seconds():
+                raise SinkUnavailable(f"{cut} took too long to be sure of its files; made again")
+            try:
+                _commit(table, added, old, _marks(cut))
+            except SinkUnavailable as error:
+                standing = _standing(self._load(cut.tp), cut)
+                if standing.next != cut.first:
+                    cut, written = _not_behind(cut, standing), Written()
+                elif old.removed and isinstance(error, Overtaken) and tries_left:
+                    continue  # by whomever: the files that are replaced may be others now
+                else:
+                    raise
+            faults("files-linked")
+            return cut, written
+        raise AssertionError("the last try returns or raises")
 
     def fold(self, tp: TopicPartition, faults: Callable[[str], None]) -> None:
         """Nothing: the log keeps the last marks only."""
@@ -163,6 +170,26 @@ class DeltaChain:
             added.append(AddedFile(name, data.size, values, stats_of(data)))
             written += Written(1, file.rows, data.size)
         return added, written
+
+
+def _commit(
+    table: LoadedTable, added: Sequence[AddedFile], old: Replaced, marks: dict[str, int]
+) -> None:
+    """Add files, and take out those with rows that these replace: then nobody else may have changed
+    any file meanwhile.
+    """
+    if old.removed:
+        table.replace([*added, *old.added], old.removed, marks, same_rows=False)
+    else:
+        table.commit(added, marks)
+
+
+def _see_that_it_is_that(cut: Cut, table: LoadedTable) -> None:
+    if cut.files and table.partition_by != cut.partition_by:
+        raise SinkRefused(
+            f"{cut} has rows by {cut.partition_by}, and its table is partitioned by"
+            f" {table.partition_by}: was the table made anew?"
+        )
 
 
 def _name(tp: TopicPartition) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -56,6 +57,8 @@ class Rewriter:
         settings = self._planner.settings(footer["schema_id"], rows, [whole], ())
         settings = settings_of(self._layout, settings, rows.column_names)
         sort = sort_of(self._layout, rows.column_names)
+        if sort:
+            footer["sort"] = orjson.dumps(sort).decode()
         order = in_order(rows, whole, sort).rows
         return encode_parquet(rows if order is None else rows.take(order), settings, footer, sort)
 

@@ -237,6 +237,11 @@ class SinkPartition:
         trailers = list(commits.trailers.values())
         layout = trailers[-1].layout
         check_schema(commits, layout)
+        if layout.merging is not None and not self._chain.replaces:
+            raise SinkRefused(
+                f"rows of {self.tp} take the place of earlier ones, which a plain table has not:"
+                f" they belong into a Delta table, 'delta:{self.spec.path}' for a command"
+            )
         schema, parts = layout.schema_id, layout.partition_by
         sort = sort_of(self.spec.layout, commits.columns)
         rows = unpack(commits, parts, sort)

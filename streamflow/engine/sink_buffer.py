@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from streamflow.batch import Headers, TopicPartition
+from streamflow.core.merging import Merging
 from streamflow.core.rows import RowsChunk, Trailer, decode
 from streamflow.errors import SinkRefused
 
@@ -21,6 +22,12 @@ class Commits:
     @property
     def payload_bytes(self) -> int:
         return sum(len(chunk.payload) for chunk in self.chunks.values())
+
+    @property
+    def merging(self) -> Merging | None:
+        """Which rows take the place of earlier ones; commits that are rolled at once agree."""
+        last = next(reversed(self.trailers.values()), None)
+        return None if last is None else last.layout.merging
 
     @property
     def columns(self) -> list[str]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from streamflow.core.cut import Cut, CutFile, check_rows, footer
 from streamflow.core.file_layout import in_order
 from streamflow.core.hive import Group, arrange
+from streamflow.core.merging import Merging, newest
 from streamflow.core.parquet import encode_parquet
 from streamflow.core.parquet_tail import footer_bytes, row_count
 from streamflow.core.rows import Layout
@@ -24,10 +25,13 @@ FOOTER_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """The rows of some commits, unpacked and arranged by folder."""
+    """The rows of some commits, unpacked and arranged by folder. Where they are merged each is the
+    newest of its key.
+    """
 
     table: pa.Table
     groups: list[Group]
+    merging: Merging | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,12 @@ def unpack(commits: Commits, partition_by: tuple[str, ...], sort: tuple[str, ...
                 f"the rows at offset {offset} have no column {min(missing)!r} to partition or sort"
                 " by"
             )
+    merging = commits.merging
+    if merging is not None:
+        tables = newest(tables, merging.by)
     table = pa.concat_tables(tables.values()) if tables else pa.table({})
-    return Rows(table, [in_order(table, group, sort) for group in arrange(tables, partition_by)])
+    groups = [in_order(table, group, sort) for group in arrange(tables, partition_by)]
+    return Rows(table, groups, merging)
 
 
 def check_schema(commits: Commits, layout: Layout) -> None:

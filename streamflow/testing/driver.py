@@ -17,7 +17,6 @@ from itertools import count, cycle
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from streamflow.batch import Headers, Record, TopicPartition
 from streamflow.clock import SimulatedClock
@@ -33,8 +32,7 @@ from streamflow.edges.memory import (
     MemoryPlainOutbox,
     MemoryStore,
 )
-from streamflow.edges.memory_files import MemoryFiles
-from streamflow.engine import table_versions
+from streamflow.engine.chain import chain_of
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
 from streamflow.engine.lookups import Lookups, no_wait
@@ -47,6 +45,7 @@ from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import Fenced, Refused, TaskLost
 from streamflow.testing.readable import readable
+from streamflow.testing.tables import Tables
 from streamflow.topology import Topology
 
 
@@ -96,7 +95,7 @@ class TopologyDriver:
         self._crash_after = 0
         self._resume_before: datetime | None = None
         self._stores: dict[TopicPartition, MemoryStore] = {}
-        self._files: dict[str, MemoryFiles] = {}
+        self._tables = Tables()
         self._suspects: defaultdict[TopicPartition, Suspects] = defaultdict(Suspects)
         self._tasks: dict[TopicPartition, Task] = {}
         self._watches: dict[TopicPartition, IdleWatch] = {}
@@ -216,11 +215,7 @@ class TopologyDriver:
 
     def tables(self, path: str) -> list[pa.Table]:
         """The content of every visible file of a table."""
-        files = self._files.get(path)
-        if files is None:
-            return []
-        names = [name for name in files.names() if name.endswith(".parquet")]
-        return [pyarrow.parquet.read_table(pa.BufferReader(files.read(name))) for name in names]
+        return self._tables.visible(path)
 
     @property
     def totals(self) -> Counter[str]:
@@ -307,8 +302,8 @@ class TopologyDriver:
         lookups = Lookups(self.clock, wait=no_wait, breaking=False)
         self._answer = self._beside.blocking(lookups.answer)
         for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
-            files = self._files.setdefault(sink.table.path, MemoryFiles())
-            table_versions.agree(files, table_spec(self._topology, self._names, sink))
+            spec = table_spec(self._topology, self._names, sink)
+            chain_of(self._tables.of(sink.table), self.clock).agree(spec)
         for plan in self._topology.tasks:
             partitions = len(self.broker.topics[plan.source.topic])
             board, idle_after = Board(partitions), plan.source.idle_after
@@ -353,11 +348,10 @@ class TopologyDriver:
         return task
 
     def _open_sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
-        files = self._files.setdefault(sink.table.path, MemoryFiles())
         opened = SinkPartition(
             table_spec(self._topology, self._names, sink, len(self.broker.topics[tp.topic])),
             tp,
-            files,
+            self._tables.of(sink.table),
             clock=self.clock,
             owner=self._names.app,
             faults=self._faults,

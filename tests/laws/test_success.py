@@ -68,7 +68,7 @@ def record(key: str, minute: int) -> Record:
 
 def rows(driver: TopologyDriver, table: str) -> set[tuple[Any, ...]]:
     """The visible rows of a table, each with its folder first."""
-    files = driver._files[table]
+    files = driver._tables.files[table]
     found: set[tuple[Any, ...]] = set()
     for name in files.names():
         if name.endswith(".parquet"):
@@ -81,7 +81,7 @@ def rows(driver: TopologyDriver, table: str) -> set[tuple[Any, ...]]:
 
 
 def marked(driver: TopologyDriver, table: str) -> set[str]:
-    names = driver._files[table].names()
+    names = driver._tables.files[table].names()
     return {name.rsplit("/", 1)[0] for name in names if name.endswith("/_SUCCESS")}
 
 

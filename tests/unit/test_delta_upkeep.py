@@ -118,6 +118,9 @@ def test_origins_are_told_apart_and_joined() -> None:
 
     one = merged([of_a_cut(0, 3, 5), of_a_cut(0, 0, 3), of_a_cut(1, 0, 2)])
     both = merged([one, of_a_cut(0, 7, 9), of_a_cut(0, 5, 7, "2")])
+    numbered = {**of_a_cut(0, 9, 11), "schema_version": "3"}
+    assert merged([numbered, numbered])["schema_version"] == "3"
+    assert "schema_version" not in merged([numbered, one])
     found = [
         (origin["topology_version"], origin["rows_partition"], origin["rows_ranges"])
         for origin in orjson.loads(both["origins"])

@@ -57,7 +57,7 @@ def sale(cents: int, shop: str = "a") -> dict[str, Any]:
 
 
 def footers(driver: TopologyDriver) -> list[dict[str, str]]:
-    files = driver._files["sales"]
+    files = driver._tables.files["sales"]
     return [read_footer(files.read(name)) for name in files.names()]
 
 
@@ -223,7 +223,7 @@ def test_types_are_those_that_engines_read_alike(tmp_path: Path) -> None:
     driver.send("typed", row)
     driver.end_of_input()
     assert driver.read("dlq") == []
-    files = driver._files["typed"]
+    files = driver._tables.files["typed"]
     [name] = files.names()
     path = tmp_path / "typed.parquet"
     path.write_bytes(files.read(name))

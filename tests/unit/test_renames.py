@@ -107,7 +107,7 @@ def test_folders_keep_their_names_too() -> None:
     driver.send("orders", order("customer", "b"), order("customer", long))
     driver.send("orders", order("customer", f"{long}x"))
     driver.advance(2 * MINUTE)
-    folders = {name.split("/")[0] for name in driver._files["orders"].names()}
+    folders = {name.split("/")[0] for name in driver._tables.files["orders"].names()}
     assert folders == {"client=a", "client=b", f"client={long}"}
     assert [letter["reason"] for letter in driver.read("dlq")] == ["unstorable"]
 

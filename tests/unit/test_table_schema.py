@@ -99,7 +99,7 @@ def test_the_folder_is_the_day_of_the_zone_that_the_table_names() -> None:
     driver = TopologyDriver(made, NOW)
     driver.send("events", {"at": "2013-03-10T04:59:59Z"}, {"at": "2013-03-10T05:00:00Z"})
     driver.end_of_input()
-    names = [name.split("/")[0] for name in driver._files["events"].names()]
+    names = [name.split("/")[0] for name in driver._tables.files["events"].names()]
     assert sorted(set(names)) == ["date=2013-03-09", "date=2013-03-10"]
 
 
@@ -165,7 +165,7 @@ def test_files_say_of_which_version_they_are() -> None:
     driver.deploy(topology(Order))
     driver.send("orders", order(3))
     driver.advance(timedelta(minutes=2))
-    files = driver._files["orders"]
+    files = driver._tables.files["orders"]
     found: list[tuple[bytes, bytes]] = []
     for name in files.names():
         footer = pq.read_metadata(pa.BufferReader(files.read(name))).metadata
