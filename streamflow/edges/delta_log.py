@@ -109,7 +109,7 @@ class DeltaLog:
         if not isinstance(error, DeltaError | OSError):
             raise error
         reason = str(error).splitlines()[0] if str(error) else repr(error)
-        return SinkUnavailable(f"{self._uri}: {reason}; the sink tries again")
+        return SinkUnavailable(f"{self._uri}: {reason}")
 
 
 class DeltaVersion:

@@ -183,13 +183,12 @@ class LocalFiles:
         if error.errno in _NEVER:
             return SinkRefused(f"{path}: {reason}; the file system will never take this name")
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return SinkUnavailable(f"{path}: {reason}; make room, and the sink goes on by itself")
+            return SinkUnavailable(f"{path}: {reason}; make room")
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             return SinkUnavailable(
-                f"{path}: {reason}; let this user write to {self._table} and {self._beside},"
-                " and the sink goes on by itself"
+                f"{path}: {reason}; let this user write to {self._table} and {self._beside}"
             )
-        return SinkUnavailable(f"{path}: {reason}; the sink tries again")
+        return SinkUnavailable(f"{path}: {reason}")
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:

@@ -115,24 +115,23 @@ def in_words_of(where: str, error: Exception) -> SinkUnavailable | SinkRefused:
         kind = _KINDS.get(number, ErrorClass.NETWORK if number >= 500 else ErrorClass.LOGIC)
         if kind is ErrorClass.PERMISSION:
             return _not_allowed(where, answer)
-        return SinkUnavailable(f"{where}: the store answers {answer}; it is tried again", kind)
+        return SinkUnavailable(f"{where}: the store answers {answer}", kind)
     if any(word in text for word in ("Timeout", "TimedOut", "timed out")):
-        return SinkUnavailable(
-            f"{where}: the store did not answer in time; it is tried again", ErrorClass.TIMEOUT
-        )
+        return SinkUnavailable(f"{where}: the store did not answer in time", ErrorClass.TIMEOUT)
     if "redirect" in text:
         return SinkUnavailable(
             f"{where}: the store is in another region; set AWS_REGION and start again",
             ErrorClass.LOGIC,
         )
     return SinkUnavailable(
-        f"{where}: the store cannot be reached; it is tried again", ErrorClass.NETWORK
+        f"{where}: the store cannot be reached; is it there, and is its address right?",
+        ErrorClass.NETWORK,
     )
 
 
 def _not_allowed(where: str, answer: str) -> SinkUnavailable:
     return SinkUnavailable(
         f"{where}: the store does not let us ({answer or 'no permission'}); let these credentials"
-        " read, write, list and delete there, and the sink goes on by itself",
+        " read, write, list and delete there",
         ErrorClass.PERMISSION,
     )
