@@ -1,4 +1,4 @@
-"""The days, weeks and months of a time zone, as intervals of time.
+"""The hours, days, weeks and months of a time zone, as intervals of time.
 
 Where clocks change at midnight, a day begins at its first instant.
 """
@@ -66,7 +66,59 @@ def following(unit: CalendarUnit, first: date) -> date:
 
 def local_date(zone: str, time: int) -> date:
     """The date in a zone at a time."""
-    return (_EPOCH + time * _MICROSECOND).astimezone(ZoneInfo(zone)).date()
+    return _local(zone, time).date()
+
+
+def local_hours(zone: str, times: pa.Array) -> pa.Array:
+    """The hour in a zone of each time, as `2013-01-31-05`; times in microseconds since the epoch,
+    none null. Where clocks go back, an hour comes twice and has one name.
+
+    Each hour of UTC holds the end of one local hour and the beginning of the next; only where
+    clocks change within it are its times looked at one by one.
+    """
+    hours = pc.cast(pc.floor_temporal(pc.cast(times, pa.timestamp("us")), unit="hour"), pa.int64())
+    coded = hours.dictionary_encode()
+    halves = [_hour(zone, start) for start in coded.dictionary.to_pylist()]
+    change = pa.array([half is None for half in halves], pa.bool_()).take(coded.indices)
+    switches, earlier, later = (
+        pa.array([half and half[i] for half in halves], kind).take(coded.indices)
+        for i, kind in enumerate((pa.int64(), pa.string(), pa.string()))
+    )
+    names = pc.if_else(pc.less(times, switches), earlier, later)
+    if not pc.any(change).as_py():
+        return names
+    each = [_hour_name(_local(zone, time)) for time in times.filter(change).to_pylist()]
+    return pc.replace_with_mask(names, change, pa.array(each, pa.string()))
+
+
+def end_of_hour(zone: str, first: datetime) -> int:
+    """The first instant after a local hour, the second time that it comes where it comes twice;
+    `first` is its beginning, without a zone.
+    """
+    last = first.replace(tzinfo=ZoneInfo(zone)) + timedelta(hours=1) - _MICROSECOND
+    return max((last.replace(fold=fold) - _EPOCH) // _MICROSECOND for fold in (0, 1)) + 1
+
+
+@lru_cache(maxsize=4096)
+def _hour(zone: str, start: int) -> tuple[int, str, str] | None:
+    """Of an hour of UTC: the instant at which a local hour begins, and the names of that before it
+    and of that from it on; None where clocks change within.
+    """
+    stop = start + timedelta(hours=1) // _MICROSECOND
+    first, last = _local(zone, start), _local(zone, stop - 1)
+    if first.utcoffset() != last.utcoffset():
+        return None
+    begun = first.replace(minute=0, second=0)
+    switch = stop - (first - begun) // _MICROSECOND
+    return switch, _hour_name(first), _hour_name(last)
+
+
+def _hour_name(local: datetime) -> str:
+    return local.replace(tzinfo=None).isoformat("-", "hours")
+
+
+def _local(zone: str, time: int) -> datetime:
+    return (_EPOCH + time * _MICROSECOND).astimezone(ZoneInfo(zone))
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,14 @@ import pyarrow.compute as pc
 
 from streamflow import store_url
 from streamflow.arguments import in_words, is_duration, is_some_duration, is_whole, is_zone, matches
-from streamflow.calendars import calendar_bounds, following, local_date, midnight
+from streamflow.calendars import (
+    calendar_bounds,
+    end_of_hour,
+    following,
+    local_date,
+    local_hours,
+    midnight,
+)
 from streamflow.errors import TopologyError
 from streamflow.writer_settings import AS_THEY_COME, STORAGES, FileLayout, Storage, WriterSettings
 
@@ -25,6 +32,9 @@ PartitionUnit = Literal["hour", "day", "month"]
 #: A table is not seen to more often, and a file is not deleted sooner after it was taken out.
 SHORTEST_UPKEEP, SHORTEST_RETENTION = timedelta(minutes=1), timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_2, _YEAR_9999 = (
+    (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) for year in (2, 9999)
+)
 _PRIVATE = ".streamflow"
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
@@ -68,8 +78,11 @@ class PartitionBy:
         column = rows.column(self.column)
         if self.unit is None:
             return pc.cast(column, pa.string())
-        if self.unit != "hour" and self.zone != "UTC":
-            return self._local(pc.cast(column, pa.int64()))
+        if self.zone != "UTC":
+            return self._local(column)
+        return self._of_utc(column)
+
+    def _of_utc(self, column: Any) -> Any:
         # Without its zone, which is UTC, so that Arrow does not look into a database of zones.
         time = pc.cast(column, pa.timestamp("us"))
         if self.unit == "hour":
@@ -91,22 +104,33 @@ class PartitionBy:
         """
         numbers = [int(number) for number in value.split("-")]
         if self.unit == "hour":
-            after = datetime(*numbers, tzinfo=UTC) + timedelta(hours=1)
-            return (after - _EPOCH) // timedelta(microseconds=1)
+            year, month, day, hour = numbers
+            return end_of_hour(self.zone, datetime(year, month, day, hour))  # noqa: DTZ001
         unit = "day" if self.unit == "day" else "month"
         first = date(*numbers, *([1] if unit == "month" else []))
         return midnight(self.zone, following(unit, first))
 
-    def _local(self, times: pa.Array) -> Any:
-        """The day or month of a zone, of microseconds: one date for all rows of the same."""
+    def _local(self, column: Any) -> Any:
+        """The hour, day or month of a zone, one date for all rows of the same; that of UTC in the
+        first and the last year of the calendar, where a zone can have none.
+        """
+        times = pc.cast(column, pa.int64())
+        known = pc.and_(pc.greater_equal(times, _YEAR_2), pc.less(times, _YEAR_9999))
+        held = times.filter(known)
+        values = pc.replace_with_mask(
+            pa.nulls(len(times), pa.string()), pc.fill_null(known, False), self._named(held)
+        )
+        if pc.any(pc.invert(known)).as_py():
+            return pc.if_else(known, values, self._of_utc(column))
+        return values
+
+    def _named(self, times: Any) -> Any:
+        if self.unit == "hour":
+            return local_hours(self.zone, times)
         unit = "day" if self.unit == "day" else "month"
-        held = pc.drop_null(times)
-        starts = calendar_bounds(unit, self.zone, held)[0].dictionary_encode()
+        starts = calendar_bounds(unit, self.zone, times)[0].dictionary_encode()
         dates = [str(local_date(self.zone, start)) for start in starts.dictionary.to_pylist()]
-        values = self._cut(pa.array(dates, pa.string())).take(starts.indices)
-        if not times.null_count:
-            return values
-        return pc.replace_with_mask(pa.nulls(len(times), pa.string()), times.is_valid(), values)
+        return self._cut(pa.array(dates, pa.string())).take(starts.indices)
 
     def _cut(self, dates: Any) -> Any:
         """Of dates as texts what names the folder."""
@@ -118,9 +142,11 @@ def day(column: str, zone: str = "UTC") -> PartitionBy:
     return PartitionBy("date", column, "day", zone)
 
 
-def hour(column: str) -> PartitionBy:
-    """Partition by the UTC hour of a timestamp: `hour=2013-01-31-05`."""
-    return PartitionBy("hour", column, "hour")
+def hour(column: str, zone: str = "UTC") -> PartitionBy:
+    """Partition by the hour of a timestamp in a time zone: `hour=2013-01-31-05`. Where clocks go
+    back, the hour that comes twice is one folder.
+    """
+    return PartitionBy("hour", column, "hour", zone)
 
 
 def month(column: str, zone: str = "UTC") -> PartitionBy:

@@ -21,14 +21,15 @@ from streamflow.local import PARTITIONS, LocalResult, LocalRun
 from streamflow.produce.file import why_not
 from streamflow.produce.formats import FORMATS, Format, open_input
 from streamflow.produce.records import key_of
+from streamflow.store_url import is_url
 from streamflow.topology import Topology
 
 EPILOG = """Example: streamflow run topologies.flights --local --input flights.ndjson
 
 Inputs are JSON lines, CSV with a header or Parquet, as for `streamflow produce`; the topology has
 the types of a CSV's fields. A line or row that is not a record of the topology's contract ends in
-the file of its dead letters. There is no log to go on from, so a run is one attempt: its folder
-appears when the input is done."""
+the file of its dead letters. All tables lie in the run's folder, those of object stores too. There
+is no log to go on from, so a run is one attempt: its folder appears when the input is done."""
 
 
 @click.command(epilog=EPILOG)
@@ -46,7 +47,6 @@ appears when the input is done."""
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
     help="Folder that the run makes; local-runs/NAME-TIME if left out.",
 )
 @click.option("--partitions", type=click.IntRange(1), default=PARTITIONS, show_default=True)
@@ -56,17 +56,23 @@ def command(
     local: bool,
     inputs: tuple[str, ...],
     as_format: Format | None,
-    output: Path | None,
+    output: str | None,
     partitions: int,
     as_json: bool,
 ) -> None:
     """Run TOPOLOGY, such as topologies.flights, over files until they end."""
     if not local:
         raise SettingsError("run needs --local; to run on Kafka use `streamflow worker`")
+    if output is not None and is_url(output):
+        raise SettingsError(f"--output {output}: a local run makes a folder on this machine")
     loaded = load_topology(topology)
     files = _files(loaded, inputs)
     clock = SystemClock()
-    folder = output or Path("local-runs") / f"{loaded.name}-{clock.now():%Y%m%d-%H%M%S}"
+    folder = (
+        Path(output)
+        if output
+        else Path("local-runs") / f"{loaded.name}-{clock.now():%Y%m%d-%H%M%S}"
+    )
     started = clock.monotonic()
     with Console(stderr=True).status(f"running {loaded.name}") as status:
 

@@ -157,7 +157,7 @@ class ObjectFiles:
                 return self._is_own(key, token)
             except FileNotFoundError:
                 raise SinkUnavailable(
-                    f"{self._where} is not there; make it, and the sink goes on by itself",
+                    f"{self._where} is not there; make it",
                     ErrorClass.PERMISSION,
                 ) from None
         return True

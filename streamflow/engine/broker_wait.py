@@ -89,7 +89,7 @@ class BrokerWait:
     def _say(self, waited: float, error: Exception) -> None:
         self.words = _told(error)
         left = self._seconds - waited
-        log.warning("%s; waiting for it, %.0f s at the most", self.words, left)
+        log.warning("%s; waiting for it, %.3g s at the most", self.words, max(left, 0))
 
 
 def _told(error: Exception) -> str:

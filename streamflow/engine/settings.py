@@ -249,6 +249,15 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _in_the_clear(self) -> Settings:
+        if (self.store_endpoint or "").startswith("http://") and not self.store_allow_http:
+            raise ValueError(
+                f"STREAMFLOW_STORE_ENDPOINT {self.store_endpoint} is not encrypted; in a network "
+                "of your own set STREAMFLOW_STORE_ALLOW_HTTP=true as well"
+            )
+        return self
+
     def wait_for_broker(self, otherwise: timedelta) -> float:
         """Seconds that a start waits for a broker; `otherwise` where it is not set."""
         return (otherwise if self.broker_wait is None else self.broker_wait).total_seconds()

@@ -39,7 +39,26 @@ from .test_sink_laws import crash_at, log_of
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ZONES = ("Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia", "Asia/Kathmandu")
-UNITS = [hour("at"), *(unit("at", zone) for unit in (day, month) for zone in ("UTC", *ZONES))]
+#: Their clocks change by half an hour, change within an hour of UTC, and were off by seconds.
+ODD = ("Australia/Lord_Howe", "America/St_Johns", "Africa/Monrovia")
+UNITS = [unit("at", zone) for unit in (hour, day, month) for zone in ("UTC", *ZONES, *ODD)]
+#: Instants at which clocks change, to look around.
+CHANGES = [
+    datetime(2026, 10, 25, 1, tzinfo=UTC),
+    datetime(2026, 3, 29, 1, tzinfo=UTC),
+    datetime(2026, 4, 4, 15, tzinfo=UTC),
+    datetime(2026, 10, 3, 15, 30, tzinfo=UTC),
+    datetime(2010, 11, 7, 2, 31, tzinfo=UTC),
+    datetime(2010, 3, 14, 3, 31, tzinfo=UTC),
+    datetime(1972, 1, 7, tzinfo=UTC),
+    datetime(2011, 12, 30, 10, tzinfo=UTC),
+    datetime(2018, 11, 4, 3, tzinfo=UTC),
+]
+around_changes = st.builds(
+    lambda change, seconds: change + timedelta(seconds=seconds),
+    st.sampled_from(CHANGES),
+    st.integers(-9_000, 9_000),
+)
 
 
 class Event(BaseModel, frozen=True):
@@ -61,9 +80,13 @@ def micros(time: datetime) -> int:
     return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-@given(st.datetimes(datetime(1000, 1, 1), datetime(9998, 1, 1)), st.sampled_from(UNITS))  # noqa: DTZ001
-def test_a_period_ends_where_the_next_one_begins(naive: datetime, by: PartitionBy) -> None:
-    time = micros(naive.replace(tzinfo=UTC))
+@given(
+    st.datetimes(datetime(1000, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+    | around_changes,
+    st.sampled_from(UNITS),
+)
+def test_a_period_ends_where_the_next_one_begins(at: datetime, by: PartitionBy) -> None:
+    time = micros(at)
     value = by.period(time)
     end = by.end(value)
     assert end > time
@@ -82,6 +105,31 @@ def test_days_and_months_are_those_of_the_zone(naive: list[datetime | None], zon
     local = [time and time.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d") for time in times]
     assert day("at", zone).of(rows).to_pylist() == local
     assert month("at", zone).of(rows).to_pylist() == [date and date[:7] for date in local]
+
+
+@given(
+    st.lists(
+        st.none()
+        | around_changes
+        | st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+    ),
+    st.sampled_from((*ZONES, *ODD)),
+)
+def test_hours_are_those_of_the_zone(times: list[datetime | None], zone: str) -> None:
+    rows = pa.record_batch([pa.array(times, pa.timestamp("us", "UTC"))], names=["at"])
+    local = [time and time.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d-%H") for time in times]
+    assert hour("at", zone).of(rows).to_pylist() == local
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("unit", [hour, day, month])
+def test_in_the_first_and_the_last_year_a_period_is_that_of_utc(unit: Any, zone: str) -> None:
+    """What stands for never or for ever is often such a date."""
+    ends = [datetime(1, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC), None]
+    times = [*ends, datetime(2026, 5, 1, 12, tzinfo=UTC)]
+    rows = pa.record_batch([pa.array(times, pa.timestamp("us", "UTC"))], names=["at"])
+    expected = unit("at").of(rows).to_pylist()
+    assert unit("at", zone).of(rows).to_pylist()[:3] == expected[:3]
 
 
 def test_a_zone_that_is_none_is_refused() -> None:

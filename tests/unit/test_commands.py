@@ -50,6 +50,10 @@ WORKER = ("worker", "topologies.flights")
             ["run", "topologies.flights", "--local", "--input", "/dev/null", "--output", "/proc/x"],
             "error: /proc/x cannot be made: No such file or directory; let this user write there",
         ),
+        (
+            ["run", "topologies.flights", "--local", "--output", "s3://lake/x"],
+            "error: --output s3://lake/x: a local run makes a folder on this machine",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_used_is_one_line(words: list[str], said: str) -> None:

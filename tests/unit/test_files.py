@@ -108,7 +108,7 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
         (errno.EDQUOT, "make room"),
         (errno.EACCES, "let this user write"),
         (errno.EROFS, "let this user write"),
-        (errno.EIO, "tries again"),
+        (errno.EIO, "Input/output error"),
     ],
 )
 def test_a_disk_that_does_not_take_it_is_unavailable_and_nothing_is_left(

@@ -114,7 +114,15 @@ def test_a_setting_that_names_no_store_is_refused_and_no_secret_is_shown(
     "endpoint", ["http://127.0.0.1:9000", "https://s3.example.com", "http://[::1]:9"]
 )
 def test_an_endpoint_is_an_address_of_a_server(endpoint: str) -> None:
-    assert Settings.load(store_endpoint=endpoint).store_endpoint == endpoint
+    made = Settings.load(store_endpoint=endpoint, store_allow_http=True)
+    assert made.store_endpoint == endpoint
+
+
+def test_an_endpoint_without_encryption_has_to_be_meant() -> None:
+    """Else every request fails as if nobody were there."""
+    with pytest.raises(SettingsError, match=r"is not encrypted; .* STREAMFLOW_STORE_ALLOW_HTTP"):
+        Settings.load(store_endpoint="http://store:9000")
+    assert Settings.load(store_endpoint="https://store:9000").store_allow_http is False
 
 
 def test_a_store_whose_account_nobody_names_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,10 +145,10 @@ BODY = f"<Error><Code>SlowDown</Code><AWSAccessKeyId>{SECRET}</AWSAccessKeyId></
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (f"status code: 503 Slow: {BODY}", ErrorClass.RESOURCE_EXHAUSTION, "answers 503 SlowDown;"),
-        (f"status code: 400 Bad: {BODY}", ErrorClass.LOGIC, "answers 400 SlowDown;"),
+        (f"status code: 503 Slow: {BODY}", ErrorClass.RESOURCE_EXHAUSTION, "answers 503 SlowDown"),
+        (f"status code: 400 Bad: {BODY}", ErrorClass.LOGIC, "answers 400 SlowDown"),
         (f"status code: 404 Not Found: {BODY}", ErrorClass.PERMISSION, "does not let us (404"),
-        (f"status code: 502 Bad: sig={SECRET}", ErrorClass.NETWORK, "answers 502;"),
+        (f"status code: 502 Bad: sig={SECRET}", ErrorClass.NETWORK, "answers 502"),
         (f"error sending {SECRET} kind: Timeout", ErrorClass.TIMEOUT, "did not answer in time"),
         (f"error sending {SECRET} kind: Connect", ErrorClass.NETWORK, "cannot be reached"),
         ("Received redirect without LOCATION", ErrorClass.LOGIC, "set AWS_REGION"),
@@ -188,7 +196,9 @@ def test_a_worker_checks_the_store_of_each_table(
     assert [f.level for f in found] == ["problem", "problem"]
     for finding, table in zip(found, ("flights", "hourly"), strict=True):
         assert finding.what.startswith(f"table 's3://my-bucket/lake/{table}' cannot be written: ")
-        assert finding.what.endswith("the store cannot be reached; it is tried again")
+        assert finding.what.endswith(
+            "the store cannot be reached; is it there, and is its address right?"
+        )
 
 
 def test_a_file_that_is_there_and_is_not_the_cuts_stops_the_sink() -> None:
