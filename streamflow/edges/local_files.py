@@ -59,6 +59,7 @@ class LocalFiles:
         """
         path = self._path(name, private=private)
         try:
+            self._refuse_files()
             path.stat()
             self._sync_folders(path.parent)
         except FileNotFoundError:
@@ -91,6 +92,7 @@ class LocalFiles:
 
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""
+        self._refuse_files()
         top = self._beside if private else self._table
         found: list[str] = []
         for folder, folders, files in os.walk(top):
@@ -144,10 +146,20 @@ class LocalFiles:
     def _temp(self) -> Path:
         with self._opening:
             if self._workshop is None:
+                self._refuse_files()
                 folder = self._beside / "tmp"
                 folder.mkdir(parents=True, exist_ok=True)
                 self._workshop = Workshop(folder)
             return self._workshop.path()
+
+    def _refuse_files(self) -> None:
+        """Raise `SinkRefused` before anything is written where a file is in a folder's place."""
+        for folder in (self._root, self._table, self._beside):
+            if folder.exists() and not folder.is_dir():
+                raise SinkRefused(
+                    f"{folder} is a file, and would have to be a folder for the table; take it"
+                    " away, or give the lake or the table another path"
+                )
 
     def _link(self, temp: Path, path: Path) -> bool:
         try:

@@ -39,6 +39,7 @@ from streamflow.core.table_schema import refusal
 from streamflow.destinations import SHORTEST_RETENTION
 from streamflow.engine import table_versions
 from streamflow.engine.delta_merge import Replaced, replaced
+from streamflow.engine.sink_chain import OWNER
 from streamflow.engine.sink_roll import Rows, Written, encoded
 from streamflow.errors import Overtaken, SinkRefused, SinkUnavailable
 from streamflow.ports import AddedFile, LoadedTable, LoggedTable
@@ -61,7 +62,14 @@ class DeltaChain:
         self._clock = clock
 
     def claim(self, spec: SinkSpec, owner: str) -> None:
-        """Nothing: the log keeps several apps apart, by the names of their rows topics."""
+        """See that it is no plain table. The log keeps several apps apart, by the names of their
+        rows topics.
+        """
+        if self._table.files.exists(OWNER, private=True):
+            raise SinkRefused(
+                f"table {spec.path!r} of sink {spec.name!r} is a plain table: write it with"
+                " parquet(...), or give the sink another path"
+            )
 
     def agree(self, spec: SinkSpec) -> None:
         """Make the table, or give it the columns that are new, all in one commit.

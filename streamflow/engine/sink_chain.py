@@ -19,10 +19,19 @@ from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import TableFiles
 
 OWNER = "owner.json"
+#: What each Delta table has once it is made; its first commits may be gone.
+DELTA_LOG = "_delta_log/00000000000000000000.json"
 
 
 def claim(files: TableFiles, spec: SinkSpec, owner: str) -> None:
-    """Make `owner` the one app that writes this table. Raises `SinkRefused` when another is."""
+    """Make `owner` the one app that writes this table. Raises `SinkRefused` when another is, or
+    when it is a Delta table, whose log would not know of the files.
+    """
+    if files.exists(DELTA_LOG):
+        raise SinkRefused(
+            f"table {spec.path!r} of sink {spec.name!r} is a Delta table: write it with delta(...),"
+            " or give the sink another path"
+        )
     mine = orjson.dumps({"format": 1, "app": owner})
     if files.create(OWNER, mine, private=True):
         return
