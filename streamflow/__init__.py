@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Unique,
         Volume,
     )
-    from streamflow.destinations import Upkeep, day, delta, hour, month, parquet, topic
+    from streamflow.destinations import Upkeep, delta, parquet, topic
     from streamflow.enrich import Cache, per_key
     from streamflow.envelopes import debezium
     from streamflow.epochs import epoch
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from streamflow.event_time import header, kafka_timestamp
     from streamflow.former_names import formerly
     from streamflow.leap_second import LeapDatetime
+    from streamflow.partition_by import day, hour, month
     from streamflow.retry import CircuitBreaker, ErrorClass, RetryPolicy
     from streamflow.rules import Rule
     from streamflow.sources import source
@@ -137,7 +138,8 @@ _HOMES = {
     "changes": ("content",),
     "checks": ("Freshness", "Measure", "NullRate", "RowCount", "Share", "Unique", "Volume"),
     "envelopes": ("debezium",),
-    "destinations": ("Upkeep", "day", "delta", "hour", "month", "parquet", "topic"),
+    "destinations": ("Upkeep", "delta", "parquet", "topic"),
+    "partition_by": ("day", "hour", "month"),
     "enrich": ("Cache", "per_key"),
     "epochs": ("epoch",),
     "errors": ("StreamflowError", "TopologyError"),

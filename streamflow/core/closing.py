@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from streamflow.checking import Checks
 from streamflow.core.folder_name import DEFAULT_PARTITION
-from streamflow.destinations import Parquet, PartitionBy
+from streamflow.destinations import Parquet
 from streamflow.event_time import A_MONTH
+from streamflow.partition_by import PartitionBy
 from streamflow.quality import Quality
 from streamflow.results import Results
 from streamflow.stages import REMAKING, Gate

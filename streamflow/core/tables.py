@@ -11,9 +11,10 @@ from streamflow.core.closing import Closing
 from streamflow.core.file_layout import layout_problems
 from streamflow.core.parquet import leaf_columns, why_not
 from streamflow.core.plan import SinkPlan
-from streamflow.destinations import Delta, Parquet, PartitionBy
+from streamflow.destinations import Delta, Parquet
 from streamflow.errors import TopologyError
 from streamflow.former_names import stored, stored_name
+from streamflow.partition_by import PartitionBy
 from streamflow.writer_settings import WriterSettings
 
 

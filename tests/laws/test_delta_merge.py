@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow import Count, First, Sum, Topology, day, delta, every, topic, update
-from streamflow.destinations import PartitionBy
 from streamflow.engine.optimize import optimize
 from streamflow.engine.rewrite import Rewriter
+from streamflow.partition_by import PartitionBy
 from streamflow.ports import LoggedTable
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from tests.examples import examples

@@ -27,11 +27,11 @@ from streamflow import (
     topic,
 )
 from streamflow.core.closing import Closing, closing_of
-from streamflow.destinations import PartitionBy
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.sink_chain import last_visible
 from streamflow.engine.sink_success import Success
 from streamflow.errors import TopologyError
+from streamflow.partition_by import PartitionBy
 
 from .sink_log import TP, Crash, drain, partition, spec
 from .test_sink_laws import crash_at, log_of
