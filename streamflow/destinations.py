@@ -48,7 +48,7 @@ class Parquet:
         path: The folder, relative to the lake; or an address such as `s3://bucket/folder/table`,
             also `gs://` and `abfs://`. Credentials come from the environment or the machine.
         partition_by: Hive-style partitions: columns, or `hour(...)`, `day(...)` or `month(...)`
-            of one.
+            of one. None where they are left to the rows, by `parquet(..., partition_by="auto")`.
         target_bytes: The file size that a roll aims at.
         roll_interval: A committed row is in a visible file after this time at the latest.
         revisions: Which results of a window that gives several are rows: `"final"`, its first
@@ -253,9 +253,13 @@ def parquet(  # noqa: PLR0913 - a table is described by how it is laid out
     of their topic. `bloom_by` are columns that single values are looked for in: each row group has
     a Bloom filter of them. A row group, which is what most readers read or pass by, has
     `row_group_rows` rows: 65,536 where one of the two is said, else 262,144.
+
+    `partition_by="auto"` leaves it to the first rows which column names folders, if any: one by
+    which a roll is divided into files of some size. What is chosen stands for the table's life.
     """
     parts = _parts(partition_by)
-    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows)
+    auto = isinstance(partition_by, str) and partition_by == "auto"
+    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows, auto)
     return Parquet(
         path, parts, target_bytes, roll_interval, revisions, storage, layout, compatibility
     )
@@ -277,7 +281,8 @@ def delta(  # noqa: PLR0913 - a table is described by how it is laid out
 ) -> Delta:
     """A Delta Lake table; see `Delta`, and `parquet` for how the rows lie in its files."""
     parts = _parts(partition_by)
-    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows)
+    auto = isinstance(partition_by, str) and partition_by == "auto"
+    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows, auto)
     said = (storage, layout, compatibility, upkeep)
     return Delta(path, parts, target_bytes, roll_interval, revisions, *said)
 
@@ -293,6 +298,8 @@ def _names(given: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _parts(given: Any) -> tuple[PartitionBy, ...]:
+    if isinstance(given, str) and given == "auto":
+        return ()
     one = isinstance(given, str) or not isinstance(given, Sequence)
     parts: Any = (given,) if one else given
     return tuple(PartitionBy(p, p) if isinstance(p, str) else p for p in parts)

@@ -117,7 +117,7 @@ class WriterSettings:
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """What a table declares of the inside of its files, besides what a plan measures.
+    """What a table declares of how its rows lie, besides what a plan measures.
 
     Attributes:
         sort_by: Columns that the rows of a file are sorted by, ascending, nulls last; rows that are
@@ -125,11 +125,13 @@ class FileLayout:
         bloom_by: Columns that have Bloom filters.
         row_group_rows: How many rows a row group has; None for as many as the settings say, and
             fewer where rows are sorted or looked for.
+        choose_folders: Is it left to the rows which column names folders?
     """
 
     sort_by: tuple[str, ...] = ()
     bloom_by: tuple[str, ...] = ()
     row_group_rows: int | None = None
+    choose_folders: bool = False
 
 
 AS_THEY_COME: Final = FileLayout()

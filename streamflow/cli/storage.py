@@ -18,8 +18,10 @@ from streamflow.cli.storage_analysis import analysis_of, of_table, taken
 from streamflow.clock import cpu_seconds
 from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.settings import Settings
+from streamflow.engine.table_folders import known_folders
 from streamflow.errors import SettingsError
 from streamflow.ports import TableFiles
+from streamflow.storage.folders import folder_lines
 from streamflow.storage.plan import Plan, decode_plan, encode_plan, make_plan, plan_names
 from streamflow.storage.queries import QueryLog, read_log
 from streamflow.storage.report import plan_lines
@@ -80,7 +82,9 @@ def _given(function: Any) -> Any:
 @_given
 def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool, types: tuple[str, ...]) -> None:
     """Explain the storage plan of a table, or make one for files."""
-    known = {} if aim else {path: _known(path) for path in paths}
+    tables = {path: files for path in paths if (files := _beside(path)) is not None}
+    known = {} if aim else {path: newest_plans(files) for path, files in tables.items()}
+    folders = [found for files in tables.values() if (found := known_folders(files)) is not None]
     plans = [plan for found in known.values() for plan in found]
     files = tuple(path for path in paths if not known.get(path))
     notes: Sequence[str] = ()
@@ -93,8 +97,8 @@ def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool, types: tuple[st
         return
     for i, one in enumerate(plans):
         click.echo("\n" * bool(i) + "\n".join(plan_lines(one)))
-    for note in notes:
-        click.echo(note)
+    for line in [*notes, *(line for one in folders for line in folder_lines(one))]:
+        click.echo(line)
 
 
 @command.command(epilog=ANALYZE)
@@ -133,20 +137,20 @@ def _table_name(paths: tuple[str, ...]) -> str:
     return (path if path.is_dir() else path.parent).resolve().name or "table"
 
 
-def _known(path: str) -> list[Plan]:
-    """The newest plan of each schema and aim beside a table; none beside any other path."""
+def _beside(path: str) -> TableFiles | None:
+    """What lies beside a table; None for any other path."""
     if store_url.is_url(path):
         problem = store_url.problem_of(path)
         if problem is not None:
             raise SettingsError(problem)
-        return newest_plans(table_files(Settings.load(), path))
+        return table_files(Settings.load(), path)
     try:
         folder = Path(path).resolve()
     except (OSError, RuntimeError) as error:  # a link that leads to itself
         raise SettingsError(f"{path}: {error}") from None
     if not folder.with_name(f"{folder.name}.streamflow").is_dir():
-        return []
-    return newest_plans(LocalFiles(folder.parent, folder.name))
+        return None
+    return LocalFiles(folder.parent, folder.name)
 
 
 def newest_plans(files: TableFiles) -> list[Plan]:

@@ -77,7 +77,9 @@ def _lags(origin: Stream | Results | Checks | Quality) -> Iterator[tuple[str, in
     """The time columns whose values cannot come below the watermark, less what is told here."""
     if isinstance(origin, Stream):
         event_time = origin.source.event_time
-        if isinstance(event_time, str) and not any(_changes(s, event_time) for s in origin.stages):
+        if isinstance(event_time, str) and not any(
+            can_change(s, event_time) for s in origin.stages
+        ):
             yield event_time, 0
     elif isinstance(origin, Results):
         grace = micros(origin.windowed.grace)
@@ -87,7 +89,7 @@ def _lags(origin: Stream | Results | Checks | Quality) -> Iterator[tuple[str, in
             yield "window_start", grace + longest
 
 
-def _changes(stage: object, column: str) -> bool:
+def can_change(stage: object, column: str) -> bool:
     """Can values of this column be others after the stage?"""
     mended = isinstance(stage, Gate) and any(rule.field == column for rule, _ in stage.rules)
     return mended or isinstance(stage, REMAKING)

@@ -14,7 +14,6 @@ import pyarrow as pa
 from streamflow.aggregates import Aggregate, Part, fields_of, name_of
 from streamflow.changes import Changed
 from streamflow.checking import CHECKED, Checks
-from streamflow.core.closing import closing_of
 from streamflow.core.compile_checks import compile_checks
 from streamflow.core.contents import check_topics
 from streamflow.core.plan import (
@@ -337,7 +336,7 @@ def _destinations(
     mine = [edge.destination for edge in edges if edge.origin is origin]
     columns = pa.schema([*schema, WARNINGS]) if warnings else schema
     tables = [table for table in mine if isinstance(table, Parquet)]
-    sinks = tuple(sink_plan(table, columns, closing_of(origin, table)) for table in tables)
+    sinks = tuple(sink_plan(table, columns, origin) for table in tables)
     return sinks, tuple(topic.name for topic in mine if isinstance(topic, Topic))
 
 

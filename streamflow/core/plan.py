@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 class SinkPlan:
     """A table and the rows that go there; `schema` has the partition values as columns. `renamed`
     has the field of each column whose field has another name by now, `merging` says which rows take
-    the place of earlier ones.
+    the place of earlier ones, `folders` which columns may name folders, where that is left to the
+    rows.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SinkPlan:
     closing: Closing | None = None
     renamed: Mapping[str, str] = field(default_factory=dict[str, str])
     merging: Merging | None = None
+    folders: tuple[str, ...] | None = None
 
     @cached_property
     def schema_id(self) -> str:

@@ -26,7 +26,8 @@ class SinkSpec:
     `target_bytes` is the size of a roll, in encoded bytes; a roll is one file per partition value.
     `closing` tells when a time partition is complete, where that can be told: once all of the
     `partitions` of its rows topic have come so far; None where their number is not known.
-    `storage` says how files are to be written, and `layout` how their rows lie in them.
+    `storage` says how files are to be written, and `layout` how their rows lie in them. Where
+    `partition_by` is left to the rows, `folders` are the columns that may come to be in it.
     `compatibility` says what later versions of `schema` may change.
     `run` is that of the names, where it is one of a part of the sources.
     `zones` are those that the values of `partition_by` are times of, where one is not UTC.
@@ -46,6 +47,7 @@ class SinkSpec:
     storage: Storage | WriterSettings = "none"
     zones: tuple[str, ...] = ()
     layout: FileLayout = AS_THEY_COME
+    folders: tuple[str, ...] | None = None
     compatibility: Compatibility = "backward"
     run: str | None = None
 

@@ -27,12 +27,12 @@ _NAME = re.compile(r"schema-(\d{5,})\.json")
 @dataclass(frozen=True, slots=True)
 class TableSchema:
     """One version: its columns, partition columns too. `zones` are those of the partition columns,
-    where one is not UTC.
+    where one is not UTC. `partition_by` is None where it is left to the rows.
     """
 
     number: int
     columns: pa.Schema
-    partition_by: tuple[str, ...]
+    partition_by: tuple[str, ...] | None
     topology_version: str
     zones: tuple[str, ...] = ()
 
@@ -49,7 +49,8 @@ class TableSchema:
 
 def schema_of(spec: SinkSpec, number: int) -> TableSchema:
     """What the sink of a topology would write, as the version of this number."""
-    return TableSchema(number, spec.schema, spec.partition_by, spec.topology_version, spec.zones)
+    by = spec.partition_by if spec.folders is None else None
+    return TableSchema(number, spec.schema, by, spec.topology_version, spec.zones)
 
 
 def refuse(spec: SinkSpec, known: Sequence[TableSchema]) -> None:
@@ -112,7 +113,7 @@ def decode_schema(data: bytes, name: str) -> TableSchema:
         found = TableSchema(
             number,
             columns,
-            tuple(document["partition_by"]),
+            None if document["partition_by"] is None else tuple(document["partition_by"]),
             document["topology_version"],
             tuple(document.get("zones", ())),
         )
@@ -125,7 +126,8 @@ def decode_schema(data: bytes, name: str) -> TableSchema:
 
 def _other_folders(old: TableSchema, spec: SinkSpec) -> list[str]:
     if old.partition_by != spec.partition_by:
-        names = [", ".join(by) or "no column" for by in (spec.partition_by, old.partition_by)]
+        pair = (spec.partition_by, old.partition_by or ())
+        names = [", ".join(by) or "no column" for by in pair]
         return [f"it is partitioned by {names[0]}, it was by {names[1]}"]
     if old.zones != spec.zones:
         zones = [", ".join(some) or "UTC" for some in (spec.zones, old.zones)]

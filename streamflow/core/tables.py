@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from streamflow.core.closing import Closing
+from streamflow.core.closing import closing_of
 from streamflow.core.file_layout import layout_problems
+from streamflow.core.folder_candidates import folder_candidates
 from streamflow.core.parquet import leaf_columns, why_not
 from streamflow.core.plan import SinkPlan
 from streamflow.destinations import Delta, Parquet
@@ -17,9 +19,17 @@ from streamflow.former_names import stored, stored_name
 from streamflow.partition_by import PartitionBy
 from streamflow.writer_settings import WriterSettings
 
+if TYPE_CHECKING:
+    from streamflow.checking import Checks
+    from streamflow.quality import Quality
+    from streamflow.results import Results
+    from streamflow.stream import Stream
 
-def sink_plan(table: Parquet, schema: pa.Schema, closing: Closing | None) -> SinkPlan:
-    """A table of rows of this schema.
+
+def sink_plan(
+    table: Parquet, schema: pa.Schema, origin: Stream | Results | Checks | Quality
+) -> SinkPlan:
+    """A table of the rows of `origin`, of this schema.
 
     Raises:
         TopologyError: the table cannot be partitioned, or written, so.
@@ -34,7 +44,13 @@ def sink_plan(table: Parquet, schema: pa.Schema, closing: Closing | None) -> Sin
         if part.name != part.column:
             made.append(pa.field(part.name, pa.string()))
     renamed = {stored_name(f): f.name for f in schema if stored_name(f) != f.name}
-    plan = SinkPlan(table.name, table, pa.schema([*columns, *made]), closing, renamed)
+    closing, folders = closing_of(origin, table), None
+    if table.layout.choose_folders:
+        _check_choice(table, schema)
+        taken = (*table.layout.sort_by, *table.layout.bloom_by)
+        folders = folder_candidates(origin, columns, renamed, taken)
+    rows = pa.schema([*columns, *made])
+    plan = SinkPlan(table.name, table, rows, closing, renamed, folders=folders)
     problem = next(iter(layout_problems(plan.layout, plan.schema, plan.partition_by)), None)
     if problem is not None:
         raise TopologyError(f"{table}: {problem}")
@@ -44,6 +60,19 @@ def sink_plan(table: Parquet, schema: pa.Schema, closing: Closing | None) -> Sin
     if isinstance(table, Delta):
         _check_delta(table, plan.schema)
     return plan
+
+
+def _check_choice(table: Parquet, schema: pa.Schema) -> None:
+    if isinstance(table, Delta):
+        raise TopologyError(
+            f'{table}: partition_by="auto" is for plain tables; of a Delta table the columns are'
+            " said when it is made: name them, `streamflow storage analyze` finds them"
+        )
+    if "auto" in schema.names:
+        raise TopologyError(
+            f'{table}: partition_by="auto" leaves it to the rows, which have a column of that'
+            ' name; for the column say partition_by=["auto"], or rename it'
+        )
 
 
 def _check_settings(table: Parquet, settings: WriterSettings, inside: pa.Schema) -> None:

@@ -17,6 +17,7 @@ both hold are records of one immutable log, so rows beyond the followed cut stay
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import Clock
@@ -36,6 +37,7 @@ from streamflow.engine.sink_roll import (
     unpack,
 )
 from streamflow.engine.sink_success import Success
+from streamflow.engine.table_folders import TableFolders
 from streamflow.engine.table_versions import Numbers
 from streamflow.errors import SinkRefused
 
@@ -79,6 +81,7 @@ class SinkPartition:
         self._holdings = holdings or Holdings()
         self._fold_after = fold_after
         self._success = Success(spec, table, tp)
+        self._folders = TableFolders(files_of(table), spec)
         self.planner = Planner(files_of(table), spec.storage)
         self._versions = Numbers(files_of(table))
         #: Bytes of rows per offset of the topic, as they were read.
@@ -242,13 +245,14 @@ class SinkPartition:
                 f"rows of {self.tp} take the place of earlier ones, which a plain table has not:"
                 f" they belong into a Delta table, 'delta:{self.spec.path}' for a command"
             )
-        schema, parts = layout.schema_id, layout.partition_by
+        schema, parts = layout.schema_id, self._folders.of(layout, commits)
         sort = sort_of(self.spec.layout, commits.columns)
         rows = unpack(commits, parts, sort)
         writer = self.planner.settings(schema, rows.table, rows.groups, parts)
         writer = settings_of(self.spec.layout, writer, rows.table.column_names)
         version = self._versions.of(schema)
         last, topology = self._last, self.spec.topology
+        trailers[-1] = replace(trailers[-1], layout=replace(layout, partition_by=parts))
         cut = next_cut(last, topology, rows.groups, trailers, stop, writer, sort, version)
         self._faults("cut-temp")
         standing = self._chain.settle(cut)

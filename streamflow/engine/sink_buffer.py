@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -33,6 +34,10 @@ class Commits:
     def columns(self) -> list[str]:
         """Of the rows, which are alike; none where there is no row."""
         return next((chunk.schema.names for chunk in self.chunks.values()), [])
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """These columns of all rows. Raises `SinkRefused` for a damaged chunk."""
+        return pa.concat_tables([chunk.table().select(columns) for chunk in self.chunks.values()])
 
     def tables(self) -> dict[int, pa.Table]:
         """The rows, unpacked. Raises `SinkRefused` for a damaged chunk."""

@@ -29,6 +29,7 @@ def table_spec(
         partitions=partitions,
         storage=sink.table.storage,
         layout=sink.layout,
+        folders=sink.folders,
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
         compatibility=sink.table.compatibility,
         run=names.run,

@@ -14,6 +14,7 @@ from streamflow.core.table_schema import (
     schema_names,
     schema_of,
 )
+from streamflow.engine.table_folders import known_folders, settled, take, to_take
 from streamflow.ports import TableFiles
 
 
@@ -26,7 +27,8 @@ def versions(files: TableFiles) -> list[TableSchema]:
 def check(files: TableFiles, spec: SinkSpec) -> list[TableSchema]:
     """The versions of a table. Raises `SinkRefused` where the sink cannot write it."""
     known = versions(files)
-    refuse(spec, known)
+    chosen = known_folders(files) or to_take(spec, known)
+    refuse(*settled(spec, known, chosen))
     return known
 
 
@@ -40,6 +42,9 @@ def agree(files: TableFiles, spec: SinkSpec) -> None:
     """
     while True:
         known = check(files, spec)
+        chosen = to_take(spec, known)
+        if chosen is not None and take(files, chosen).partition_by != chosen.partition_by:
+            check(files, spec)  # another one was taken at this very moment
         if spec.schema_id in {version.id for version in known}:
             return
         mine = schema_of(spec, known[-1].number + 1 if known else 0)

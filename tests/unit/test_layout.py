@@ -19,6 +19,7 @@ READING_ORDER = [
     "parquet",
     "hive",
     "file_layout",
+    "folder_candidates",
     "tables",
     "tree",
     "sides",
