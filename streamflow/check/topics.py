@@ -147,7 +147,8 @@ def _retention(
     name: str, spec: TopicSpec, config: Mapping[str, str], *, internal: bool
 ) -> list[Finding]:
     millis = int(config["retention.ms"])
-    if millis < 0 or config["cleanup.policy"] == "compact":
+    wanted = int(spec.config.get("retention.ms", -1))
+    if millis < 0 or 0 <= wanted <= millis or config["cleanup.policy"] == "compact":
         return []
     what = f"{name} keeps its records for {_duration(millis)}, not for ever"
     if internal:
@@ -165,7 +166,7 @@ def _retention(
 
 def _internal(topology: Topology, names: Names) -> set[str]:
     sources = [plan.source.topic for plan in topology.tasks]
-    kept = {names.control.topic, *map(names.changelog, sources)}
+    kept = {names.control.topic, names.live.journal.topic, *map(names.changelog, sources)}
     kept |= {names.watermarks(source).topic for source in sources}
     return kept | {names.rows(s.name) for plan in topology.tasks for s in plan.all_sinks}
 

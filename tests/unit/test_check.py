@@ -16,8 +16,9 @@ from streamflow.check.folders import check_lake, check_state
 from streamflow.check.replicas import IN_SYNC, check_replicas
 from streamflow.check.topics import check_source, check_topic
 from streamflow.cli.check import listing
+from streamflow.core.names import Names
 from streamflow.edges.kafka_admin import TopicSpec
-from streamflow.service import LAG
+from streamflow.service import LAG, journal_spec
 
 ROWS = TopicSpec("app-flights-rows", 4, {"retention.ms": "-1", "max.message.bytes": "1000"})
 CHANGELOG = TopicSpec("app-flights-changelog", 4, {"cleanup.policy": "compact", **ROWS.config})
@@ -85,6 +86,16 @@ def test_a_changelog_of_an_earlier_version_may_be_compacted_too_early() -> None:
     for enough in ("3600000", "7200000"):
         [well] = check_topic(spec, 4, config | {LAG: enough}, internal=True, made=False)
         assert well.level == "ok"
+
+
+@pytest.mark.parametrize(("kept", "level"), [(89, "problem"), (90, "ok"), (91, "ok"), (None, "ok")])
+def test_the_run_journal_is_kept_for_three_months(kept: int | None, level: str) -> None:
+    spec = journal_spec(Names("app"))
+    config = {"cleanup.policy": "compact,delete", "retention.ms": "-1"}
+    if kept is not None:
+        config["retention.ms"] = str(kept * 86_400_000)
+    [found] = check_topic(spec, 1, config, internal=True, made=False)
+    assert found.level == level
 
 
 def test_what_has_one_replica_or_counts_as_written_on_one_broker_is_warned_of() -> None:
