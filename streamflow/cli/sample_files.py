@@ -31,6 +31,9 @@ KINDS: Final = {
 }
 _PACKED = {".gz", ".zst", ".bz2", ".lz4"}
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+#: What cells are separated by where the header has no comma.
+_OTHERS = ";\t|"
 
 
 def kind_of(path: Path) -> str | None:
@@ -65,22 +68,53 @@ def _within(
     return [batch.slice(low, high - low) for low, high in ends if low < min(high, len(batch))]
 
 
-def read_csv(path: Path, rows: int, delimiter: str) -> pa.Table:
-    """The first rows, of which all columns are text: `typed` says what they are."""
+def read_csv(path: Path, rows: int, delimiter: str) -> tuple[pa.Table, list[str]]:
+    """The first rows, of which all columns are text (`typed` says what they are), and what is to be
+    said of them.
+    """
+    delimiter = _delimiter(path, delimiter)
     for block in (BLOCK_BYTES, READ_BYTES):
+        ragged: list[str] = []
         try:
-            return _csv(path, rows, delimiter, block)
+            table = _csv(path, rows, delimiter, block, ragged)
         except pa.ArrowInvalid as error:
             if "straddling" not in str(error) or block == READ_BYTES:
                 raise
+        else:
+            words = "rows have another number of cells than the header"
+            return table, [f"{len(ragged):,} {words}; passed by"] * bool(ragged)
     raise AssertionError("the last block either does or raises")
 
 
-def _csv(path: Path, rows: int, delimiter: str, block: int) -> pa.Table:
-    parsed = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+def _delimiter(path: Path, delimiter: str) -> str:
+    """The one that is said, or what the header has in its place."""
+    with pa.input_stream(path, compression="detect") as stream:
+        header = cast("bytes", stream.read(BLOCK_BYTES)).partition(b"\n")[0]
+    _check_utf_8(header)
+    found = max(_OTHERS, key=lambda other: header.count(other.encode()))
+    return found if delimiter.encode() not in header and found.encode() in header else delimiter
+
+
+def _check_utf_8(data: bytes) -> None:
+    if data.startswith(_UTF_16):
+        raise pa.ArrowInvalid("it is UTF-16, and UTF-8 is read")
+
+
+def _csv(path: Path, rows: int, delimiter: str, block: int, ragged: list[str]) -> pa.Table:
+    def passed_by(row: Any) -> str:
+        ragged.append(row.text)
+        return "skip"
+
+    parsed = pacsv.ParseOptions(
+        delimiter=delimiter, newlines_in_values=True, invalid_row_handler=passed_by
+    )
     read = pacsv.ReadOptions(block_size=block)
     with pa.input_stream(path, compression="detect") as stream:
         names = pacsv.open_csv(stream, read_options=read, parse_options=parsed).schema.names
+    ragged.clear()  # the rows of the first block come again
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise pa.ArrowInvalid(f"two of its columns are named {twice!r}")
     texts = pacsv.ConvertOptions(
         column_types={name: pa.string() for name in names}, strings_can_be_null=True
     )
@@ -100,7 +134,8 @@ def read_lines(path: Path, rows: int) -> tuple[pa.Table, list[str]]:
     """The first lines of JSON, and what is to be said of them."""
     with pa.input_stream(path, compression="detect") as stream:
         data = cast("bytes", stream.read(READ_BYTES)).removeprefix(_BOM)
-    lines = data.splitlines(keepends=True)
+    _check_utf_8(data)
+    lines = _of_array(data) or data.splitlines(keepends=True)
     if len(data) == READ_BYTES and len(lines) > 1:
         lines.pop()  # it may go on
     lines = [line for line in lines if line.strip()][:rows]
@@ -110,6 +145,16 @@ def read_lines(path: Path, rows: int) -> tuple[pa.Table, list[str]]:
         return pajson.read_json(io.BytesIO(chosen), read_options=options), []
     except pa.ArrowInvalid as error:
         return _mixed(lines, error)
+
+
+def _of_array(data: bytes) -> list[bytes]:
+    """The elements of a document that is one array, as lines; none of any other."""
+    if not data.lstrip().startswith(b"["):
+        return []
+    try:
+        return [orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in orjson.loads(data)]
+    except orjson.JSONDecodeError:  # lines that are arrays, or more than was read
+        return []
 
 
 def _mixed(lines: Sequence[bytes], error: pa.ArrowInvalid) -> tuple[pa.Table, list[str]]:

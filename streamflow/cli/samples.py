@@ -58,21 +58,22 @@ class _Reading:
         try:
             match kind_of(path):
                 case "parquet":
-                    self.tables.append(read_parquet(path, rows))
-                case "csv":
-                    self.texts.append(read_csv(path, rows, ","))
-                case "tsv":
-                    self.texts.append(read_csv(path, rows, "\t"))
+                    table, notes = read_parquet(path, rows), []
+                    self.tables.append(table)
+                case "csv" | "tsv" as kind:
+                    table, notes = read_csv(path, rows, "," if kind == "csv" else "\t")
+                    self.texts.append(table)
                 case "json":
                     table, notes = read_lines(path, rows)
                     self.tables.append(table)
-                    self.notes += [f"{path.name}: {note}" for note in notes]
                 case _:
                     raise SettingsError(
                         f"{path}: its name does not say what it is: {', '.join(KINDS)}"
                     )
         except (OSError, pa.ArrowException) as error:
             self.bad[path] = f"{path} cannot be read: {error}"
+        else:
+            self.notes += [f"{path.name}: {note}" for note in notes]
 
     def table(self, names: str) -> tuple[pa.Table, Mapping[str, pa.DataType]]:
         """All rows as one table, and the types that were guessed."""

@@ -174,3 +174,35 @@ def test_nested_and_all_null_columns_are_analysed(tmp_path: Path) -> None:
     assert "tags: it is list<item: string>, by which readers pass nothing by" in shown
     assert "n: null in all rows of the sample, so nothing can be said of it" in shown
     assert "e hold objects without fields, which Parquet cannot have; passed by" in shown
+
+
+def test_csv_of_other_separators_and_with_rows_that_do_not_fit_is_read(tmp_path: Path) -> None:
+    for mark in ";\t|":
+        path = write(tmp_path / "t.csv", f"a{mark}b\n1{mark}2,5\n")
+        assert read_sample([path], 9).table.to_pylist() == [{"a": 1, "b": "2,5"}]
+    sample = read_sample([write(tmp_path / "r.csv", "a,b\n1,2\n3\n4,5,6\n7,8\n")], 9)
+    assert sample.table["a"].to_pylist() == [1, 7]
+    assert sample.notes == ["r.csv: 2 rows have another number of cells than the header; passed by"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("t.csv", "a,a\n1,2\n", "two of its columns are named 'a'"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16"), "it is UTF-16, and UTF-8 is read"),
+        ("t.ndjson", '{"a": 1}\n'.encode("utf-16"), "it is UTF-16, and UTF-8 is read"),
+        ("t.csv", "a,b\nM\u00fcller,2\n".encode("latin-1"), "invalid UTF8 data"),
+        ("t.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 99)[:-9], "Truncated"),
+        ("t.json", b"[1, 2]", "JSON parse error"),
+        ("t.json", b"[", "JSON parse error"),
+    ],
+)
+def test_what_is_no_table_is_said_in_words(
+    tmp_path: Path, name: str, data: bytes | str, words: str
+) -> None:
+    assert words in refused("plan", write(tmp_path / name, data))
+
+
+def test_a_document_that_is_an_array_is_read_as_its_elements(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.json", '\n[{"a": 1},\n {"a": 2}]\n')
+    assert read_sample([path], 9).table.to_pylist() == [{"a": 1}, {"a": 2}]
