@@ -159,6 +159,25 @@ class StateStore(Protocol):
         ...
 
 
+class NewFile(Protocol):
+    """A data file that is being written: nobody sees any of it before `create`, and all of it then.
+
+    Caller: `write` any number of times, then `create` once, or never; `drop` in any case.
+    """
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add to its end. Raises `SinkUnavailable`; then only `drop` may follow."""
+        ...
+
+    def create(self) -> bool:
+        """As `TableFiles.create`, with all that was written."""
+        ...
+
+    def drop(self) -> None:
+        """Forget what is not visible. Idempotent."""
+        ...
+
+
 class TableFiles(Protocol):
     """The files of one table and of the private folder beside it. Names are relative, with `/`.
 
@@ -171,6 +190,10 @@ class TableFiles(Protocol):
 
         Raises `SinkUnavailable` when the store does not take it; then nothing is visible.
         """
+        ...
+
+    def begin(self, name: str) -> NewFile:
+        """Begin a data file that is written in parts."""
         ...
 
     def exists(self, name: str, *, private: bool = False) -> bool:

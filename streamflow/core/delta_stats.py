@@ -11,16 +11,14 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import orjson
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 #: Longer texts are left out rather than cut: a cut largest value would have to be rounded up.
 MAX_TEXT: Final = 64
 
 
-def stats_of(data: pa.Buffer) -> str:
+def stats_of(metadata: pq.FileMetaData) -> str:
     """The statistics of a Parquet file, in Delta's JSON."""
-    metadata = pq.read_metadata(pa.BufferReader(data))
     smallest: dict[str, Any] = {}
     largest: dict[str, Any] = {}
     nulls: dict[str, int] = {}

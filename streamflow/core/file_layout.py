@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from streamflow.core.hive import Group
 from streamflow.writer_settings import ROW_GROUP_ROWS, FileLayout, WriterSettings
 
 #: Rows of a row group where readers are to pass some by: of the flights, sorted by plane, files are
@@ -83,15 +82,12 @@ def settings_of(
     return replace(found, writer="pyarrow-3", bloom=both)
 
 
-def in_order(table: pa.Table, group: Group, sort: Sequence[str]) -> Group:
-    """The rows of a file sorted by these columns; the sort is stable."""
-    if not sort:
-        return group
-    keys = table.select(sort)
-    if group.rows is not None:
-        keys = keys.take(group.rows)
-    order: Any = pc.sort_indices(keys, [(name, "ascending") for name in sort])
-    return replace(group, rows=order if group.rows is None else group.rows.take(order))
+def in_order(rows: pa.Table, sort: Sequence[str]) -> pa.Array:
+    """The numbers of the rows of a file sorted by these columns, at least one; the sort is
+    stable.
+    """
+    keys: Any = [(name, "ascending") for name in sort]
+    return pc.sort_indices(rows.select(sort), keys)
 
 
 def _writes_bloom() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,41 +15,70 @@ Position = tuple[int, int]
 """Where a row lies in a rows topic: the offset of its chunk, and its number in the chunk."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Group:
-    """The rows of one folder, in the order of the rows topic. `rows` is None when all are in it."""
+    """The rows of one folder: how many, and where the first and the last of them lie."""
 
     folder: str
     values: tuple[str | None, ...]
     count: int
     first: Position
     last: Position
-    rows: pa.Array | None
+
+    def joined(self, later: Group) -> Group:
+        """With those of the same folder that lie in later chunks."""
+        count = self.count + later.count
+        return Group(self.folder, self.values, count, self.first, later.last)
 
 
-def arrange(chunks: Mapping[int, pa.Table], partition_by: Sequence[str]) -> list[Group]:
-    """The rows of `chunks` (offset -> rows, ascending) by folder, folders in the order of names."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Arranged:
+    """Rows by folder, folders in the order of names.
+
+    `order` numbers the rows as they follow each other then, those of a folder in the order of the
+    rows topic; None when they do so already.
+    """
+
+    groups: list[Group]
+    order: pa.Array | None
+
+
+def arrange(chunks: Mapping[int, pa.Table], partition_by: Sequence[str]) -> Arranged:
+    """The rows of `chunks` (offset -> rows, ascending) by folder."""
     filled = {offset: rows for offset, rows in chunks.items() if rows.num_rows}
     if not filled:
-        return []
+        return Arranged([], None)
     starts = [0]
     for rows in filled.values():
         starts.append(starts[-1] + rows.num_rows)
     where = _Positions(list(filled), starts)
     if not partition_by:
-        return [Group("", (), starts[-1], where[0], where[starts[-1] - 1], None)]
+        return Arranged([Group("", (), starts[-1], where[0], where[starts[-1] - 1])], None)
     columns = pa.concat_tables([rows.select(partition_by) for rows in filled.values()])
     folders, ranks = _ranks(columns)
     order = pc.sort_indices(ranks)  # stable: rows of one folder stay in the topic's order
     bounds = pc.run_end_encode(ranks.take(order), run_end_type=pa.int64()).run_ends.to_pylist()
-    groups: list[Group] = []
-    start = 0
-    for stop, (folder, values) in zip(bounds, folders, strict=True):
-        rows = order.slice(start, stop - start)
-        ends = where[rows[0].as_py()], where[rows[-1].as_py()]
-        groups.append(Group(folder, values, stop - start, *ends, rows))
-        start = stop
-    return groups
+    begins = [0, *bounds[:-1]]
+    firsts = order.take(pa.array(begins, pa.int64())).to_pylist()
+    lasts = order.take(pa.array([stop - 1 for stop in bounds], pa.int64())).to_pylist()
+    groups = [
+        Group(*folder, stop - start, where[first], where[last])
+        for folder, start, stop, first, last in zip(
+            folders, begins, bounds, firsts, lasts, strict=True
+        )
+    ]
+    return Arranged(groups, order if len(groups) > 1 else None)
+
+
+def in_folders(
+    rows: pa.Table, partition_by: Sequence[str], folders: Container[str]
+) -> pa.Array | None:
+    """Is each row in one of these folders? None where all are."""
+    known, ranks = _ranks(rows.select(partition_by))
+    wanted = [rank for rank, (folder, _) in enumerate(known) if folder in folders]
+    if len(wanted) == len(known):
+        return None
+    return pc.is_in(ranks, value_set=pa.array(wanted, pa.int64()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,18 +28,18 @@ class Merging:
     early: bool
 
 
-def newest(chunks: Mapping[int, pa.Table], by: tuple[str, ...]) -> dict[int, pa.Table]:
-    """The last row of each key, where it lies; `chunks` are rows by offset, ascending."""
+def newest(chunks: Mapping[int, pa.Table], by: tuple[str, ...]) -> dict[int, pa.Array]:
+    """Is each row the last one of its key? `chunks` are rows by offset, ascending."""
     filled = {offset: rows for offset, rows in chunks.items() if rows.num_rows}
     if not filled:
-        return dict(chunks)
+        return {}
     keys = _numbered(pa.concat_tables([rows.select(by) for rows in filled.values()]))
     last = keys.group_by(list(by), use_threads=False).aggregate([(_ROW, "max")])
     kept = pc.is_in(keys[_ROW], value_set=last[f"{_ROW}_max"].combine_chunks())
-    found: dict[int, pa.Table] = {}
+    found: dict[int, pa.Array] = {}
     start = 0
     for offset, rows in filled.items():
-        found[offset] = rows.filter(kept.slice(start, rows.num_rows))
+        found[offset] = kept.slice(start, rows.num_rows)
         start += rows.num_rows
     return found
 

@@ -7,8 +7,8 @@ are by then. Timestamps stay in microseconds, adjusted to UTC, which Spark, Duck
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -58,22 +58,64 @@ def encode_parquet(
 
     Raises `pa.ArrowException` where a column cannot have the encoding that the settings name.
     """
-    metadata = {FOOTER_PREFIX + key: value for key, value in footer.items()}
     stream = pa.BufferOutputStream()
+    step = settings.row_group_rows
+    parts = (rows.slice(start, step) for start in range(0, rows.num_rows, step))
+    most = most_distinct(parts, settings.bloom) if settings.bloom else {}
+    whole = Inside(rows.schema, settings, tuple(sort), most)
+    write_parquet(stream, whole, [rows], footer)
+    return stream.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """How a file is made: its columns, the settings, what its rows are sorted by already, and of
+    columns with a Bloom filter how many values a row group has at the most.
+    """
+
+    schema: pa.Schema
+    settings: WriterSettings
+    sort: tuple[str, ...] = ()
+    distinct: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+def write_parquet(
+    stream: pa.NativeFile, inside: Inside, tables: Iterable[pa.Table], footer: Mapping[str, str]
+) -> pq.FileMetaData:
+    """Write a file of the rows of all `tables`, row group by row group; returns its metadata.
+
+    Its bytes are those of `encode_parquet` where each table but the last is one full row group.
+    """
+    metadata = {FOOTER_PREFIX + key: value for key, value in footer.items()}
+    schema, settings = inside.schema, inside.settings
     with pq.ParquetWriter(
         stream,
-        rows.schema,
+        schema,
         version="2.6",
         write_statistics=True,
         write_page_index=settings.page_index,
-        **_options(rows.schema, settings),
-        **_sorting(rows.schema, sort),
-        **_bloom(rows, settings),
+        **_options(schema, settings),
+        **_sorting(schema, inside.sort),
+        **_bloom(inside),
     ) as writer:
-        writer.write_table(rows, row_group_size=settings.row_group_rows)
+        for rows in tables:
+            writer.write_table(rows, row_group_size=settings.row_group_rows)
+            del rows  # while the next ones are made
         if metadata:
             writer.add_key_value_metadata(metadata)
-    return stream.getvalue()
+    inner: Any = writer
+    return inner.writer.metadata
+
+
+def most_distinct(row_groups: Iterable[pa.Table], names: Collection[str]) -> dict[str, int]:
+    """Of the columns of these names that there are, the most values that one row group has."""
+    most: dict[str, int] = {}
+    for rows in row_groups:
+        for name in names:
+            if name in rows.column_names:
+                count = pc.count_distinct(rows[name]).as_py()
+                most[name] = max(count, most.get(name, 1))
+    return most
 
 
 def why_not(schema: pa.Schema, settings: WriterSettings) -> str | None:
@@ -95,17 +137,12 @@ def _sorting(schema: pa.Schema, sort: Sequence[str]) -> dict[str, Any]:
     return {"sorting_columns": [pq.SortingColumn(places[name]) for name in sort]}
 
 
-def _bloom(rows: pa.Table, settings: WriterSettings) -> dict[str, Any]:
+def _bloom(inside: Inside) -> dict[str, Any]:
     """Filters for the columns that there are, sized by the row group with the most values."""
-    step = settings.row_group_rows
-    parts = [rows.slice(start, step) for start in range(0, rows.num_rows, step)]
     options = {
-        name: {
-            "ndv": max([1, *(pc.count_distinct(part[name]).as_py() for part in parts)]),
-            "fpp": BLOOM_FPP,
-        }
-        for name in settings.bloom
-        if name in rows.column_names
+        name: {"ndv": inside.distinct.get(name, 1), "fpp": BLOOM_FPP}
+        for name in inside.settings.bloom
+        if name in inside.schema.names
     }
     return {"bloom_filter_options": options} if options else {}
 

@@ -26,6 +26,10 @@ from streamflow.core.merging import Merging
 from streamflow.errors import SinkRefused
 
 CHUNK_BYTES = 900_000
+#: Rows of a chunk take about this when they are unpacked, so that a reader can do with little room.
+UNPACKED_BYTES = 4 * 1024 * 1024
+#: So many times their encoded size do rows take of which nothing is said.
+UNPACKED_RATIO = 8
 FORMAT = 1
 
 _ROWS, _TRAILER = b"rows", b"trailer"
@@ -93,7 +97,8 @@ class Trailer:
 class RowsChunk:
     """Some of the rows of a commit, still as encoded; chunks are numbered from 0 in a commit.
 
-    `epoch` is its owner's where the commit is provisional, else None.
+    `epoch` is its owner's where the commit is provisional, else None. `unpacked` is how many bytes
+    the rows take in memory: as their writer says, or estimated.
     """
 
     commit: int
@@ -101,11 +106,19 @@ class RowsChunk:
     schema: pa.Schema
     payload: bytes
     epoch: int | None = None
+    unpacked: int = 0
 
-    def table(self) -> pa.Table:
-        """The rows. Raises `SinkRefused` when the payload is damaged."""
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows, of these columns only, in the order of the schema, or of all.
+
+        Raises `SinkRefused` when the payload is damaged.
+        """
+        options = None
+        if columns is not None:
+            places = [self.schema.get_field_index(name) for name in columns]
+            options = pa.ipc.IpcReadOptions(included_fields=places)
         try:
-            return pa.ipc.open_stream(self.payload).read_all()
+            return pa.ipc.open_stream(self.payload, options=options).read_all()
         except (pa.ArrowException, OSError) as error:
             raise _malformed(f"rows chunk {self.number} of commit {self.commit}", error) from None
 
@@ -135,10 +148,11 @@ def encode_rows(
                 ("sf-kind", _ROWS),
                 ("sf-commit", str(commit).encode()),
                 ("sf-chunk", str(number).encode()),
+                ("sf-unpacked", str(unpacked).encode()),
                 *owner,
             ),
         )
-        for number, payload in enumerate(_chunks(rows, chunk_bytes))
+        for number, (payload, unpacked) in enumerate(_chunks(rows, chunk_bytes))
     ]
 
 
@@ -201,19 +215,22 @@ def record_name(record: Record) -> str:
     return f"the row of {found.to_pylist()[0]} in commit {held.commit}"
 
 
-def _chunks(rows: pa.Table, chunk_bytes: int) -> list[bytes]:
-    """Encoded slices of the rows. Each is sized by the one before it, so that rows are seldom
-    encoded twice; the first by its size uncompressed.
+def _chunks(rows: pa.Table, chunk_bytes: int) -> list[tuple[bytes, int]]:
+    """Encoded slices of the rows, and what each takes unpacked. Each is sized by the one before it,
+    so that rows are seldom encoded twice; the first by its size uncompressed.
     """
-    payloads: list[bytes] = []
+    payloads: list[tuple[bytes, int]] = []
     start, step = 0, max(1, rows.num_rows * chunk_bytes // max(rows.nbytes, 1))
     while start < rows.num_rows:
         part = rows.slice(start, step)
+        if part.nbytes > 2 * UNPACKED_BYTES and part.num_rows > 1:
+            step = max(1, part.num_rows * UNPACKED_BYTES // part.nbytes)
+            continue
         payload = _encode(part)
         if len(payload) > chunk_bytes and part.num_rows > 1:
             step = part.num_rows // 2
             continue
-        payloads.append(payload)
+        payloads.append((payload, part.nbytes))
         start += part.num_rows
         step = max(1, part.num_rows * chunk_bytes * 9 // (10 * len(payload)))
     return payloads
@@ -231,10 +248,11 @@ def _chunk(value: bytes, named: Mapping[str, bytes | None]) -> RowsChunk:
     try:
         commit, number = (int(named[name] or b"") for name in ("sf-commit", "sf-chunk"))
         epoch = int(named["sf-epoch"] or b"") if "sf-epoch" in named else None
+        unpacked = int(named.get("sf-unpacked") or UNPACKED_RATIO * len(value))
         schema = pa.ipc.open_stream(value).schema
     except (KeyError, ValueError, OSError) as error:
         raise _malformed("rows chunk", error) from None
-    return RowsChunk(commit, number, schema, value, epoch)
+    return RowsChunk(commit, number, schema, value, epoch, unpacked)
 
 
 def _trailer(value: bytes) -> Trailer:

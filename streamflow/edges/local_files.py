@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from streamflow.edges.local_temps import Workshop
 from streamflow.edges.table_names import check_name
 from streamflow.errors import SinkRefused, SinkUnavailable
+from streamflow.ports import NewFile
 
 _NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NEVER = {errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
@@ -47,11 +49,19 @@ class LocalFiles:
         An error between the link and the sync of its folder leaves the file visible; the next call
         then syncs and returns False.
         """
-        path = self._path(name, private=private)
+        new = _LocalFile(self, self._path(name, private=private))
         try:
-            return self._create(path, data)
-        except OSError as error:
-            raise self._words(path, error) from error
+            new.write(data)
+            created = new.create()
+        except Exception:
+            new.drop()
+            raise
+        new.drop()
+        return created
+
+    def begin(self, name: str) -> NewFile:
+        """See `TableFiles.begin`. What is written of it lies on the disk, beside the table."""
+        return _LocalFile(self, self._path(name, private=False))
 
     def exists(self, name: str, *, private: bool = False) -> bool:
         """See `TableFiles.exists`. What is there is made durable first: its writer may have died
@@ -65,7 +75,7 @@ class LocalFiles:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise self._words(path, error) from error
+            raise self.words(path, error) from error
         return True
 
     def read(self, name: str, *, private: bool = False) -> bytes:
@@ -76,7 +86,7 @@ class LocalFiles:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise self._words(path, error) from error
+            raise self.words(path, error) from error
 
     def tail(self, name: str, nbytes: int) -> bytes:
         """See `TableFiles.tail`."""
@@ -88,7 +98,7 @@ class LocalFiles:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise self._words(path, error) from error
+            raise self.words(path, error) from error
 
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""
@@ -108,7 +118,7 @@ class LocalFiles:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                raise self._words(path, error) from error
+                raise self.words(path, error) from error
 
     def close(self) -> None:
         """Give up the lock on temporary files. Idempotent; also done when this is collected."""
@@ -125,25 +135,18 @@ class LocalFiles:
             raise SinkRefused(f"file name {name!r} leaves {base} through a symbolic link")
         return path
 
-    def _create(self, path: Path, data: bytes | memoryview) -> bool:
-        temp = self._temp()
-        try:
-            _write(temp, data)
-            self._faults("temp")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            created = self._link(temp, path)
-            self._faults("linked")
-            # Also when the name was taken: its writer may not have come as far as this.
-            self._sync_folders(path.parent)
-        except (OSError, SinkRefused):
-            with suppress(OSError):
-                temp.unlink(missing_ok=True)
-            raise
-        with suppress(OSError):  # a leftover is cleaned up later
-            temp.unlink()
+    def settle(self, temp: Path, path: Path) -> bool:
+        """Make a file that is whole and durable appear under its name."""
+        self._faults("temp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        created = self._link(temp, path)
+        self._faults("linked")
+        # Also when the name was taken: its writer may not have come as far as this.
+        self._sync_folders(path.parent)
         return created
 
-    def _temp(self) -> Path:
+    def temp(self) -> Path:
+        """A path for a file that is being written."""
         with self._opening:
             if self._workshop is None:
                 self._refuse_files()
@@ -190,7 +193,8 @@ class LocalFiles:
                 return
             folder = folder.parent
 
-    def _words(self, path: Path, error: OSError) -> SinkRefused | SinkUnavailable:
+    def words(self, path: Path, error: OSError) -> SinkRefused | SinkUnavailable:
+        """The error, and what to do about it."""
         reason = error.strerror or str(error)
         if error.errno in _NEVER:
             return SinkRefused(f"{path}: {reason}; the file system will never take this name")
@@ -203,11 +207,51 @@ class LocalFiles:
         return SinkUnavailable(f"{path}: {reason}")
 
 
-def _write(path: Path, data: bytes | memoryview) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+class _LocalFile:
+    """A `NewFile` under a private name, which is linked to its own."""
+
+    def __init__(self, files: LocalFiles, path: Path) -> None:
+        self._files = files
+        self._path = path
+        self._temp: Path | None = None
+        self._opened: BinaryIO | None = None
+
+    def write(self, data: bytes | memoryview) -> None:
+        """See `NewFile.write`."""
+        with self._in_words():
+            self._file().write(data)
+
+    def create(self) -> bool:
+        """See `NewFile.create`."""
+        with self._in_words():
+            file = self._file()
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            assert self._temp is not None
+            return self._files.settle(self._temp, self._path)
+
+    def drop(self) -> None:
+        """See `NewFile.drop`."""
+        if self._temp is None or self._opened is None:
+            return
+        with suppress(OSError):  # of what could not be written
+            self._opened.close()
+        with suppress(OSError):  # a leftover is cleaned up later
+            self._temp.unlink(missing_ok=True)
+
+    def _file(self) -> BinaryIO:
+        if self._opened is None:
+            self._temp = self._files.temp()
+            self._opened = self._temp.open("xb")
+        return self._opened
+
+    @contextmanager
+    def _in_words(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._files.words(self._path, error) from error
 
 
 def _sync(folder: Path) -> None:

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterable
 
 from streamflow.edges.table_names import check_name
+from streamflow.edges.whole_file import WholeFile
 from streamflow.errors import SinkUnavailable
+from streamflow.ports import NewFile
 
 
 class MemoryFiles:
@@ -35,6 +37,10 @@ class MemoryFiles:
                 return False
             side[name] = bytes(data)
         return True
+
+    def begin(self, name: str) -> NewFile:
+        """See `TableFiles.begin`."""
+        return WholeFile(self, name)
 
     def exists(self, name: str, *, private: bool = False) -> bool:
         """See `TableFiles.exists`."""

@@ -21,7 +21,9 @@ from obstore.store import ObjectStore
 
 from streamflow.edges.object_store import in_words
 from streamflow.edges.table_names import check_name
+from streamflow.edges.whole_file import WholeFile
 from streamflow.errors import SinkRefused, SinkUnavailable
+from streamflow.ports import NewFile
 from streamflow.retry import ErrorClass
 
 #: What S3 and Azure take; a longer key is never taken.
@@ -78,6 +80,10 @@ class ObjectFiles:
         created = self._put(key, data)
         self._faults("linked")
         return created
+
+    def begin(self, name: str) -> NewFile:
+        """See `TableFiles.begin`. It is put at once when it is whole."""
+        return WholeFile(self, name)
 
     def exists(self, name: str, *, private: bool = False) -> bool:
         """See `TableFiles.exists`."""

@@ -16,7 +16,8 @@ from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine import sink_chain, table_versions
 from streamflow.engine.delta_chain import DeltaChain
 from streamflow.engine.sink_fold import fold_cuts
-from streamflow.engine.sink_roll import Rows, Written, write_files
+from streamflow.engine.sink_roll import Written, write_files
+from streamflow.engine.sink_rows import Rows
 from streamflow.ports import LoggedTable, TableFiles
 
 Table = TableFiles | LoggedTable

@@ -40,7 +40,8 @@ from streamflow.destinations import SHORTEST_RETENTION
 from streamflow.engine import table_versions
 from streamflow.engine.delta_merge import Replaced, replaced
 from streamflow.engine.sink_chain import OWNER
-from streamflow.engine.sink_roll import Rows, Written, encoded
+from streamflow.engine.sink_roll import Written, encoded
+from streamflow.engine.sink_rows import Rows
 from streamflow.errors import Overtaken, SinkRefused, SinkUnavailable
 from streamflow.ports import AddedFile, LoadedTable, LoggedTable
 
@@ -169,14 +170,14 @@ class DeltaChain:
         added: list[AddedFile] = []
         written = Written()
         mine = uuid.uuid4().hex
-        for file, data in encoded(cut, rows):
-            # In Hive-style folders, which mean nothing to the log: polars reads values from them.
-            name = f"{file.name.removesuffix('.parquet')}-{mine}.parquet"
-            if not self._table.files.create(name, memoryview(data)):
-                raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
-            values = dict(zip(cut.partition_by, file.values, strict=True))
-            added.append(AddedFile(name, data.size, values, stats_of(data)))
-            written += Written(1, file.rows, data.size)
+        # In Hive-style folders, which mean nothing to the log: polars reads values from them.
+        named = lambda name: f"{name.removesuffix('.parquet')}-{mine}.parquet"  # noqa: E731
+        for file in encoded(cut, rows, self._table.files, named=named):
+            if not file.new.create():
+                raise SinkUnavailable(f"{file.name} is there, though nobody else can know its name")
+            values = dict(zip(cut.partition_by, file.cut.values, strict=True))
+            added.append(AddedFile(file.name, file.size, values, stats_of(file.metadata)))
+            written += Written(1, file.cut.rows, file.size)
         return added, written
 
 

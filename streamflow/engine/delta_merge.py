@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from streamflow.core.cut import Cut
 from streamflow.core.delta_stats import stats_of
-from streamflow.core.merging import may_have, replacing, without
+from streamflow.core.merging import REVISION, may_have, replacing, without
 from streamflow.core.origins import footer_of, merged
 from streamflow.core.parquet import encode_parquet
-from streamflow.engine.sink_roll import Rows
+from streamflow.engine.sink_rows import Rows
 from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import AddedFile, ListedFile, LoadedTable, TableFiles
 from streamflow.writer_settings import UNPLANNED, WriterSettings
@@ -43,9 +43,10 @@ def replaced(table: LoadedTable, files: TableFiles, cut: Cut, rows: Rows) -> Rep
         SinkUnavailable: the store does not answer.
     """
     found = Replaced()
-    if rows.merging is None or not cut.files:
+    merging = rows.form.merging
+    if merging is None or not cut.files:
         return found
-    keys = replacing(rows.table, rows.merging)
+    keys = replacing(rows.columns([*merging.by, REVISION]), merging)
     if not keys.num_rows:
         return found
     settings = cut.files[0].writer
@@ -94,4 +95,4 @@ def _left(
     name = f"{folder}/merged-{uuid.uuid4().hex}.parquet".removeprefix("/")
     if not files.create(name, memoryview(data)):
         raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
-    yield AddedFile(name, data.size, file.values, stats_of(data))
+    yield AddedFile(name, data.size, file.values, stats_of(pq.read_metadata(pa.BufferReader(data))))

@@ -18,7 +18,7 @@ from streamflow.clock import Clock
 from streamflow.engine.circuit import Circuit, Phase
 from streamflow.engine.failures import classify, is_disk_full
 from streamflow.errors import Overtaken, SinkUnavailable, TableAway
-from streamflow.ports import TableFiles
+from streamflow.ports import NewFile, TableFiles
 from streamflow.retry import CircuitBreaker, ErrorClass
 
 T = TypeVar("T")
@@ -93,6 +93,10 @@ class GuardedFiles:
         """See `TableFiles.create`."""
         return self._call(lambda: self._files.create(name, data, private=private))
 
+    def begin(self, name: str) -> NewFile:
+        """See `TableFiles.begin`."""
+        return _GuardedFile(self._files.begin(name), self._call)
+
     def exists(self, name: str, *, private: bool = False) -> bool:
         """See `TableFiles.exists`."""
         return self._call(lambda: self._files.exists(name, private=private))
@@ -112,6 +116,26 @@ class GuardedFiles:
     def delete_private(self, names: Iterable[str]) -> None:
         """See `TableFiles.delete_private`."""
         self._call(lambda: self._files.delete_private(names))
+
+
+class _GuardedFile:
+    """A `NewFile` that asks a guard before it is put; what is written of it lies here."""
+
+    def __init__(self, new: NewFile, call: Callable[[Callable[[], bool]], bool]) -> None:
+        self._new = new
+        self._call = call
+
+    def write(self, data: bytes | memoryview) -> None:
+        """See `NewFile.write`."""
+        self._new.write(data)
+
+    def create(self) -> bool:
+        """See `NewFile.create`."""
+        return self._call(self._new.create)
+
+    def drop(self) -> None:
+        """See `NewFile.drop`."""
+        self._new.drop()
 
 
 def _is_away(error: SinkUnavailable) -> bool:

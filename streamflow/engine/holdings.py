@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 
+from streamflow.engine.roll_memory import RollMemory
+
 
 class Holdings:
     """Bytes of rows that are held, by whom. For use by several threads.
 
     Args:
         limit: More than this is too much; None for any amount.
+        rolls: What bounds the rows that are unpacked to be written.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, rolls: RollMemory | None = None) -> None:
+        self.rolls = rolls or RollMemory()
         self._limit = limit
         self._held: dict[Hashable, int] = {}
         self._lock = threading.Lock()  # guards _held

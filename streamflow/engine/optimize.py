@@ -18,6 +18,9 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from streamflow.core.delta_stats import stats_of
 from streamflow.core.packing import packed
 from streamflow.engine.rewrite import Footers, Rewriter, footer_at
@@ -98,7 +101,9 @@ def _rewritten(
     name = f"{folder}/{_new_name()}" if folder else _new_name()
     if not files.create(name, memoryview(data)):
         raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
-    added = AddedFile(name, data.size, pack[0].values, stats_of(data))
+    added = AddedFile(
+        name, data.size, pack[0].values, stats_of(pq.read_metadata(pa.BufferReader(data)))
+    )
     return _Made(added, tuple(file.name for file in pack))
 
 

@@ -20,6 +20,7 @@ from streamflow.core.parquet_tail import MAGIC, footer_bytes
 from streamflow.engine.sink_plan import Planner
 from streamflow.engine.sink_roll import FOOTER_BYTES
 from streamflow.ports import TableFiles
+from streamflow.storage.sample import take_sample
 from streamflow.writer_settings import AS_THEY_COME, FileLayout, Storage, WriterSettings
 
 #: By the name of a file, what streamflow has written into its footer.
@@ -53,14 +54,27 @@ class Rewriter:
     def encoded(self, rows: pa.Table, footers: Sequence[Mapping[str, str]]) -> pa.Buffer:
         """A file of rows that files with these footers had."""
         footer = merged(footers)
-        whole = Group("", (), rows.num_rows, (0, 0), (0, 0), None)
-        settings = self._planner.settings(footer["schema_id"], rows, [whole], ())
+        settings = self._planner.settings(footer["schema_id"], _Whole(rows))
         settings = settings_of(self._layout, settings, rows.column_names)
         sort = sort_of(self._layout, rows.column_names)
         if sort:
             footer["sort"] = orjson.dumps(sort).decode()
-        order = in_order(rows, whole, sort).rows
-        return encode_parquet(rows if order is None else rows.take(order), settings, footer, sort)
+        chosen = rows.take(in_order(rows, sort)) if sort else rows
+        return encode_parquet(chosen, settings, footer, sort)
+
+
+class _Whole:
+    """Rows of one file, as a plan looks at them."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+        self.schema = rows.schema
+        self.largest = Group("", (), rows.num_rows, (0, 0), (0, 0))
+        self.groups = [self.largest]
+
+    def sample(self) -> pa.Table:
+        """See `Planned.sample`."""
+        return take_sample(self._rows)
 
 
 def footer_at(files: TableFiles, name: str) -> dict[str, str] | None:

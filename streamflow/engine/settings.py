@@ -18,6 +18,7 @@ from streamflow.core.names import Names
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import SIGNALS
 from streamflow.engine.fetch_share import FETCH_MEMORY
+from streamflow.engine.roll_memory import ROLL_MEMORY
 from streamflow.errors import SettingsError
 from streamflow.ranges import RUN_ID, TAKEN
 
@@ -117,6 +118,12 @@ class Settings(BaseSettings):
         256 * 1024 * 1024,
         gt=0,
         description="Encoded rows that the sinks of a worker hold; above it the largest rolls.",
+    )
+    roll_memory: int = Field(
+        ROLL_MEMORY,
+        ge=32 * 1024 * 1024,
+        description="Bytes of rows that the sinks of a worker have unpacked to write them; what is "
+        "more is written in parts.",
     )
     sink_retry_wait: Duration = Field(
         timedelta(seconds=1),

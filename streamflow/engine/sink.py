@@ -29,13 +29,8 @@ from streamflow.engine.holdings import Holdings
 from streamflow.engine.sink_buffer import Buffer
 from streamflow.engine.sink_fold import FOLD_AFTER
 from streamflow.engine.sink_plan import Planner
-from streamflow.engine.sink_roll import (
-    Rows,
-    Written,
-    check_commits,
-    check_schema,
-    unpack,
-)
+from streamflow.engine.sink_roll import Written, check_commits, check_schema
+from streamflow.engine.sink_rows import Form, Rows
 from streamflow.engine.sink_success import Success
 from streamflow.engine.table_folders import TableFolders
 from streamflow.engine.table_versions import Numbers
@@ -147,11 +142,11 @@ class SinkPartition:
             if offset < self._buffer.position:
                 continue  # a roll has found the chain beyond this batch
             if self._buffer.take(offset, value, headers) is not None:
-                self._holdings.hold(self.tp, self._buffer.nbytes)
+                self._holdings.hold(self.tp, self._buffer.held_bytes)
                 self._since = self._clock.monotonic() if self._since is None else self._since
                 trim = _latest(trim, self._settle())
         self._buffer.skip(batch.stop)
-        self._holdings.hold(self.tp, self._buffer.nbytes)
+        self._holdings.hold(self.tp, self._buffer.held_bytes)
         return trim
 
     def tick(self) -> int | None:
@@ -197,16 +192,29 @@ class SinkPartition:
         trim, due = None, due or self._due
         self._success.mark()
         while self._pending is not None or due():
-            rows = self._decide() if self._pending is None else None
-            if self._pending is None:
-                continue
-            if self._buffer.stop < self._pending.next <= self._buffer.position:
-                check_commits(self._pending, self._buffer.upto(self._pending.next))
-            if self._buffer.stop < self._pending.next:
+            if not self._is_there(self._pending):
                 break
-            trim = self._finish(self._pending, rows)
+            with self._holdings.rolls.share(self._buffer.unpacked_bytes) as room:
+                rows = self._decide(room) if self._pending is None else None
+                if self._pending is None or not self._is_there(self._pending):
+                    continue
+                trim = self._finish(self._pending, rows or self._rows(self._pending, room))
             self._success.mark()
         return trim
+
+    def _is_there(self, cut: Cut | None) -> bool:
+        """Are all commits held that the cut rolls? None rolls what is held."""
+        if cut is None or self._buffer.stop >= cut.next:
+            return True
+        if cut.next <= self._buffer.position:
+            check_commits(cut, self._buffer.upto(cut.next))
+        return False
+
+    def _rows(self, cut: Cut, room: int) -> Rows:
+        commits = self._buffer.upto(cut.next)
+        check_commits(cut, commits)
+        form = Form(cut.partition_by, cut.sort, commits.merging)
+        return Rows(commits.chunks, form, room, self._holdings.rolls)
 
     def _due(self) -> bool:
         """Is it time to roll? Only whole commits count, so a cut ends just after a trailer.
@@ -229,7 +237,7 @@ class SinkPartition:
             return False
         return self._clock.monotonic() - since >= interval.total_seconds()
 
-    def _decide(self) -> Rows | None:
+    def _decide(self, room: int) -> Rows | None:
         """Make what stands next in the chain the pending cut; its rows if it was decided here.
 
         Nothing is pending where others have rolled on and all of theirs is finished.
@@ -246,10 +254,12 @@ class SinkPartition:
                 f" they belong into a Delta table, 'delta:{self.spec.path}' for a command"
             )
         schema, parts = layout.schema_id, self._folders.of(layout, commits)
-        sort = sort_of(self.spec.layout, commits.columns)
-        rows = unpack(commits, parts, sort)
-        writer = self.planner.settings(schema, rows.table, rows.groups, parts)
-        writer = settings_of(self.spec.layout, writer, rows.table.column_names)
+        columns = [name for name in commits.columns if name not in parts]
+        sort = sort_of(self.spec.layout, columns)
+        form = Form(parts, sort, layout.merging)
+        rows = Rows(commits.chunks, form, room, self._holdings.rolls)
+        writer = self.planner.settings(schema, rows)
+        writer = rows.fitted(settings_of(self.spec.layout, writer, columns))
         version = self._versions.of(schema)
         last, topology = self._last, self.spec.topology
         trailers[-1] = replace(trailers[-1], layout=replace(layout, partition_by=parts))
@@ -274,12 +284,9 @@ class SinkPartition:
             self._buffer = Buffer(self.tp, last.first, last.after, before)
         self._buffer.drop(last.first)
 
-    def _finish(self, cut: Cut, rows: Rows | None) -> int:
+    def _finish(self, cut: Cut, rows: Rows) -> int:
         """Make all files of the cut visible and go on after it; returns the cut's `first`."""
         commits = self._buffer.upto(cut.next)
-        check_commits(cut, commits)
-        if rows is None:
-            rows = unpack(commits, cut.partition_by, cut.sort)
         standing, written = self._chain.finish(cut, rows, self._faults)
         if written.files and written.files == len(cut.files):
             self._ratio = written.bytes / commits.payload_bytes
@@ -296,7 +303,7 @@ class SinkPartition:
         if self._buffer.position < cut.next:
             self._buffer = Buffer(self.tp, cut.next, cut.trailer, cut.epoch)
         self._buffer.drop(cut.next)
-        self._holdings.hold(self.tp, self._buffer.nbytes)
+        self._holdings.hold(self.tp, self._buffer.held_bytes)
         self._since = self._clock.monotonic() if len(self._buffer) else None
 
     def _measure(self, batch: MicroBatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import pyarrow as pa
 
@@ -11,6 +12,9 @@ from streamflow.batch import Headers, TopicPartition
 from streamflow.core.merging import Merging
 from streamflow.core.rows import RowsChunk, Trailer, decode
 from streamflow.errors import SinkRefused
+
+#: What a record takes beside the bytes of its rows: what it says of itself, as objects.
+RECORD_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,11 +41,8 @@ class Commits:
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """These columns of all rows. Raises `SinkRefused` for a damaged chunk."""
-        return pa.concat_tables([chunk.table().select(columns) for chunk in self.chunks.values()])
-
-    def tables(self) -> dict[int, pa.Table]:
-        """The rows, unpacked. Raises `SinkRefused` for a damaged chunk."""
-        return {offset: chunk.table() for offset, chunk in self.chunks.items()}
+        found = [chunk.table(columns).select(columns) for chunk in self.chunks.values()]
+        return pa.concat_tables(found)
 
 
 class Buffer:
@@ -67,6 +68,7 @@ class Buffer:
         self._trailers: dict[int, Trailer] = {}
         self._epoch = epoch
         self._begun: dict[int, RowsChunk] = {}
+        self._schema: pa.Schema | None = None
         # The commit that waits to be named, and its rows.
         self._pending: tuple[Trailer, dict[int, RowsChunk]] | None = None
         self._whole_bytes = 0
@@ -79,9 +81,19 @@ class Buffer:
         return self._whole_bytes + sum(len(chunk.payload) for chunk in waiting)
 
     @property
+    def held_bytes(self) -> int:
+        """About what all this takes in memory."""
+        return self.nbytes + RECORD_BYTES * len(self)
+
+    @property
     def whole_bytes(self) -> int:
         """Encoded rows of whole commits."""
         return self._whole_bytes
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """What the rows of whole commits take when they are unpacked."""
+        return sum(chunk.unpacked for chunk in self._chunks.values())
 
     @property
     def last(self) -> Trailer | None:
@@ -151,7 +163,10 @@ class Buffer:
                 f"chunk {chunk.number} of commit {chunk.commit} where chunk {len(self._begun)} of"
                 f" commit {begun.commit} was expected: were records of this topic lost?"
             )
-        self._begun[offset] = chunk
+        if self._schema is None or not chunk.schema.equals(self._schema, check_metadata=True):
+            self._schema = chunk.schema
+        # One schema for all that have it: each has parsed its own, which takes more than few rows.
+        self._begun[offset] = replace(chunk, schema=self._schema)
 
     def _is_repeated(self, chunk: RowsChunk) -> bool:
         """Has it come before? A producer without an id repeats what it was not answered."""

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Final, cast
+from collections.abc import Sequence
+from typing import Final, Protocol, cast
 
 import pyarrow as pa
 
@@ -36,7 +37,7 @@ from streamflow.storage.plan import (
     plan_names,
 )
 from streamflow.storage.profile import profile
-from streamflow.storage.sample import SAMPLE_ROWS, take_sample
+from streamflow.storage.sample import SAMPLE_ROWS
 from streamflow.writer_settings import UNPLANNED, Aim, Storage, WriterSettings
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,29 @@ GROWN: Final = 4
 
 #: Partitions of a table that roll at the same time measure once: guards the making of plans.
 _making = threading.Lock()
+
+
+class Planned(Protocol):
+    """The rows of a roll, of which each of `groups` becomes a file."""
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """The files to be."""
+        ...
+
+    @property
+    def largest(self) -> Group:
+        """The one with the most rows."""
+        ...
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the files."""
+        ...
+
+    def sample(self) -> pa.Table:
+        """Up to `SAMPLE_ROWS` of the largest file."""
+        ...
 
 
 class Planner:
@@ -74,25 +98,21 @@ class Planner:
         #: What making and holding plans against the data has taken.
         self.seconds = 0.0
 
-    def settings(
-        self, schema_id: str, rows: pa.Table, groups: list[Group], partition_by: tuple[str, ...]
-    ) -> WriterSettings:
-        """How to write the files of a roll: `rows` of this schema, arranged in `groups`.
+    def settings(self, schema_id: str, rows: Planned) -> WriterSettings:
+        """How to write the files of a roll with rows of this schema.
 
         Raises `SinkUnavailable` where the table does not take a new plan; call it again later.
         """
         if isinstance(self._storage, WriterSettings):
             return self._storage
-        if self._storage == "none" or not groups:
+        if self._storage == "none" or not rows.groups:
             return UNPLANNED
         aim = cast("Aim", "balanced" if self._storage == "auto" else self._storage)
         started = self._timer()
         try:
-            largest = max(groups, key=lambda group: group.count)
-            files_have = rows.drop_columns(list(partition_by))
-            plan = self._known(schema_id, aim, files_have.schema)
-            if largest.count >= MIN_ROWS:
-                plan = self._looked_at(plan, schema_id, aim, files_have, largest)
+            plan = self._known(schema_id, aim, rows.schema)
+            if rows.largest.count >= MIN_ROWS:
+                plan = self._looked_at(plan, schema_id, aim, rows)
         except (OSError, pa.ArrowException) as error:  # a type that Arrow does not compute with
             log.warning("a roll of schema %s is written without a plan: %s", schema_id, error)
             return UNPLANNED
@@ -129,16 +149,14 @@ class Planner:
             log.warning("storage plan %s does not fit the rows: %s; it is passed by", name, problem)
         return None, number
 
-    def _looked_at(
-        self, plan: Plan | None, schema_id: str, aim: Aim, rows: pa.Table, group: Group
-    ) -> Plan:
+    def _looked_at(self, plan: Plan | None, schema_id: str, aim: Aim, rows: Planned) -> Plan:
         """The plan, or one that takes its place, held against what the largest file has."""
         self._rolls += 1
         # One that another partition has made is followed once unseen: at the start of a table all
         # of them roll, and it was measured just now.
         if plan is not None and (plan is not self._plan or self._rolls < self._next_look):
             return plan
-        sample = take_sample(rows, group.rows)
+        sample = rows.sample()
         reason = "first rows" if plan is None else _changed(plan, sample)
         if plan is not None and reason is None:
             return plan

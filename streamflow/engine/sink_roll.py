@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from streamflow.core.cut import Cut, CutFile, check_rows, footer
-from streamflow.core.file_layout import in_order
-from streamflow.core.hive import Group, arrange
-from streamflow.core.merging import Merging, newest
-from streamflow.core.parquet import encode_parquet
+from streamflow.core.parquet import Inside, most_distinct, write_parquet
 from streamflow.core.parquet_tail import footer_bytes, row_count
 from streamflow.core.rows import Layout
 from streamflow.engine.sink_buffer import Commits
+from streamflow.engine.sink_parts import Parts, row_groups
+from streamflow.engine.sink_rows import Rows
 from streamflow.errors import SinkRefused
-from streamflow.ports import TableFiles
+from streamflow.ports import NewFile, TableFiles
 from streamflow.schema import schema_id
 
 #: Read of a file that is there; most footers are smaller.
 FOOTER_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """The rows of some commits, unpacked and arranged by folder. Where they are merged each is the
-    newest of its key.
-    """
-
-    table: pa.Table
-    groups: list[Group]
-    merging: Merging | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +33,6 @@ class Written:
 
     def __add__(self, other: Written) -> Written:
         return Written(self.files + other.files, self.rows + other.rows, self.bytes + other.bytes)
-
-
-def unpack(commits: Commits, partition_by: tuple[str, ...], sort: tuple[str, ...]) -> Rows:
-    """The rows of `commits` by the values of `partition_by`, those of each file sorted by `sort`.
-
-    A file is sorted as a whole, by the places of its rows: nothing is copied but those columns.
-    """
-    tables = commits.tables()
-    for offset, rows in tables.items():
-        missing = {*partition_by, *sort} - set(rows.column_names)
-        if missing:
-            raise SinkRefused(
-                f"the rows at offset {offset} have no column {min(missing)!r} to partition or sort"
-                " by"
-            )
-    merging = commits.merging
-    if merging is not None:
-        tables = newest(tables, merging.by)
-    table = pa.concat_tables(tables.values()) if tables else pa.table({})
-    groups = [in_order(table, group, sort) for group in arrange(tables, partition_by)]
-    return Rows(table, groups, merging)
 
 
 def check_schema(commits: Commits, layout: Layout) -> None:
@@ -103,28 +71,94 @@ def write_files(cut: Cut, rows: Rows, files: TableFiles, faults: Callable[[str],
         _see_that_it_is_that(cut, file, files)
         return False
 
-    for file, data in encoded(cut, rows, missing):
+    for file in encoded(cut, rows, files, missing):
         faults("files-written")
-        if files.create(file.name, memoryview(data)):
-            written += Written(1, file.rows, data.size)
+        if file.new.create():
+            written += Written(1, file.cut.rows, file.size)
         else:
-            _see_that_it_is_that(cut, file, files)
+            _see_that_it_is_that(cut, file.cut, files)
     faults("files-linked")
     return written
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """A file that is written and not visible yet: `name` is the one that it was begun under."""
+
+    cut: CutFile
+    name: str
+    new: NewFile
+    size: int
+    metadata: pq.FileMetaData
+
+
 def encoded(
-    cut: Cut, rows: Rows, wanted: Callable[[CutFile], bool] = lambda file: True
-) -> Iterator[tuple[CutFile, pa.Buffer]]:
-    """The bytes of the cut's files that are wanted, one after the other, so that one at a time is
-    held in memory. Raises `SinkRefused` unless the rows are those of the cut.
+    cut: Cut,
+    rows: Rows,
+    files: TableFiles,
+    wanted: Callable[[CutFile], bool] = lambda file: True,
+    named: Callable[[str], str] = lambda name: name,
+) -> Iterator[Encoded]:
+    """The cut's files that are wanted, written one after the other, row group by row group.
+
+    Each is forgotten when the next is asked for, or this is closed. Raises `SinkRefused` unless the
+    rows are those of the cut.
     """
     check_rows(cut, rows.groups)
-    kept = rows.table.drop_columns(list(cut.partition_by)) if cut.files else rows.table
-    for file, group in zip(cut.files, rows.groups, strict=True):
-        if wanted(file):
-            chosen = kept if group.rows is None else kept.take(group.rows)
-            yield file, encode_parquet(chosen, file.writer, footer(cut, file), file.sort)
+    pairs = zip(cut.files, rows.groups, strict=True)
+    chosen = {group.folder: file for file, group in pairs if wanted(file)}
+    for folder, parts in rows.by_file(list(chosen)):
+        file = chosen[folder]
+        name = named(file.name)
+        new = files.begin(name)
+        try:
+            stream = _Stream(new)
+            inside = _inside(file, parts, rows.schema)
+            groups = _counted(row_groups(parts.tables(), file.writer.row_group_rows), cut, file)
+            to = pa.PythonFile(stream, mode="w")
+            metadata = write_parquet(to, inside, groups, footer(cut, file))
+            yield Encoded(file, name, new, stream.size, metadata)
+        finally:
+            new.drop()
+        del parts  # while the rows of the next ones are unpacked
+
+
+def _inside(file: CutFile, parts: Parts, schema: pa.Schema) -> Inside:
+    """How the file is made, which Bloom filters let its rows be looked at first for."""
+    size, bloom = file.writer.row_group_rows, [n for n in file.writer.bloom if n in schema.names]
+    most = most_distinct(row_groups(parts.tables(bloom), size), bloom) if bloom else {}
+    return Inside(schema, file.writer, file.sort, most)
+
+
+def _counted(tables: Iterable[pa.Table], cut: Cut, file: CutFile) -> Iterator[pa.Table]:
+    """See that they are as many rows as the cut says."""
+    count = 0
+    for table in tables:
+        count += table.num_rows
+        yield table
+        del table  # while the next one is made
+    if count != file.rows:
+        raise SinkRefused(f"{cut}: {file.name} came out with {count} rows instead of {file.rows}")
+
+
+class _Stream:
+    """A new file, as Arrow takes what it writes to."""
+
+    closed = False
+
+    def __init__(self, new: NewFile) -> None:
+        self._new = new
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._new.write(data)
+        self.size += len(data)
+
+    def flush(self) -> None:
+        """There is nothing to wait for before `NewFile.create`."""
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def _see_that_it_is_that(cut: Cut, file: CutFile, files: TableFiles) -> None:

@@ -18,6 +18,7 @@ from streamflow.engine.guarded_log import guarded
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.rewrite import Rewriter
+from streamflow.engine.roll_memory import RollMemory
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_lane import SinkLane
@@ -52,7 +53,8 @@ class SinkStage:
         self.tables: dict[str, SinkPlan] = {
             names.rows(sink.name): sink for plan in topology.tasks for sink in plan.all_sinks
         }
-        self.holdings = Holdings(settings.sink_buffer_bytes)
+        rolls = RollMemory(settings.roll_memory)
+        self.holdings = Holdings(settings.sink_buffer_bytes, rolls)
         self._topology = topology
         self._names = names
         self._world = world

@@ -48,6 +48,38 @@ def a_view_of_bytes_is_taken(files: TableFiles) -> None:
     assert files.read("a.parquet") == b"abc"
 
 
+def a_file_that_is_written_in_parts_appears_whole(files: TableFiles) -> None:
+    new = files.begin(_NESTED)
+    new.write(b"abc")
+    new.write(memoryview(b"-def-")[1:4])
+    assert not files.exists(_NESTED)
+    assert files.names() == files.names(private=True) == []
+    assert new.create()
+    new.drop()
+    assert files.read(_NESTED) == b"abcdef"
+
+
+def a_file_that_is_dropped_has_never_been(files: TableFiles) -> None:
+    new = files.begin(_NESTED)
+    new.write(b"abc")
+    new.drop()
+    new.drop()
+    assert not files.exists(_NESTED)
+    assert files.create(_NESTED, b"other")
+
+
+def of_two_files_begun_under_one_name_one_is_taken(files: TableFiles) -> None:
+    first, second = files.begin(_NESTED), files.begin(_NESTED)
+    first.write(b"first")
+    second.write(b"second")
+    assert second.create()
+    assert not first.create()
+    first.drop()
+    second.drop()
+    assert files.read(_NESTED) == b"second"
+    assert files.names() == [_NESTED]
+
+
 def the_end_of_a_file_can_be_read_alone(files: TableFiles) -> None:
     assert files.create("a.parquet", b"0123456789")
     assert files.create("empty.parquet", b"")
@@ -115,6 +147,9 @@ LAWS: Sequence[Callable[[TableFiles], None]] = (
     of_many_creators_exactly_one_wins,
     an_empty_file_is_a_file,
     a_view_of_bytes_is_taken,
+    a_file_that_is_written_in_parts_appears_whole,
+    a_file_that_is_dropped_has_never_been,
+    of_two_files_begun_under_one_name_one_is_taken,
     the_end_of_a_file_can_be_read_alone,
     what_is_not_there_is_not_there,
     private_and_visible_files_are_apart,

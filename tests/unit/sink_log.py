@@ -16,6 +16,8 @@ from streamflow.core.sink_spec import SinkSpec
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.memory_table_log import MemoryLog
 from streamflow.engine.chain import Table
+from streamflow.engine.holdings import Holdings
+from streamflow.engine.roll_memory import ROLL_MEMORY, RollMemory
 from streamflow.engine.sink import SinkPartition, ignore
 from streamflow.engine.sink_fold import FOLD_AFTER
 from streamflow.ports import LoggedTable
@@ -70,6 +72,7 @@ def partition(
     owner: str = "app",
     faults: Callable[[str], None] = ignore,
     fold_after: int = FOLD_AFTER,
+    rolls: int = ROLL_MEMORY,
 ) -> SinkPartition:
     clock = clock or SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
     return SinkPartition(
@@ -79,6 +82,7 @@ def partition(
         clock=clock,
         owner=owner,
         faults=faults,
+        holdings=Holdings(rolls=RollMemory(rolls)),
         fold_after=fold_after,
     )
 

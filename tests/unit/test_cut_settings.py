@@ -31,7 +31,7 @@ OLD = (
 
 
 def cut(writer: WriterSettings = UNPLANNED) -> Cut:
-    groups = [Group("origin=JFK/", ("JFK",), 2, (0, 0), (0, 1), None)]
+    groups = [Group("origin=JFK/", ("JFK",), 2, (0, 0), (0, 1))]
     layout = Layout("s1", ("origin",), "1")
     trailer = Trailer(1, None, 1, layout, sources={"in": (3, 0, 2)}, counts={"passed": 2})
     start = origin(TopicPartition("app-t-rows", 3), 0, SPEC)

@@ -261,7 +261,8 @@ def test_any_text_is_a_partition_value(tmp_path: Path, value: str | None) -> Non
     table.files.create(name, memoryview(buffer))
     loaded = table.log.load()
     assert loaded is not None
-    loaded.commit([AddedFile(name, buffer.size, {"origin": value}, stats_of(buffer))], {"a": 1})
+    stats = stats_of(pq.read_metadata(pa.BufferReader(buffer)))
+    loaded.commit([AddedFile(name, buffer.size, {"origin": value}, stats)], {"a": 1})
     uri = str(tmp_path / "t")
     assert DeltaTable(uri).to_pyarrow_table().to_pylist() == [{"origin": value, "id": 1}]
     assert pl.read_delta(uri).select("origin", "id").rows() == [(value, 1)]
@@ -356,7 +357,7 @@ def test_statistics_are_said_exactly_or_left_out() -> None:
     )
     data = pa.BufferOutputStream()
     pq.write_table(table, data, row_group_size=2)
-    found = orjson.loads(stats_of(data.getvalue()))
+    found = orjson.loads(stats_of(pq.read_metadata(pa.BufferReader(data.getvalue()))))
     assert found["numRecords"] == 3
     assert found["minValues"] == {
         "whole": 1,

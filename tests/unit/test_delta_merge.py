@@ -293,9 +293,9 @@ def rows(*keys: Key) -> pa.Table:
 def test_of_each_key_the_last_row_stays_where_it_is() -> None:
     chunks = {3: rows(("a", 0), ("b", 0), (None, 1)), 5: rows(), 7: rows(("b", 0), (None, 1))}
     found = newest(chunks, BY)
-    assert {offset: table["shop"].to_pylist() for offset, table in found.items()} == {
-        3: ["a"],
-        7: ["b", None],
+    assert {offset: kept.to_pylist() for offset, kept in found.items()} == {
+        3: [True, False, False],
+        7: [True, True],
     }
 
 

@@ -1,6 +1,7 @@
 """Rows in folders: escaped as Hive does, each row in one of them, in the topic's order."""
 
 from datetime import date
+from itertools import pairwise
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.core.folder_name import DEFAULT_PARTITION, component, has_name
-from streamflow.core.hive import arrange
+from streamflow.core.hive import arrange, in_folders
 from streamflow.errors import SinkRefused
 
 SCHEMA = pa.schema([("month", pa.string()), ("n", pa.int32()), ("i", pa.int64())])
@@ -39,9 +40,16 @@ def test_every_row_is_in_the_folder_of_its_values_in_order(
     for i, (month, n) in enumerate(key for part in parts for key in part):
         text = None if n is None else str(n)
         wanted.setdefault(f"{component('month', month)}/{component('n', text)}/", []).append(i)
-    groups = arrange(tables, ("month", "n"))
-    found = {group.folder: group.rows.to_pylist() for group in groups if group.rows is not None}
-    assert found == wanted
+    arranged = arrange(tables, ("month", "n"))
+    groups = arranged.groups
+    order = list(range(len(places))) if arranged.order is None else arranged.order.to_pylist()
+    assert order == [row for folder in sorted(wanted) for row in wanted[folder]]
+    whole = pa.concat_tables([SCHEMA.empty_table(), *tables.values()])
+    for folders in [{"none/"}, set(wanted), *({*pair} for pair in pairwise(sorted(wanted)))]:
+        inside = in_folders(whole, ("month", "n"), folders)
+        found = [] if inside is None else inside.to_pylist()
+        rows = {row for folder in folders & set(wanted) for row in wanted[folder]}
+        assert (found or [True] * len(places)) == [row in rows for row in range(len(places))]
     assert [group.folder for group in groups] == sorted(wanted)
     for group in groups:
         rows = wanted[group.folder]
@@ -53,9 +61,9 @@ def test_every_row_is_in_the_folder_of_its_values_in_order(
 
 
 def test_without_partition_columns_all_rows_are_one_group() -> None:
-    (group,) = arrange(chunks([[("a", 1)], [], [("b", 2), ("b", 3)]]), ())
+    (group,) = arrange(chunks([[("a", 1)], [], [("b", 2), ("b", 3)]]), ()).groups
     assert (group.folder, group.count, group.first, group.last) == ("", 3, (10, 0), (16, 1))
-    assert arrange(chunks([[], []]), ("month",)) == []
+    assert arrange(chunks([[], []]), ("month",)).groups == []
 
 
 @given(st.text(min_size=1, max_size=20))
@@ -85,7 +93,7 @@ def test_dates_truth_values_and_dictionaries_name_folders() -> None:
             "i": [0],
         }
     )
-    (group,) = arrange({0: table}, ("day", "late", "origin"))
+    (group,) = arrange({0: table}, ("day", "late", "origin")).groups
     assert group.folder == "day=2013-01-02/late=true/origin=EWR/"
 
 

@@ -30,6 +30,8 @@ BOUNDS = st.lists(st.integers(0, 40), max_size=6)
 TARGETS = st.sampled_from([1, 2500, 10**9])
 #: After how many cuts the old ones are folded: never in most logs, or all the time.
 FOLDS = st.sampled_from([100, 1, 2])
+#: Room for the rows of a roll: of all of them, or of a few at a time.
+ROLLS = st.sampled_from([10**9, 1500, 1])
 #: A summary stands, and the cuts it stands for are there too.
 POINTS = (*CRASH_POINTS, "folded")
 
@@ -94,6 +96,7 @@ def told(files: Table) -> tuple[int, int]:
     BOUNDS,
     PLACES,
     FOLDS,
+    ROLLS,
 )
 def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
     sizes: list[int],
@@ -103,6 +106,7 @@ def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
     bounds: list[int],
     place: Callable[[], Table],
     fold_after: int,
+    rolls: int,
 ) -> None:
     log = log_of(sizes, chunk_bytes)
     files = place()
@@ -110,12 +114,12 @@ def test_a_crash_anywhere_and_redelivery_in_other_batches_changes_nothing(
         before = content(files)
         faults = crash_at(point, time)
         try:
-            sink = partition(files, spec(target_bytes=target), faults=faults, fold_after=fold_after)
-            drain(sink, log, cuts)
+            sink = spec(target_bytes=target)
+            drain(partition(files, sink, faults=faults, fold_after=fold_after), log, cuts)
         except Crash:
             pass
         assert before.items() <= content(files).items()
-    sink = partition(files, spec(target_bytes=target), fold_after=fold_after)
+    sink = partition(files, spec(target_bytes=target), fold_after=fold_after, rolls=rolls)
     drain(sink, log, bounds)
     assert sink.done
     assert ids(files) == list(range(sum(sizes)))

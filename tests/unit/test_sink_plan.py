@@ -1,7 +1,6 @@
 """The storage plan of a table's partition: made once, shared, followed, revisited."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,29 +12,31 @@ import pytest
 
 from streamflow import Topology, TopologyError, parquet, source, topic
 from streamflow.core.cut import decode_cut
-from streamflow.core.hive import Group
+from streamflow.core.rows import RowsChunk, decode, encode_rows
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.edges.memory_files import MemoryFiles
+from streamflow.engine.roll_memory import RollMemory
 from streamflow.engine.sink_plan import MIN_ROWS, Planner
+from streamflow.engine.sink_rows import Form, Rows
 from streamflow.errors import SinkUnavailable
 from streamflow.schema import schema_id
 from streamflow.storage.drift import drift
 from streamflow.storage.plan import ZSTD, decode_plan, encode_plan, plan_names
 from streamflow.storage.profile import profile
-from streamflow.storage.sample import SAMPLE_ROWS, take_sample
+from streamflow.storage.sample import SAMPLE_ROWS, runs
 from streamflow.writer_settings import UNPLANNED, ColumnSettings, Storage, WriterSettings
 
 from .sink_log import LAYOUT, TP, Log, drain, ids, partition, spec
 from .test_storage_plan import events, still
 
 
-def groups(table: pa.Table, *places: Sequence[int]) -> list[Group]:
-    found = [pa.array(some) for some in places] or [None]
-    counts = [table.num_rows if some is None else len(some) for some in found]
-    return [
-        Group(f"g={i}/", (str(i),), count, (0, 0), (0, count), rows)
-        for i, (rows, count) in enumerate(zip(found, counts, strict=True))
-    ]
+def roll_of(table: pa.Table, room: int = 10**9) -> Rows:
+    """The rows of a table in chunks, those with a column `g` by its values."""
+    records = encode_rows(table.to_batches(), 1)
+    chunks = [decode(record.value, record.headers) for record in records]
+    held = {i: chunk for i, chunk in enumerate(chunks) if isinstance(chunk, RowsChunk)}
+    parts = ("g",) if "g" in table.column_names else ()
+    return Rows(held, Form(parts), room, RollMemory(10**9))
 
 
 class Roller:
@@ -45,9 +46,8 @@ class Roller:
         self.files = files
         self.planner = Planner(files, storage, still)
 
-    def roll(self, table: pa.Table, *places: Sequence[int]) -> WriterSettings:
-        made = groups(table, *places)
-        return self.planner.settings(schema_id(table.schema), table, made, ())
+    def roll(self, table: pa.Table) -> WriterSettings:
+        return self.planner.settings(schema_id(table.schema), roll_of(table))
 
     @property
     def plans(self) -> list[str]:
@@ -130,7 +130,7 @@ def test_a_plan_that_another_partition_makes_meanwhile_is_not_measured_again() -
 
     planner = Planner(Slow(), "auto", timer)
     table = events(3000)
-    found = planner.settings(schema_id(table.schema), table, groups(table), ())
+    found = planner.settings(schema_id(table.schema), roll_of(table))
     assert found == Roller(files).roll(events(10))
     assert len(told) == 2  # of the whole, and of no trial
 
@@ -205,7 +205,7 @@ def test_settings_of_ones_own_are_taken_as_they_are() -> None:
 def test_the_largest_file_of_a_roll_is_what_is_measured() -> None:
     table = pa.concat_tables([events(1500), shuffled(3000)])
     roller = Roller(MemoryFiles())
-    found = roller.roll(table, range(1500), range(1500, 4500))
+    found = roller.roll(table.append_column("g", pa.array([0] * 1500 + [1] * 3000)))
     assert found.by_path["id"].encoding == "DICTIONARY"
     assert Roller(MemoryFiles()).roll(events(1500)).by_path["id"].encoding != "DICTIONARY"
 
@@ -247,18 +247,22 @@ def test_a_full_disk_does_not_have_it_measured_again() -> None:
     name = roller.plans[0]
     plan = decode_plan(roller.files.read(name, private=True), name)
     assert settings == plan.settings
-    assert plan.profile == profile(take_sample(events(3000)))
+    assert plan.profile == profile(events(3000).combine_chunks())
 
 
 def test_a_sample_is_of_rows_that_follow_each_other_all_over() -> None:
     table = pa.table({"v": list(range(100_000))})
-    found = take_sample(table)["v"].to_pylist()
+    found = roll_of(table).sample()["v"].to_pylist()
     assert len(found) == SAMPLE_ROWS
     assert (found[0], found[-1]) == (0, 99_999)
     assert sum(b - a != 1 for a, b in pairwise(found)) == 3
-    odd = pa.array(range(1, 100_000, 2))
-    assert take_sample(table, odd)["v"].to_pylist()[:2] == [1, 3]
-    assert take_sample(table.slice(5, 3), pa.array([0, 2]))["v"].to_pylist() == [5, 7]
+    odd = table.append_column("g", pa.array([i % 2 + i // 99_999 for i in range(100_000)]))
+    found = roll_of(odd).sample()
+    assert found.column_names == ["v"]
+    spans = [range(start, start + length) for start, length in runs(50_000, SAMPLE_ROWS)]
+    assert found["v"].to_pylist() == [2 * i for span in spans for i in span]
+    few = roll_of(table, room=800).sample()["v"].to_pylist()
+    assert (len(few), few[0], few[-1]) == (100, 0, 99_999)
 
 
 BIG = replace(LAYOUT, partition_by=())

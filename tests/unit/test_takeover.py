@@ -217,16 +217,16 @@ def test_a_commit_that_is_never_named_is_void() -> None:
     one, other = written(1, 1, [1, 2]), written(1, 2, [3])
     for left in (one, one[:1]):
         buffer = buffered(naming(0, 1), *left, naming(0, 2), *other, naming(1, 2))
-        tables = buffer.upto(buffer.stop).tables()
-        assert [table["id"].to_pylist() for table in tables.values()] == [[3]]
+        chunks = buffer.upto(buffer.stop).chunks.values()
+        assert [chunk.table()["id"].to_pylist() for chunk in chunks] == [[3]]
         assert buffer.nbytes == buffer.whole_bytes
 
 
 def test_what_an_overtaken_owner_writes_is_void() -> None:
     old, new = written(1, 1, [1]), written(1, 2, [2])
     buffer = buffered(naming(0, 1), naming(0, 2), new[0], *old, naming(1, 1), new[1], naming(1, 2))
-    tables = buffer.upto(buffer.stop).tables()
-    assert [table["id"].to_pylist() for table in tables.values()] == [[2]]
+    chunks = buffer.upto(buffer.stop).chunks.values()
+    assert [chunk.table()["id"].to_pylist() for chunk in chunks] == [[2]]
 
 
 def test_what_a_producer_without_an_id_repeats_is_taken_once() -> None:
