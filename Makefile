@@ -49,8 +49,8 @@ integration: setup
 nightly: setup ## the laws on 10,000 examples each: an hour or more
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 tests/laws tests/unit/test_sink_laws.py
 
-chaos: setup ## workers killed, frozen and rebalanced for MINUTES=10; NODES=3 brokers; SEED=n to repeat one
-	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED))
+chaos: setup ## workers killed, frozen and rebalanced for MINUTES=10; NODES=3 brokers; STANDBYS=1; SEED=n
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(NODES),--nodes $(NODES)) $(if $(STANDBYS),--standbys $(STANDBYS)) $(if $(SEED),--seed $(SEED))
 
 coverage: setup ## what tests without Kafka reach: all of the gates, 95 % of the core
 	$(BIN)/coverage erase

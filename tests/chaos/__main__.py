@@ -3,7 +3,7 @@
 Between them and the broker connections are cut, slow and refused, the end of transactions is lost
 or late, and the broker itself is killed and started again. With `--nodes 3` it is a cluster, of
 which those nodes are killed that lead the group or transactions. Some of the workers are static
-members.
+members. With `--standbys 1` each task's state is kept warm by another worker, which takes it over.
 
 At the end the input is finished, and everything that came out is compared with what the log of the
 source says has to come out. Ends with 1 when a row is missing, is there twice, or a worker gave up
@@ -12,6 +12,7 @@ or did not end; everything that happened is repeated by `--seed`, but for its ex
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import sys
@@ -94,10 +95,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--nodes", type=int, default=1, help="brokers: 1, or a cluster of 3")
+    parser.add_argument("--standbys", type=int, default=0, help="workers that keep a task's state")
     parser.add_argument("--keep", type=Path, help="keep logs, state and tables in this folder")
     given = parser.parse_args()
-    nodes = f" --nodes {given.nodes}" if given.nodes > 1 else ""
-    say(f"{given.minutes:g} minutes; repeat it with --seed {given.seed}{nodes}")
+    more = f" --nodes {given.nodes}" if given.nodes > 1 else ""
+    if given.standbys:
+        more += f" --standbys {given.standbys}"
+        os.environ["STREAMFLOW_STANDBY_REPLICAS"] = str(given.standbys)  # for every worker
+    say(f"{given.minutes:g} minutes; repeat it with --seed {given.seed}{more}")
     app = f"chaos-{given.seed}"
     with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         folder = given.keep or Path(made)
