@@ -217,6 +217,24 @@ class TableFiles(Protocol):
         ...
 
 
+class ReplaceableFiles(TableFiles, Protocol):
+    """Files of a table that an offline command may put others in the place of."""
+
+    def size(self, name: str) -> int:
+        """The bytes of a data file. Raises `FileNotFoundError`."""
+        ...
+
+    def replace(self, name: str, data: bytes | memoryview) -> None:
+        """Put other bytes under the name of a data file: at any moment it is whole, the old or the
+        new one. Raises `SinkUnavailable`.
+        """
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete a data file, if it is there. Raises `SinkUnavailable`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class AddedFile:
     """A data file that a commit makes part of a table: its partition values by column, and `stats`,

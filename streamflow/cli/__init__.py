@@ -28,6 +28,7 @@ COMMANDS = {
     "run": "Run a topology over files, in one process, without Kafka.",
     "produce": "Send records from files to a topic.",
     "sink": "Make files of what is committed for a table.",
+    "compact": "Make few large files of the many small ones of a plain table.",
     "storage": "Look at how tables are stored, and how other data could be.",
     "state": "Look at the state of a topology's tasks, and settle where they go on.",
 }

@@ -13,8 +13,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamflow.core.compaction import MOVED_TO
 from streamflow.core.cut import merged_spans
 from streamflow.core.parquet import FOOTER_PREFIX
+from streamflow.core.parquet_tail import MAGIC, footer_bytes
 
 #: Of a file that was made of others, in the place of the keys of one cut.
 ORIGINS: Final = "origins"
@@ -40,6 +42,13 @@ def footer_of(metadata: Any) -> dict[str, str] | None:
     if "schema_id" in found and (ORIGINS in found or all(key in found for key in _OF_A_CUT)):
         return found
     return None
+
+
+def is_emptied(tail: bytes) -> bool:
+    """Does a file that ends so say that its rows are in another one now?"""
+    size = footer_bytes(tail)
+    footer = read_footer(pa.py_buffer(MAGIC + tail[-size:])) if size is not None else None
+    return footer is not None and MOVED_TO in footer
 
 
 def read_footer(data: pa.Buffer) -> dict[str, str] | None:

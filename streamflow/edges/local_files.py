@@ -120,6 +120,35 @@ class LocalFiles:
             except OSError as error:
                 raise self.words(path, error) from error
 
+    def size(self, name: str) -> int:
+        """See `ReplaceableFiles.size`."""
+        return self._path(name, private=False).stat().st_size
+
+    def replace(self, name: str, data: bytes | memoryview) -> None:
+        """See `ReplaceableFiles.replace`."""
+        path, temp = self._path(name, private=False), self.temp()
+        try:
+            with temp.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            self._faults("temp")
+            temp.replace(path)
+            _sync(path.parent)
+        except OSError as error:
+            with suppress(OSError):  # a leftover is cleaned up later
+                temp.unlink(missing_ok=True)
+            raise self.words(path, error) from error
+
+    def delete(self, name: str) -> None:
+        """See `ReplaceableFiles.delete`."""
+        path = self._path(name, private=False)
+        try:
+            path.unlink(missing_ok=True)
+            _sync(path.parent)
+        except OSError as error:
+            raise self.words(path, error) from error
+
     def close(self) -> None:
         """Give up the lock on temporary files. Idempotent; also done when this is collected."""
         with self._opening:

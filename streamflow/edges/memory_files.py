@@ -68,6 +68,18 @@ class MemoryFiles:
         for name in names:
             side.pop(name, None)
 
+    def size(self, name: str) -> int:
+        """See `ReplaceableFiles.size`."""
+        return len(self.read(name))
+
+    def replace(self, name: str, data: bytes | memoryview) -> None:
+        """See `ReplaceableFiles.replace`."""
+        self._side(private=False)[name] = bytes(data)
+
+    def delete(self, name: str) -> None:
+        """See `ReplaceableFiles.delete`."""
+        self._side(private=False).pop(name, None)
+
     def _side(self, *, private: bool) -> dict[str, bytes]:
         self.asked += 1
         if self.away:

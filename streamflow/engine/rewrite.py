@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from streamflow.core.file_layout import in_order, settings_of, sort_of
 from streamflow.core.hive import Group
-from streamflow.core.origins import merged, read_footer
+from streamflow.core.origins import footer_of, merged
 from streamflow.core.parquet import encode_parquet
 from streamflow.core.parquet_tail import MAGIC, footer_bytes
 from streamflow.engine.sink_plan import Planner
@@ -77,12 +77,21 @@ class _Whole:
         return take_sample(self._rows)
 
 
-def footer_at(files: TableFiles, name: str) -> dict[str, str] | None:
-    """What streamflow has written into the footer of a file; None where it has not made it."""
+def metadata_at(files: TableFiles, name: str) -> pq.FileMetaData | None:
+    """What the end of a file says of it; None where it is no Parquet file."""
     tail = files.tail(name, FOOTER_BYTES)
     size = footer_bytes(tail)
     if size is None:
         return None
     if size > len(tail):
         tail = files.tail(name, size)
-    return read_footer(pa.py_buffer(MAGIC + tail[-size:]))
+    try:
+        return pq.read_metadata(pa.BufferReader(MAGIC + tail[-size:]))
+    except (pa.ArrowException, OSError):
+        return None
+
+
+def footer_at(files: TableFiles, name: str) -> dict[str, str] | None:
+    """What streamflow has written into the footer of a file; None where it has not made it."""
+    metadata = metadata_at(files, name)
+    return None if metadata is None else footer_of(metadata)

@@ -17,10 +17,12 @@ import duckdb
 import orjson
 import polars
 import pytest
+from click.testing import CliRunner, Result
 from deltalake import DeltaTable
 
 from streamflow.batch import Record
 from streamflow.broker import Broker
+from streamflow.cli import main
 from streamflow.demo.flights import flight_records
 from streamflow.engine.faults import COMMIT_POINTS, CRASH_POINTS, VARIABLE
 from streamflow.engine.table_upkeep import OPTIMIZED
@@ -173,6 +175,11 @@ def test_a_crash_beside_the_commit_of_a_delta_table_changes_nothing(
         assert polars.scan_delta(table).select(polars.len()).collect().item() == len(expected[name])
 
 
+def compact(under_test: WorkerUnderTest) -> Result:
+    words = ["flights", "--lake", str(under_test.lake), "--broker", under_test.bootstrap]
+    return CliRunner().invoke(main, ["compact", *words])
+
+
 def test_a_worker_that_is_told_to_stop_commits_what_it_has_and_leaves_no_gap(
     kafka: Broker, tmp_path: Path, expected: dict[str, list[tuple[Any, ...]]], fresh: str
 ) -> None:
@@ -183,6 +190,8 @@ def test_a_worker_that_is_told_to_stop_commits_what_it_has_and_leaves_no_gap(
         under_test.produce("flights", some_flights()[:half], PARTITIONS)
         worker = under_test.start("--commit-interval", "0.2")
         under_test.wait_until(worker, lambda: under_test.committed("flights", PARTITIONS) == half)
+        refused = compact(under_test)
+        assert (refused.exit_code, "are running" in refused.output) == (2, True), refused.output
         under_test.produce("flights", some_flights()[half:], PARTITIONS)
         told = time.monotonic()
         worker.terminate()
@@ -193,6 +202,8 @@ def test_a_worker_that_is_told_to_stop_commits_what_it_has_and_leaves_no_gap(
 
         finished = under_test.finish(under_test.start("--until-end"))
         assert finished["totals"]["in"] == FLIGHTS
+        assert left_behind(under_test) == expected
+        assert compact(under_test).exit_code == 0
         assert left_behind(under_test) == expected
     finally:
         under_test.close()

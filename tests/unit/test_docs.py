@@ -79,6 +79,14 @@ def test_the_readers_that_are_shown_read_all_versions_as_one(tmp_path: Path) -> 
         assert sorted(seen, key=str) == expected, reader
 
 
+def test_the_commands_for_tables_are_there() -> None:
+    [shown] = re.findall(r"```sh\n(.*?)```", TABLES, re.DOTALL)
+    for line in shown.splitlines():
+        _, name, *words = line.split()
+        usage = CliRunner().invoke(main, [name, "--help"]).output
+        assert all(word in usage for word in words if word.startswith("--")), line
+
+
 def test_make_knows_the_commands_of_the_readme() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for line in blocks("sh")[0].splitlines():

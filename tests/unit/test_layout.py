@@ -68,6 +68,7 @@ READING_ORDER = [
     "table_schema",
     "parquet_tail",
     "cut",
+    "compaction",
     "origins",
     "packing",
     "summary",

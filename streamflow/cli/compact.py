@@ -1,0 +1,115 @@
+"""`streamflow compact`: few large files for the many small ones of a plain table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import click
+import orjson
+
+from streamflow.cli.environment import warn_of_unknown_variables
+from streamflow.cli.on_broker import run_on_broker
+from streamflow.clock import SystemClock
+from streamflow.compacting import compactor, holder, local_table, owner_of, refuse_workers
+from streamflow.core.compaction import Compaction, Pack
+from streamflow.engine.lease import lease
+from streamflow.engine.settings import Settings
+from streamflow.errors import SettingsError
+
+MIB = 1024 * 1024
+EPILOG = """\b
+Examples:
+    streamflow compact flights --lake lake --dry-run
+    streamflow compact flights --lake lake --broker 127.0.0.1:9092
+    streamflow compact flights --lake lake --vacuum
+
+TABLE is the table's path below the lake. While it runs, readers of the folder may see rows of the
+files that are being joined twice, and miss none: let them wait until it has ended. Broken off at
+any moment, it is run again, and ends with the same rows."""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("table")
+@click.option("--lake", help="Folder below which tables lie.")
+@click.option("--broker", help="Kafka's bootstrap servers; asked whether workers run.")
+@click.option("--no-broker", is_flag=True, help="Ask nobody: you know that no worker runs.")
+@click.option(
+    "--target-mib",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Files of up to half of this are joined to files of up to this.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be joined, and do nothing.")
+@click.option("--vacuum", is_flag=True, help="Delete files that were emptied long ago, no more.")
+@click.option(
+    "--older-than-days",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How long ago, for --vacuum.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON on stdout.")
+def command(
+    table: str,
+    no_broker: bool,
+    target_mib: int,
+    dry_run: bool,
+    vacuum: bool,
+    older_than_days: int,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Make few large files of the many small ones of a plain TABLE, offline."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    warn_of_unknown_variables()
+    settings = Settings.load(**given)
+    if dry_run and vacuum:
+        raise SettingsError("--dry-run is of joining files; leave --vacuum out")
+    files = local_table(settings, table)
+
+    def tell(pack: Pack, left: int) -> None:
+        line = f"{pack.name}: {pack.rows:,} rows of {len(pack.of)} files; {left} to go"
+        click.echo(line, err=True)
+
+    work = compactor(files, tell)
+    if dry_run:
+        begun = work.unfinished()
+        plans = [*begun, *([] if begun else [work.next(target_mib * MIB)])]
+        _say(table, plans, as_json=as_json, dry_run=True)
+        return
+    app = owner_of(files)
+    if not no_broker:
+        run_on_broker(settings, lambda: refuse_workers(settings, app))
+    with lease(files, holder(), SystemClock()):
+        if vacuum:
+            gone = work.vacuum(timedelta(days=older_than_days) // timedelta(milliseconds=1))
+            words = f"{table}: {len(gone)} files without rows deleted"
+            click.echo(orjson.dumps({"table": table, "deleted": gone}) if as_json else words)
+            return
+        click.echo(f"{table}: readers may see rows twice until this has ended", err=True)
+        _say(table, work.run(target_mib * MIB), as_json=as_json, dry_run=False)
+
+
+def _say(table: str, plans: Sequence[Compaction], *, as_json: bool, dry_run: bool) -> None:
+    packs = [pack for plan in plans for pack in plan.packs]
+    before, rows = sum(len(pack.of) for pack in packs), sum(pack.rows for pack in packs)
+    if as_json:
+        joined = [
+            {"file": p.name, "rows": p.rows, "of": [source.name for source in p.of]} for p in packs
+        ]
+        found = {"table": table, "dry_run": dry_run, "rows": rows, "joined": joined}
+        click.echo(orjson.dumps(found))
+        return
+    if dry_run:
+        for pack in packs:
+            click.echo(f"{pack.name}: {pack.rows:,} rows of {len(pack.of)} files")
+    verb = "would become" if dry_run else "are"
+    click.echo(
+        f"{table}: {before} files {verb} {len(packs)}, with {rows:,} rows"
+        if packs
+        else f"{table}: there is nothing to join"
+    )

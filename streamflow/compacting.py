@@ -1,0 +1,101 @@
+"""Compacts a plain table, offline: what `streamflow compact` does."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from streamflow.clock import Clock, SystemClock
+from streamflow.core.compaction import Pack, last_cuts
+from streamflow.core.cut import decode_cut
+from streamflow.edges.kafka_admin import KafkaAdmin
+from streamflow.edges.local_files import LocalFiles
+from streamflow.engine.compact import Compactor
+from streamflow.engine.settings import Settings
+from streamflow.engine.sink_chain import OWNER
+from streamflow.errors import SettingsError, StateRefused
+from streamflow.ports import ReplaceableFiles, TableFiles
+from streamflow.service import connection
+from streamflow.store_url import DELTA, located
+from streamflow.table_files import table_files
+from streamflow.writer_settings import Storage, WriterSettings
+
+
+def local_table(settings: Settings, path: str) -> LocalFiles:
+    """The files of a plain table in a folder below the lake.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if path.startswith(DELTA):
+        raise SettingsError(
+            f"{path} is a Delta table: its workers join its small files, with upkeep=Upkeep(...)"
+        )
+    if located(settings.lake, path) is not None:
+        raise SettingsError(
+            f"{path} lies in an object store, where files are not compacted yet; a Delta table is,"
+            " by its workers, with upkeep=Upkeep(...)"
+        )
+    folder = Path(settings.lake, path)
+    if (folder / "_delta_log").exists():
+        raise SettingsError(
+            f"{folder} is a Delta table: its workers join its small files, with upkeep=Upkeep(...)"
+        )
+    if not folder.with_name(f"{folder.name}.streamflow").is_dir():
+        raise SettingsError(
+            f"{folder} is no table of streamflow: there is no {folder.name}.streamflow beside it;"
+            " is --lake right?"
+        )
+    files = table_files(settings, path)
+    assert isinstance(files, LocalFiles), "it lies in a folder"
+    return files
+
+
+def owner_of(files: TableFiles) -> str:
+    """The app that writes a table. Raises `SettingsError` where nobody knows."""
+    try:
+        found: Any = orjson.loads(files.read(OWNER, private=True))["app"]
+    except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, str):
+        raise SettingsError(f"nobody knows whose table it is: {OWNER} beside it cannot be read")
+    return found
+
+
+async def refuse_workers(settings: Settings, app: str) -> None:
+    """Raise `StateRefused` while workers of an app run."""
+    async with KafkaAdmin(connection(settings)) as admin:
+        members = await admin.members(app)
+    if members:
+        raise StateRefused(
+            f"workers of {app!r}, who write this table, are running: {', '.join(members)}. Stop"
+            " them, or compact at another time"
+        )
+
+
+def holder() -> str:
+    """Who rewrites a table, in words."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def compactor(
+    files: ReplaceableFiles,
+    tell: Callable[[Pack, int], None] = lambda pack, left: None,
+    clock: Clock | None = None,
+) -> Compactor:
+    """Writes larger files as the table's last roll was written."""
+    return Compactor(files, _storage(files), clock or SystemClock(), tell=tell)
+
+
+def _storage(files: TableFiles) -> Storage | WriterSettings:
+    found: list[WriterSettings] = []
+    for stem, k in last_cuts(files.names(private=True)).items():
+        name = f"{stem}-{k:08d}.json"
+        cut = decode_cut(files.read(name, private=True), name)
+        found += [file.writer for file in cut.files[:1]]
+    return max(found, key=lambda writer: writer.writer) if found else cast("Storage", "auto")
