@@ -14,6 +14,7 @@ from pydantic import BaseModel, create_model
 
 from streamflow.arguments import in_words, is_some_duration, is_whole
 from streamflow.errors import TopologyError
+from streamflow.nested import taken_apart
 from streamflow.on_error import DEAD_LETTER, OnError, is_on_error
 from streamflow.retry import CircuitBreaker, RetryPolicy
 from streamflow.schema import arrow_schema
@@ -114,7 +115,7 @@ class Enrich:
         """
         given = answer if isinstance(answer, Mapping) else dict(answer)
         made = self.answer.model_validate({str(name): given[name] for name in given})
-        values = {name: getattr(made, name) for name in self.answer.model_fields}
+        values = {name: taken_apart(getattr(made, name)) for name in self.answer.model_fields}
         pa.scalar(values, self.answered)
         return values
 

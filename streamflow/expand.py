@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from streamflow.errors import TopologyError
+from streamflow.nested import taken_apart
 from streamflow.on_error import OnError, is_on_error
 from streamflow.schema import arrow_schema
 
@@ -66,7 +67,7 @@ def expand_stage(
     """Raises `TopologyError` when a field has no origin, or one that does not fit its type."""
     is_on_error(where, on_error)
     wanted = arrow_schema(model)
-    explode = _of_list(by, schema, where) if isinstance(by, str) else by
+    explode = _of_list(by, schema, wanted.names, where) if isinstance(by, str) else by
     made = _tried(explode, schema, where).schema
     unknown = sorted(set(made.names) - set(wanted.names))
     if unknown:
@@ -102,14 +103,22 @@ def map_rows_stage(
     return MapRows(model, schema, function, key if key in schema.names else None, on_error)
 
 
-def _of_list(name: str, schema: pa.Schema, where: str) -> Explode:
+def _of_list(name: str, schema: pa.Schema, wanted: Sequence[str], where: str) -> Explode:
+    """Rows of the items of a list: each is a field of the list's name. Where that is not wanted,
+    and items are structs, those of their fields that are.
+    """
     kind = schema.field(name).type
     if not pa.types.is_list(kind):
         raise TopologyError(f"{where}: {name!r} is {kind}, not a list")
+    inside: list[str] = []
+    if pa.types.is_struct(kind.value_type) and name not in wanted:
+        inside = [field.name for field in kind.value_type if field.name in wanted]
 
     def explode(rows: pa.RecordBatch) -> tuple[Any, pa.RecordBatch]:
         lists = rows.column(name)
-        values = pa.RecordBatch.from_arrays([pc.list_flatten(lists)], names=[name])
+        items = pc.list_flatten(lists)
+        columns = [pc.struct_field(items, one) for one in inside] or [items]
+        values = pa.RecordBatch.from_arrays(columns, names=inside or [name])
         return pc.list_parent_indices(lists), values
 
     return explode
@@ -165,7 +174,7 @@ def made_row(stage: MapRows, row: Mapping[str, Any]) -> dict[str, Any]:
     """
     made: Any = stage.function(dict(row))
     model = made if isinstance(made, stage.model) else stage.model.model_validate(made)
-    values = {name: getattr(model, name) for name in stage.schema.names}
+    values = {name: taken_apart(getattr(model, name)) for name in stage.schema.names}
     if stage.key is not None and values[stage.key] != row[stage.key]:
         raise ValueError(f"changes {stage.key!r}, which the topic is keyed by")
     return values

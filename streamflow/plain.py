@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NotRequired, Union, cast, get_args, get_origin
 
 import msgspec
 import pyarrow as pa
@@ -22,8 +22,10 @@ import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
+from typing_extensions import TypedDict
 
 from streamflow.former_names import others
+from streamflow.nested import can_be_typed, is_nested_model
 
 #: Of all ways to write a point in time, one that Arrow reads as pydantic does.
 _TIME = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
@@ -56,10 +58,18 @@ class PlainReader:
 def plain_reader(model: type[BaseModel], schema: pa.Schema) -> PlainReader | None:
     """A reader for a model that is plain, None for any other.
 
-    Plain are fields of int, float, str, bool, AwareDatetime and Literal of strings, each perhaps
-    `| None`, without aliases, defaults other than None, constraints other than bounds of numbers,
-    or a configuration that changes what is accepted. Validators are for the caller to look for.
+    Plain are fields of int, float, str, bool, AwareDatetime and Literal of strings, lists and dicts
+    of these, and plain models, each perhaps `| None`, without aliases, defaults other than None and
+    empty, constraints other than bounds of numbers, or a configuration that changes what is
+    accepted. Times are not, where they lie deeper. Validators of the model itself are for the
+    caller to look for.
     """
+    fields = _fields(model, within=False)
+    return PlainReader(fields, schema) if fields else None
+
+
+def _fields(model: type[BaseModel], *, within: bool) -> list[Any] | None:
+    """The fields of a plain model as msgspec's structs have them; None for any other."""
     config = dict(model.model_config)
     config.pop("frozen", None)
     config.pop("title", None)
@@ -67,34 +77,55 @@ def plain_reader(model: type[BaseModel], schema: pa.Schema) -> PlainReader | Non
         return None
     fields: list[Any] = []
     for name, info in model.model_fields.items():
-        kind = _kind(info)
+        kind = _kind(info, within=within)
         if kind is None:
             return None
-        fields.append((name, kind) if info.is_required() else (name, kind, None))
-    return PlainReader(fields, schema)
+        fields.append((name, kind) if info.is_required() else (name, kind, info.default))
+    return fields
 
 
-def _kind(info: FieldInfo) -> Any:
+def _kind(info: FieldInfo, *, within: bool) -> Any:
     """The field's type in msgspec's words, None when the field is not plain."""
-    if info.alias or info.validation_alias:
+    if info.alias or info.validation_alias or info.default_factory:
         return None
     inner, optional = _without_none(info.annotation)
-    metadata = others(info.metadata)
-    if not info.is_required() and (
-        info.default is not None or info.default_factory or not optional
-    ):
+    empty = not within and info.default in ([], {})
+    if not info.is_required() and not empty and (info.default is not None or not optional):
         return None
+    kind = _value(inner, others(info.metadata), within=within)
+    return Union[kind, None] if optional and kind else kind  # noqa: UP007
+
+
+def _value(inner: Any, metadata: Sequence[Any], *, within: bool) -> Any:
+    """The type of a field's values in msgspec's words, None when they are not plain."""
+    origin, args = get_origin(inner), get_args(inner)
     if inner in (int, float):
-        inner = _bounded(inner, metadata)
-    elif metadata:
+        return _bounded(inner, metadata)
+    if metadata:
         return None
-    elif inner is AwareDatetime:
-        inner = str
-    elif get_origin(inner) is Literal:
-        inner = inner if all(isinstance(word, str) for word in get_args(inner)) else None
-    elif inner not in (str, bool):
+    if inner in (str, bool):
+        return inner
+    if inner is AwareDatetime:
+        return None if within else str
+    if origin is Literal:
+        return inner if all(isinstance(word, str) for word in args) else None
+    if origin is list or (origin is dict and args[0] is str):
+        item, optional = _without_none(args[-1])
+        kind = _value(item, (), within=True)
+        if kind is None:
+            return None
+        kind = Union[kind, None] if optional else kind  # noqa: UP007
+        return list[kind] if origin is list else dict[str, kind]
+    return _inside(inner) if is_nested_model(inner) and can_be_typed(inner) else None
+
+
+def _inside(model: type[BaseModel]) -> Any:
+    """A plain model as a `TypedDict`: what is left out there is null."""
+    fields = _fields(model, within=True)
+    if fields is None:
         return None
-    return Union[inner, None] if optional and inner else inner  # noqa: UP007
+    kinds = {name: NotRequired[kind] if default else kind for name, kind, *default in fields}
+    return TypedDict(model.__name__, kinds)  # type: ignore[operator]
 
 
 def _bounded(number: type[int] | type[float], constraints: Sequence[Any]) -> Any:

@@ -16,19 +16,23 @@ from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
-from annotated_types import Ge, Le
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
 
 from streamflow.arguments import is_model
 from streamflow.errors import TopologyError
-from streamflow.former_names import column_metadata, stored_name
+from streamflow.former_names import column_metadata, others, stored_name
+from streamflow.nested import (
+    can_be_typed,
+    is_nested_model,
+    models_of,
+    taken_apart,
+    typed_dict,
+)
 from streamflow.plain import plain_reader
 
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 DECIMAL = pa.decimal128(38, 9)
 
@@ -101,7 +105,7 @@ class Contract:
         self.schema = arrow_schema(model)
         self.model = model
         self._validate = _validator(model)
-        self._plain = None if _has_validators(model) else plain_reader(model, self.schema)
+        self._plain = plain_reader(model, self.schema) if can_be_typed(model) else None
 
     def decode(self, values: Sequence[bytes | None]) -> Decoding:
         """Values to columns: the short way where it surely agrees with pydantic, else through it.
@@ -186,16 +190,7 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
         TopologyError: it is no model, or a field has a type that no column can hold exactly.
     """
     is_model("rows", model)
-    fields: list[pa.Field] = []
-    for name, info in model.model_fields.items():
-        if name.startswith("_"):
-            raise TopologyError(
-                f"{model.__name__}.{name}: names with _ are streamflow's own columns"
-            )
-        kind, nullable = _arrow_type(info.annotation, f"{model.__name__}.{name}", info.metadata)
-        metadata = column_metadata(info.description, info.metadata)
-        optional = nullable or (not info.is_required() and info.get_default() is None)
-        fields.append(pa.field(name, kind, nullable=optional, metadata=metadata))
+    fields = _fields(model, model.__name__, ())
     columns = [stored_name(field) for field in fields]
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
@@ -206,70 +201,84 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _arrow_type(annotation: Any, where: str, metadata: Sequence[Any]) -> tuple[pa.DataType, bool]:
-    origin = get_origin(annotation)
+def _fields(
+    model: type[BaseModel], where: str, within: tuple[type[BaseModel], ...]
+) -> list[pa.Field]:
+    """The fields of a model, which may be nested in others."""
+    fields: list[pa.Field] = []
+    for name, info in model.model_fields.items():
+        here = f"{where}.{name}"
+        if name.startswith("_"):
+            raise TopologyError(f"{here}: names with _ are streamflow's own columns")
+        metadata = column_metadata(info.description, info.metadata)
+        if within and len(others(info.metadata)) < len(info.metadata):
+            raise TopologyError(f"{here}: formerly(...) is for fields of the record itself")
+        kind, nullable = _arrow_type(info.annotation, here, info.metadata, (*within, model))
+        optional = nullable or (not info.is_required() and info.get_default() is None)
+        fields.append(pa.field(name, kind, nullable=optional, metadata=metadata))
+    return fields
+
+
+def _arrow_type(
+    annotation: Any, where: str, metadata: Sequence[Any], within: tuple[type[BaseModel], ...]
+) -> tuple[pa.DataType, bool]:
+    """The column type of a field, and whether it may be null. `within` are the models around it."""
+    origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        inner, *given = get_args(annotation)
-        extra = [one for each in given for one in getattr(each, "metadata", [each])]
-        return _arrow_type(inner, where, extra)
+        extra = [one for each in args[1:] for one in getattr(each, "metadata", [each])]
+        return _arrow_type(args[0], where, extra, within)
     if origin in (Union, types.UnionType):
-        options = [option for option in get_args(annotation) if option is not type(None)]
+        options = [option for option in args if option is not type(None)]
         if len(options) == 1:
-            return _arrow_type(options[0], where, metadata)[0], True
-    if origin is Literal and all(isinstance(value, str) for value in get_args(annotation)):
+            return _arrow_type(options[0], where, metadata, within)[0], True
+    if origin is Literal and all(isinstance(value, str) for value in args):
         return pa.string(), False
     if origin is list:
-        kind, nullable = _arrow_type(get_args(annotation)[0], where, ())
+        kind, nullable = _arrow_type(args[0], where, (), within)
         return pa.list_(pa.field("item", kind, nullable=nullable)), False
+    if origin is dict and args[0] is str:
+        # Arrow's types do not tell whether values of a map may be null, so all may.
+        return pa.map_(pa.string(), _arrow_type(args[1], where, (), within)[0]), False
+    if is_nested_model(annotation):
+        return _struct(annotation, where, within), False
+    return _value_type(annotation, where, metadata), False
+
+
+def _value_type(annotation: Any, where: str, metadata: Sequence[Any]) -> pa.DataType:
     if annotation is Decimal:
         places = next((m.decimal_places for m in metadata if hasattr(m, "decimal_places")), None)
-        return (pa.decimal128(38, places) if places is not None else DECIMAL), False
+        return DECIMAL if places is None else pa.decimal128(38, places)
     if annotation is dt.datetime:
         raise TopologyError(
             f"{where}: a datetime without a zone is no point in time; use AwareDatetime"
         )
     if annotation in _PLAIN:
-        return _PLAIN[annotation], False
+        return _PLAIN[annotation]
     raise TopologyError(
         f"{where}: no column type for {annotation!r}; use bool, int, float, str, bytes, Decimal, "
-        "date, AwareDatetime, Literal of strings, list of these, or one of these | None"
+        "date, AwareDatetime, Literal of strings, a model, list of these, dict from str to these, "
+        "or one of these | None"
     )
 
 
-def _has_validators(model: type[BaseModel]) -> bool:
-    decorators = model.__pydantic_decorators__
-    own = (
-        decorators.validators,
-        decorators.field_validators,
-        decorators.root_validators,
-        decorators.model_validators,
-        decorators.computed_fields,
-    )
-    return any(own)
+def _struct(model: type[BaseModel], where: str, within: tuple[type[BaseModel], ...]) -> pa.DataType:
+    if model in within:
+        raise TopologyError(
+            f"{where}: {model.__name__} holds itself, and columns have a depth; declare as many"
+            " models as there are levels"
+        )
+    if not model.model_fields:
+        raise TopologyError(f"{where}: {model.__name__} has no fields, which Parquet cannot have")
+    return pa.struct(_fields(model, where, within))
 
 
 def _validator(model: type[BaseModel]) -> Callable[[bytes], dict[str, Any]]:
-    if _has_validators(model):
+    models = models_of(model)
+    if all(map(can_be_typed, models)):
+        return TypeAdapter(typed_dict(model)).validator.validate_json  # type: ignore[return-value]
+    if len(models) == 1:
         return lambda value: dict(model.model_validate_json(value))
-    fields: dict[str, Any] = {}
-    for name, info in model.model_fields.items():
-        annotation = Annotated[_fit_int64(info.annotation), info]
-        fields[name] = annotation if info.is_required() else NotRequired[annotation]
-    row: Any = TypedDict(model.__name__, fields)  # type: ignore[operator]
-    row.__pydantic_config__ = model.model_config
-    return TypeAdapter(row).validator.validate_json  # type: ignore[return-value]
-
-
-def _fit_int64(annotation: Any) -> Any:
-    """The same annotation, its integers limited to what a 64-bit column holds."""
-    if annotation is int:
-        return Annotated[int, Ge(INT64_MIN), Le(INT64_MAX)]
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return Union[tuple(_fit_int64(arg) for arg in args)]  # noqa: UP007
-    if origin is list:
-        return list[_fit_int64(args[0])]  # type: ignore[misc]
-    return annotation
+    return lambda value: taken_apart(model.model_validate_json(value))
 
 
 def _invalid(index: int, error: ValidationError) -> Invalid:

@@ -100,7 +100,7 @@ def _check_fields(
             f"it has {sorted(contract.schema.names)}"
         )
     if key is not None and pa.types.is_nested(contract.schema.field(key).type):
-        raise TopologyError(f"{where}: {name}.{key} is a list, which is no record's key")
+        raise TopologyError(f"{where}: {name}.{key} is no single value, as a record's key is")
     if event_time is None:
         raise TopologyError(
             f"{where}: event_time is missing; name the AwareDatetime field of "

@@ -26,7 +26,8 @@ from streamflow.core.memory import Memory, digest, joined_of, keys_of
 from streamflow.core.recall import NOTHING, NOTHING_LEARNED, Known, Learned
 from streamflow.core.step import INFINITY, StateView, TaskState
 from streamflow.core.watermark import after_all, before_each
-from streamflow.schema import EVENT_TIME, INT64_MIN
+from streamflow.nested import INT64_MIN
+from streamflow.schema import EVENT_TIME
 
 #: When it is forgotten, version, sequence and content; event time and hash of the last record of
 #: that version (`recall.py`).

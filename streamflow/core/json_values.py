@@ -18,7 +18,8 @@ def json_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     Turning each time into a Python object would cost more than all the rest.
     """
     columns = [_text(c) if pa.types.is_timestamp(c.type) else c for c in batch.columns]
-    rows = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    made = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    rows = made.to_pylist(maps_as_pydicts="strict")
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for row in _with_wild_floats(column):
             rows[row][name] = _in_words(rows[row][name])
@@ -26,20 +27,31 @@ def json_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _with_wild_floats(column: pa.Array) -> list[int]:
-    """The rows with a float that JSON has no number for, by itself or in a list."""
+    """The rows with a float that JSON has no number for, by itself or in a list, and all rows
+    of deeper values.
+    """
     if pa.types.is_floating(column.type):
         wild = pc.invert(pc.is_finite(column))
         return pc.indices_nonzero(wild).to_pylist() if wild.true_count else []
     if pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type):
         wild = pc.invert(pc.is_finite(pc.list_flatten(column)))
         return pc.unique(pc.list_parent_indices(column).filter(wild)).to_pylist()
-    return []
+    return list(range(len(column))) if _has_floats(column.type) else []
+
+
+def _has_floats(kind: pa.DataType) -> bool:
+    """Are there floats in a type, however deep?"""
+    if pa.types.is_nested(kind):
+        return any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
+    return pa.types.is_floating(kind)
 
 
 def _in_words(value: Any) -> Any:
     if isinstance(value, list):
         return [_in_words(one) for one in value]
-    return FLOAT_WORDS.get(str(value), value)
+    if isinstance(value, dict):
+        return {name: _in_words(one) for name, one in value.items()}
+    return FLOAT_WORDS.get(str(value), value) if isinstance(value, float) else value
 
 
 def _text(times: pa.Array) -> pa.Array:

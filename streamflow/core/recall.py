@@ -34,6 +34,7 @@ from streamflow.core.describe import describe_stage
 from streamflow.core.plan import Node, TaskPlan, describe_source
 from streamflow.epochs import Epoch
 from streamflow.event_time import years_around
+from streamflow.nested import models_of
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, WARNINGS
 from streamflow.stages import Filter, Gate, Map
 
@@ -129,8 +130,9 @@ def known_of(plan: TaskPlan, most: int) -> Known | None:
     if not (isinstance(named, str | Epoch) or callable(named)):
         return None
     model = source.contract.model
-    said = (model.model_fields, model.model_config, model.__pydantic_decorators__, plan.years)
-    lines = [describe_source(source), *map(repr, said), pydantic.VERSION]
+    lines = [describe_source(source), repr(plan.years), pydantic.VERSION]
+    for one in models_of(model):
+        lines += map(repr, (one.model_fields, one.model_config, one.__pydantic_decorators__))
     lines += [describe_stage(one) for one in plan.stages[: plan.stages.index(stage) + 1]]
     text = "\n".join(lines)
     if _ADDRESS in text:

@@ -19,8 +19,9 @@ from pydantic import (
     model_validator,
 )
 
+from streamflow.nested import INT64_MAX, INT64_MIN
 from streamflow.plain import plain_reader
-from streamflow.schema import INT64_MAX, INT64_MIN, Contract
+from streamflow.schema import Contract
 from tests.examples import examples
 
 

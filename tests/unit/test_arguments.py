@@ -87,7 +87,7 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: source("sales", Sale, key="shop", event_time="at"), "source(sales): what is read is"),  # type: ignore[arg-type]
     (lambda: source(parquet("x"), Sale, key="shop", event_time="at"), "source(parquet('x')): what"),  # type: ignore[arg-type]
     (lambda: source(topic("sales"), dict, event_time="at"), "'dict'> is no pydantic model"),  # type: ignore[arg-type]
-    (lambda: source(topic("t"), Many, key="shops", event_time="at"), "Many.shops is a list, which"),
+    (lambda: source(topic("t"), Many, key="shops", event_time="at"), "Many.shops is no single"),
     (lambda: sales().map(Sale(shop="", cents=1, at=NOW)), "is no pydantic model; give it a class"),
     (lambda: sales().gate(Rule(5, "cents > 0")), "rule 5: its name is 5, which is no text of one"),  # type: ignore[arg-type]
     (lambda: Rule("a\nb", "cents > 0"), "its name is 'a\\nb', which is no text of one line"),

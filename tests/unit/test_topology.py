@@ -46,8 +46,8 @@ class Naive(BaseModel):
     at: datetime
 
 
-class Nested(BaseModel):
-    inner: Order
+class Either(BaseModel):
+    inner: Order | Naive
 
 
 def stream(**changes: Any) -> Any:
@@ -137,7 +137,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: header("at", unit="h"), r"header\('at', unit='h'\): the unit is one of \['s'"),  # type: ignore[arg-type]
     (lambda: stream(out_of_orderness=-HOUR), "out_of_orderness is below zero"),
     (lambda: source(topic("n"), Naive, event_time="at"), "use AwareDatetime"),
-    (lambda: source(topic("n"), Nested, event_time="at"), "Nested.inner: no column type for"),
+    (lambda: source(topic("n"), Either, event_time="at"), "Either.inner: no column type for"),
     (lambda: topic("no spaces"), "a name has letters, digits and"),
     (lambda: parquet("../up"), "a table is a plain relative folder"),
     (lambda: parquet("/abs"), "a table is a plain relative folder"),
