@@ -51,6 +51,7 @@ class Parquet:
             of one. None where they are left to the rows, by `parquet(..., partition_by="auto")`.
         target_bytes: The file size that a roll aims at.
         roll_interval: A committed row is in a visible file after this time at the latest.
+        inactivity_interval: And when no row has come for this time; None for no such time.
         revisions: Which results of a window that gives several are rows: `"final"`, its first
             final one (revision 0); `"append"`, every one, early results and corrections too;
             `"merge"`, which Delta tables do if nothing is said, the newest one.
@@ -69,6 +70,7 @@ class Parquet:
     storage: Storage | WriterSettings = field(default="auto", repr=False)
     layout: FileLayout = field(default=AS_THEY_COME, repr=False)
     compatibility: Compatibility = field(default="backward", repr=False)
+    inactivity_interval: timedelta | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_path(self.kind, self.path)
@@ -77,11 +79,7 @@ class Parquet:
         is_whole(f"{self}", "target_bytes", self.target_bytes)
         if self.target_bytes <= 0:
             raise TopologyError(f"{self}: target_bytes must be above zero")
-        if self.roll_interval is not None:
-            is_duration(f"{self}", "roll_interval", self.roll_interval)
-            if self.roll_interval <= timedelta(0):
-                given = in_words(self.roll_interval)
-                raise TopologyError(f"{self}: roll_interval={given} is not above zero")
+        _check_times(f"{self}", self.roll_interval, self.inactivity_interval)
         _check_parts(f"{self}", self.partition_by)
         _check_revisions(f"{self}", self.revisions, replaces=self.replaces)
         if not isinstance(self.storage, WriterSettings) and self.storage not in STORAGES:
@@ -189,6 +187,18 @@ class Delta(Parquet):
         return f"{store_url.DELTA}{self.path}"
 
 
+def _check_times(where: str, roll: object, inactivity: object) -> None:
+    for name, given in (("roll_interval", roll), ("inactivity_interval", inactivity)):
+        is_duration(where, name, given)
+        if isinstance(given, timedelta) and given <= timedelta(0):
+            raise TopologyError(f"{where}: {name}={in_words(given)} is not above zero")
+    if isinstance(roll, timedelta) and isinstance(inactivity, timedelta) and inactivity >= roll:
+        raise TopologyError(
+            f"{where}: inactivity_interval={in_words(inactivity)} has no effect: rows are rolled"
+            f" after roll_interval={in_words(roll)} anyway; give it less"
+        )
+
+
 def _check_revisions(where: str, revisions: object, *, replaces: bool) -> None:
     known = ("final", "append", *(["merge"] if replaces else []))
     if revisions is None or revisions in known:
@@ -239,6 +249,7 @@ def parquet(  # noqa: PLR0913 - a table is described by how it is laid out
     partition_by: str | PartitionBy | Sequence[str | PartitionBy] = (),
     target_bytes: int = 128 * 1024 * 1024,
     roll_interval: timedelta | None = timedelta(minutes=5),
+    inactivity_interval: timedelta | None = None,
     revisions: Revisions | None = None,
     storage: Storage | WriterSettings = "auto",
     sort_by: str | Sequence[str] = (),
@@ -260,9 +271,8 @@ def parquet(  # noqa: PLR0913 - a table is described by how it is laid out
     parts = _parts(partition_by)
     auto = isinstance(partition_by, str) and partition_by == "auto"
     layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows, auto)
-    return Parquet(
-        path, parts, target_bytes, roll_interval, revisions, storage, layout, compatibility
-    )
+    said = (storage, layout, compatibility, inactivity_interval)
+    return Parquet(path, parts, target_bytes, roll_interval, revisions, *said)
 
 
 def delta(  # noqa: PLR0913 - a table is described by how it is laid out
@@ -271,6 +281,7 @@ def delta(  # noqa: PLR0913 - a table is described by how it is laid out
     partition_by: str | PartitionBy | Sequence[str | PartitionBy] = (),
     target_bytes: int = 128 * 1024 * 1024,
     roll_interval: timedelta | None = timedelta(minutes=5),
+    inactivity_interval: timedelta | None = None,
     revisions: Revisions | None = None,
     storage: Storage | WriterSettings = "auto",
     sort_by: str | Sequence[str] = (),
@@ -283,7 +294,7 @@ def delta(  # noqa: PLR0913 - a table is described by how it is laid out
     parts = _parts(partition_by)
     auto = isinstance(partition_by, str) and partition_by == "auto"
     layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows, auto)
-    said = (storage, layout, compatibility, upkeep)
+    said = (storage, layout, compatibility, inactivity_interval, upkeep)
     return Delta(path, parts, target_bytes, roll_interval, revisions, *said)
 
 

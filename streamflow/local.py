@@ -225,7 +225,7 @@ class LocalRun:
     def _open_sink(self, sink: SinkPlan) -> None:
         self._broker.create(self._names.rows(sink.name), self._partitions)
         spec = table_spec(self._topology, self._names, sink, self._partitions)
-        spec = replace(spec, roll_interval=None)
+        spec = replace(spec, roll_interval=None, inactivity_interval=None)
         for partition in range(self._partitions):
             tp = TopicPartition(self._names.rows(sink.name), partition)
             table = self._table(sink)

@@ -42,6 +42,7 @@ class SinkSpec:
     partition_by: tuple[str, ...] = ()
     target_bytes: int = 128 * MIB
     roll_interval: timedelta | None = None
+    inactivity_interval: timedelta | None = None
     closing: Closing | None = None
     partitions: int | None = None
     storage: Storage | WriterSettings = "none"
@@ -62,8 +63,10 @@ def _problems(spec: SinkSpec) -> list[str]:
     problems = [f"column {name!r} is there twice" for name in names if names.count(name) > 1]
     if spec.target_bytes <= 0:
         problems.append(f"target_bytes is {spec.target_bytes}, it must be above 0")
-    if spec.roll_interval is not None and spec.roll_interval <= timedelta(0):
-        problems.append(f"roll_interval is {spec.roll_interval}, it must be above 0")
+    for name in ("roll_interval", "inactivity_interval"):
+        given = getattr(spec, name)
+        if given is not None and given <= timedelta(0):
+            problems.append(f"{name} is {given}, it must be above 0")
     for column in spec.partition_by:
         if column not in names:
             problems.append(f"partition_by names {column!r}, the rows have {', '.join(names)}")

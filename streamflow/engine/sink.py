@@ -88,7 +88,9 @@ class SinkPartition:
         self._last: Cut | None = None
         self._pending: Cut | None = None
         self._buffer = Buffer(tp, 0, None)
+        # When the first commit came that is not rolled, and the last one with rows.
         self._since: float | None = None
+        self._heard: float | None = None
         self._ratio = 1.0  # bytes of files per byte of chunks, as last measured
 
     def open(self, first_offset: int, end_offset: int) -> int:
@@ -141,16 +143,19 @@ class SinkPartition:
         for offset, value, headers in records:
             if offset < self._buffer.position:
                 continue  # a roll has found the chain beyond this batch
-            if self._buffer.take(offset, value, headers) is not None:
+            ended = self._buffer.take(offset, value, headers)
+            if ended is not None:
                 self._holdings.hold(self.tp, self._buffer.held_bytes)
-                self._since = self._clock.monotonic() if self._since is None else self._since
+                now = self._clock.monotonic()
+                self._since = now if self._since is None else self._since
+                self._heard = now if ended.chunks else self._heard
                 trim = _latest(trim, self._settle())
         self._buffer.skip(batch.stop)
         self._holdings.hold(self.tp, self._buffer.held_bytes)
         return trim
 
     def tick(self) -> int | None:
-        """Roll when the roll interval has passed, or what an error left over; as `receive`."""
+        """Roll when it is time to, or what an error left over; as `receive`."""
         return self._settle()
 
     def roll(self) -> int | None:
@@ -160,7 +165,7 @@ class SinkPartition:
     def close(self) -> None:
         """Drop everything held; nothing is written."""
         self._holdings.forget(self.tp)
-        self._last = self._pending = self._since = None
+        self._last = self._pending = self._since = self._heard = None
         self._buffer = Buffer(self.tp, 0, None)
 
     @property
@@ -232,10 +237,14 @@ class SinkPartition:
             return True
         if self._holdings.too_much(self.tp):
             return True
-        interval, since = self.spec.roll_interval, self._since
-        if interval is None or since is None:
-            return False
-        return self._clock.monotonic() - since >= interval.total_seconds()
+        spec, now = self.spec, self._clock.monotonic()
+        return any(
+            interval is not None and since is not None and now - since >= interval.total_seconds()
+            for interval, since in (
+                (spec.roll_interval, self._since),
+                (spec.inactivity_interval, self._heard),
+            )
+        )
 
     def _decide(self, room: int) -> Rows | None:
         """Make what stands next in the chain the pending cut; its rows if it was decided here.

@@ -25,6 +25,7 @@ def table_spec(
         partition_by=sink.partition_by,
         target_bytes=sink.table.target_bytes,
         roll_interval=sink.table.roll_interval,
+        inactivity_interval=sink.table.inactivity_interval,
         closing=sink.closing,
         partitions=partitions,
         storage=sink.table.storage,

@@ -139,6 +139,7 @@ BELOW_ZERO: list[tuple[Callable[[], Any], str]] = [
     (lambda: sales().changed("shop", forget_after=-HOUR), "forget_after=-1:00:00 is not above"),
     (lambda: sales().dedup("shop", within=-HOUR), "a time above zero; within is -1:00:00"),
     (lambda: parquet("x", roll_interval=-HOUR), "roll_interval=-1:00:00 is not above zero"),
+    (lambda: parquet("x", inactivity_interval=-HOUR), "inactivity_interval=-1:00:00 is not above"),
     (
         lambda: Threshold(max_count=3, last=9, action="route", resume_after=-HOUR),
         "threshold: resume_after -1:00:00 is no time above zero",

@@ -236,12 +236,13 @@ def test_a_large_share_is_not_passed_by_small_ones() -> None:
     with memory.share(10**6), memory.share(10):  # more than half of it is taken
         large = threading.Thread(target=roll, args=("large", 10**6))
         large.start()
-        while not memory.waiting:
+        while not memory.waiting and large.is_alive():
             threading.Event().wait(0.001)
         small = threading.Thread(target=roll, args=("small", 10))
         small.start()
-        while memory.waiting < 2:
+        while memory.waiting < 2 and small.is_alive():
             threading.Event().wait(0.001)
+        assert memory.waiting == 2
     large.join()
     small.join()
     assert order == ["large", "small"]

@@ -34,6 +34,7 @@ def test_a_table_by_text_and_dates_is_taken() -> None:
         (pa.schema([*SCHEMA, ("day", pa.int64())]), {}, "column 'day' is there twice"),
         (SCHEMA, {"target_bytes": 0}, "target_bytes is 0, it must be above 0"),
         (SCHEMA, {"roll_interval": timedelta(0)}, "roll_interval is 0:00:00, it must be above 0"),
+        (SCHEMA, {"inactivity_interval": timedelta(0)}, "inactivity_interval is 0:00:00, it must"),
         (SCHEMA, {"partition_by": ("week",)}, "names 'week', the rows have shop, day, price, at"),
         (SCHEMA, {"partition_by": ("price",)}, "column 'price' is double; folders are named by"),
         (SCHEMA, {"partition_by": ("day", "day")}, "partition_by repeats a column: day, day"),
