@@ -65,5 +65,11 @@ def _text(times: pa.Array) -> pa.Array:
 
 
 def to_json(value: Any) -> bytes:
-    """JSON as streamflow writes it: times in UTC with a Z, decimals as text, without loss."""
-    return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=str)
+    """JSON as streamflow writes it: times in UTC with a Z, decimals as text, without loss. Bytes
+    are the text that they were read from; of others, what is no UTF-8 is escaped as in Python.
+    """
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=_as_text)
+
+
+def _as_text(value: Any) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)

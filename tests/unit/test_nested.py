@@ -30,6 +30,7 @@ from streamflow import (
     topic,
 )
 from streamflow.batch import Record
+from streamflow.core.json_values import to_json
 from streamflow.destinations import Parquet
 from streamflow.errors import SinkRefused
 from streamflow.local import LocalRun
@@ -159,6 +160,31 @@ def test_rows_of_another_model_go_to_topics_as_json() -> None:
     assert sent[0]["items"][0] == {"sku": "a", "price": "1.500000000", "weight": 2.5}
     assert sent[1]["items"] == [{"sku": "nan", "price": "1.000000000", "weight": "NaN"}]
     assert [Slim.model_validate(row).id for row in sent] == [1, 2]
+
+
+def test_bytes_are_the_text_that_they_were() -> None:
+    class Held(BaseModel):
+        raw: bytes
+
+    class Raw(BaseModel):
+        at: AwareDatetime
+        raw: bytes
+        held: list[Held]
+
+    class Sent(BaseModel):
+        raw: bytes
+        held: list[Held]
+
+    raws = source(topic("raws"), Raw, event_time="at")
+    edges = (raws.map(Sent, raw="raw", held="held").to(topic("sent")), raws.rejected.drop())
+    driver = TopologyDriver(Topology("raws", *edges), NOW)
+    row = {"raw": "ü'\\", "held": [{"raw": "x"}]}
+    driver.send("raws", row | {"at": AT})
+    [record] = driver.records("sent")
+    sent = orjson.loads(record.value or b"")
+    assert {name: sent[name] for name in row} == row
+    assert Sent.model_validate_json(record.value or b"").raw == "ü'\\".encode()
+    assert orjson.loads(to_json(b"a\xff")) == "a\\xff"
 
 
 def test_functions_that_make_rows_may_make_models_in_models() -> None:
