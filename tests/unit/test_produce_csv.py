@@ -136,6 +136,18 @@ def test_what_pythons_csv_writes_is_read_back_however_it_is_cut(
     assert found == [{"a": a, "b": b} for a, b in rows]
 
 
+@pytest.mark.parametrize("before", range(40, 64))
+def test_a_newline_of_two_bytes_in_a_cell_is_whole_wherever_the_file_is_cut(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow passes by a line feed at the beginning of a block, if a return is the end of the last
+    one, also inside of quotes.
+    """
+    monkeypatch.setattr(csv_input, "BLOCK_BYTES", 64)
+    text = f'a,b\n1,{"x" * before}\n"\r\n","a\r\n"\n2,y\n'
+    assert [json.loads(value)["b"] for value in values(text.encode())][1:] == ["a\r\n", "y"]
+
+
 def test_lines_are_counted_through_quoted_newlines_blank_lines_and_wrong_rows() -> None:
     text = '\ufeffa,"b\nc"\n1,"x\n\ny"\n\n2,3,4\n,\n"p\nq",5\n6\n\n'
     assert placed(text.encode()) == [

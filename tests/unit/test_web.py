@@ -24,7 +24,7 @@ class App:
             waits={},
             stalled=[],
             standbys=SimpleNamespace(lags={TP: Lag(7, 700)}),
-            stage=SimpleNamespace(circuits={"flights": "open"}),
+            stage=SimpleNamespace(circuits={"flights": "open"}, upkeep_problems={"t": "why"}),
             failure=None,
             closed=False,
             assigned=False,
@@ -39,6 +39,7 @@ def test_a_worker_that_starts_is_live_but_not_ready() -> None:
     assert live
     assert report["standbys"] == {str(TP): {"records": 7, "bytes": 700, "problem": None}}
     assert report["circuits"] == {"flights": "open"}
+    assert report["upkeep"] == {"t": "why"}
     well, report = health.ready()
     assert (well, report["state"]) == (False, "starting")
 
