@@ -45,7 +45,6 @@ from streamflow import Topology, parquet, source, topic
 from streamflow.batch import Record
 from streamflow.clock import cpu_seconds
 from streamflow.core.file_layout import in_order, settings_of
-from streamflow.core.hive import arrange
 from streamflow.core.parquet import encode_parquet
 from streamflow.demo.flights import flight_records
 from streamflow.local import LocalRun
@@ -212,9 +211,8 @@ def _layout(layout: str, files: Sequence[Path], root: Path, data: Data, runs: in
 
 def _laid(table: pa.Table, data: Data) -> pa.Table:
     """The rows of a file in the order that a table of this layout has them in."""
-    (group,) = arrange({0: table}, ())
-    rows = in_order(table, group, data.laid.sort_by).rows
-    return table if rows is None else table.take(rows)
+    sort_by = data.laid.sort_by
+    return table.take(in_order(table, sort_by)) if sort_by else table
 
 
 def _ask(data: Data, paths: Sequence[Path], runs: int) -> list[float]:
