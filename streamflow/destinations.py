@@ -89,8 +89,8 @@ class Parquet:
         rows = self.layout.row_group_rows
         if rows is not None:
             is_whole(f"{self}", "row_group_rows", rows)
-            if rows <= 0:
-                raise TopologyError(f"{self}: row_group_rows={rows} is not above zero")
+            if not 0 < rows < 1 << 31:
+                raise TopologyError(f"{self}: row_group_rows={rows} is not between 1 and 2**31 - 1")
         if self.compatibility not in COMPATIBILITIES:
             known = ", ".join(COMPATIBILITIES)
             raise TopologyError(f"{self}: compatibility={self.compatibility!r}; it is {known}")
@@ -270,7 +270,8 @@ def parquet(  # noqa: PLR0913 - a table is described by how it is laid out
     """
     parts = _parts(partition_by)
     auto = isinstance(partition_by, str) and partition_by == "auto"
-    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows, auto)
+    sort, bloom = _names(path, "sort_by", sort_by), _names(path, "bloom_by", bloom_by)
+    layout = FileLayout(sort, bloom, row_group_rows, auto)
     said = (storage, layout, compatibility, inactivity_interval)
     return Parquet(path, parts, target_bytes, roll_interval, revisions, *said)
 
@@ -293,7 +294,8 @@ def delta(  # noqa: PLR0913 - a table is described by how it is laid out
     """A Delta Lake table; see `Delta`, and `parquet` for how the rows lie in its files."""
     parts = _parts(partition_by)
     auto = isinstance(partition_by, str) and partition_by == "auto"
-    layout = FileLayout(_names(sort_by), _names(bloom_by), row_group_rows, auto)
+    sort, bloom = _names(path, "sort_by", sort_by), _names(path, "bloom_by", bloom_by)
+    layout = FileLayout(sort, bloom, row_group_rows, auto)
     said = (storage, layout, compatibility, inactivity_interval, upkeep)
     return Delta(path, parts, target_bytes, roll_interval, revisions, *said)
 
@@ -304,8 +306,11 @@ def table_at(location: str) -> Parquet:
     return parquet(path) if path == location else delta(path)
 
 
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _names(path: str, what: str, given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TopologyError(f"table {path!r}: {what}={given!r}; it takes the names of columns")
+    return tuple(names)
 
 
 def _parts(given: Any) -> tuple[PartitionBy, ...]:

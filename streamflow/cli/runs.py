@@ -26,8 +26,8 @@ Examples:
     streamflow runs topologies.flights --state failed --state lost
 
 A run is the live app, or a part of its sources under a --run-id. A worker writes down how far it is
-every minute and when it ends; one that has been silent for three minutes is lost: killed, frozen or
-without a broker. Records are those of the partitions, since the run began."""
+every 15 seconds and when it ends; one that has been silent for three minutes is lost: killed,
+frozen or without a broker. Records are those of the partitions, since the run began."""
 
 
 @click.command(epilog=EPILOG)
@@ -74,7 +74,9 @@ def _lines(run: Run, now: datetime, whole: bool) -> list[str]:
     lines = [f"{run.id}: {run.state(now)}{_when(run.started, run.ended(now), now)}"]
     if run.ranges is not None:
         lines.append(f"  reads from {run.ranges.start} to {run.ranges.stop}")
-    if run.executions:
+    if run.executions and not run.tasks:
+        lines.append("  nothing is said of its partitions yet")
+    elif run.executions:
         totals = run.totals
         lines.append(
             f"  {totals['in']:,} records of {len(run.tasks)} partitions, {totals['rejected']:,} "
@@ -91,6 +93,8 @@ def _of_process(one: Execution, now: datetime) -> list[str]:
     state = one.seen(now)
     ended = None if state == "running" else one.ended or one.heard
     said = f"  {one.id}: {state}{_when(one.started, ended, now)}, worker {one.worker!r} of {one.by}"
+    if state == "running":
+        said += f", heard of {(now - one.heard).total_seconds():.0f} s ago"
     about = f"    topology {one.topology} {one.version}, delivery {one.delivery}"
     how_far = [f"    {tp} to {progress.position:,}" for tp, progress in sorted(one.tasks.items())]
     return [said, about, *how_far, *([f"    {one.error}"] if one.error else [])]

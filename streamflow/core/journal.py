@@ -26,8 +26,8 @@ State = Literal["pending", "running", "success", "failed", "cancelled", "lost"]
 LIVE = "live"
 FORMAT = 1
 #: An execution that runs says so this often, and is `lost` when it has not for this long.
-TELL_SECONDS = 60.0
-LOST_AFTER = timedelta(seconds=3 * TELL_SECONDS)
+TELL_SECONDS = 15.0
+LOST_AFTER = timedelta(minutes=3)
 #: What is written of an execution; what has ended has ended. Nobody writes that he is lost.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     "running": frozenset({"running", "success", "failed", "cancelled"}),

@@ -120,7 +120,7 @@ def most_distinct(row_groups: Iterable[pa.Table], names: Collection[str]) -> dic
 
 def why_not(schema: pa.Schema, settings: WriterSettings) -> str | None:
     """Why rows of this schema cannot be written so and read again; None when they can."""
-    fields = [pa.field(field.name, field.type) for field in schema]
+    fields = [pa.field(field.name, _with_nulls(field.type)) for field in schema]
     nulls = [pa.nulls(1, field.type) for field in fields]
     try:
         data = encode_parquet(pa.table(nulls, pa.schema(fields)), settings, {})
@@ -128,6 +128,13 @@ def why_not(schema: pa.Schema, settings: WriterSettings) -> str | None:
     except (OSError, pa.ArrowException) as error:
         return str(error)
     return None
+
+
+def _with_nulls(kind: pa.DataType) -> pa.DataType:
+    """The type where the fields of structs may be null too: those of a struct that is null are."""
+    if not pa.types.is_struct(kind):
+        return kind
+    return pa.struct([pa.field(field.name, _with_nulls(field.type)) for field in kind])
 
 
 def _sorting(schema: pa.Schema, sort: Sequence[str]) -> dict[str, Any]:

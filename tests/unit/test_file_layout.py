@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamflow import ColumnSettings, Topology, TopologyError, WriterSettings, delta, parquet
+from streamflow import ColumnSettings, Topology, TopologyError, WriterSettings, day, delta, parquet
 from streamflow.core.cut import decode_cut, encode_cut
 from streamflow.core.file_layout import in_order, layout_problems, settings_of, sort_of
 from streamflow.core.hive import arrange, in_folders
-from streamflow.core.parquet import encode_parquet
+from streamflow.core.parquet import encode_parquet, why_not
 from streamflow.destinations import Parquet
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.errors import SinkRefused
@@ -161,7 +161,7 @@ def test_row_groups_are_smaller_where_readers_are_to_pass_some_by() -> None:
 
 
 def test_row_groups_of_no_row_are_refused() -> None:
-    with pytest.raises(TopologyError, match="row_group_rows=0 is not above zero"):
+    with pytest.raises(TopologyError, match="row_group_rows=0 is not between 1 and"):
         parquet("t", row_group_rows=0)
     with pytest.raises(TopologyError, match="writer='pyarrow-2'; it is pyarrow-3, for Bloom"):
         WriterSettings(bloom=("id",))
@@ -235,3 +235,27 @@ def test_columns_of_each_type_are_written_so_or_refused(kind: str) -> None:
         assert metadata.row_group(0).column(0).bloom_filter_length
     else:
         assert kind in {"code", "tags", "pair", "item", "items", "counts", "nothing", "truth"}
+
+
+@pytest.mark.parametrize("given", [None, 5, [day("at")], [1]])
+@pytest.mark.parametrize("what", ["sort_by", "bloom_by"])
+@pytest.mark.parametrize("table", [parquet, delta])
+def test_what_names_no_columns_is_refused_in_words(table: Any, what: str, given: Any) -> None:
+    with pytest.raises(TopologyError, match=f"table 't': {what}=.*; it takes the names of columns"):
+        table("t", **{what: given})
+
+
+def test_more_rows_than_a_row_group_can_have_are_refused() -> None:
+    with pytest.raises(TopologyError, match="is not between 1 and"):
+        parquet("t", row_group_rows=10**30)
+
+
+def test_settings_fit_structs_whose_fields_are_never_null() -> None:
+    """A column that may be null, or is tried with nulls, has such fields as nulls too."""
+    inner = pa.struct([pa.field("city", pa.string(), nullable=False)])
+    outer = pa.struct([pa.field("inner", inner, nullable=False), pa.field("n", pa.int64())])
+    schema = pa.schema([pa.field("address", outer, nullable=False)])
+    settings = WriterSettings(columns=(ColumnSettings("address.inner.city", "DELTA_BYTE_ARRAY"),))
+    assert why_not(schema, settings) is None
+    other = WriterSettings(columns=(ColumnSettings("address.n", "DELTA_BYTE_ARRAY"),))
+    assert why_not(schema, other) is not None
