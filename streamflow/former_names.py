@@ -57,6 +57,12 @@ def stored_name(field: pa.Field) -> str:
     return field.name if former is None else former.decode()
 
 
+def field_name(column: pa.Field) -> str:
+    """The name of the field that a column of a table is of."""
+    other = (column.metadata or {}).get(_FIELD)
+    return column.name if other is None else other.decode()
+
+
 def stored(field: pa.Field) -> pa.Field:
     """The column of a field as tables have it; under another name it says that of the field."""
     metadata = dict(field.metadata or {})

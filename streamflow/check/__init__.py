@@ -5,11 +5,13 @@ Nothing is changed, except that missing topics are made where that is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from streamflow.check.broker import check_broker
 from streamflow.check.finding import Finding
 from streamflow.check.folders import check_delta, check_lake, check_state, check_store
+from streamflow.check.tables import check_tables
 from streamflow.check.topics import check_topics
 from streamflow.engine.settings import Settings
 from streamflow.errors import StreamflowError
@@ -43,11 +45,19 @@ async def check(
         findings += await check_topics(
             client, loaded, names, create_partitions, settings.replication_factor
         )
-    return findings + check_folders(loaded, settings)
+    # Read before it is tried to write: where a store does not answer, that is said once.
+    tables = [] if loaded is None else check_tables(loaded, settings)
+    away = [table.path for table in tables if table.is_away]
+    findings += check_folders(loaded, settings, away)
+    return findings + [table.finding for table in tables]
 
 
-def check_folders(topology: Topology | None, settings: Settings) -> list[Finding]:
-    """Where tables lie, if there are any, and the state folder of the worker."""
+def check_folders(
+    topology: Topology | None, settings: Settings, away: Collection[str] = ()
+) -> list[Finding]:
+    """Where tables lie, if there are any, and the state folder of the worker. Stores of tables that
+    are `away` are not asked.
+    """
     findings: list[Finding] = []
     paths: list[str] = []
     if topology is not None:
@@ -61,7 +71,7 @@ def check_folders(topology: Topology | None, settings: Settings) -> list[Finding
     if folder is not None and (topology is None or None in urls.values()):
         findings.append(check_lake(folder))
     for path, url in sorted(urls.items()):
-        if url is not None:
+        if url is not None and path not in away:
             findings.append(check_store(url, partial(table_files, settings, path)))
     app = settings.app_id or (topology.name if topology is not None else None)
     state = settings.state_dir / app / settings.worker_id if app else settings.state_dir

@@ -11,7 +11,7 @@ class Finding:
     """What was found, and what to do about it.
 
     Attributes:
-        check: What was looked at: topology, broker, transactions, topic, lake or state.
+        check: What was looked at: topology, broker, transactions, topic, lake, table or state.
         level: `problem` stops a worker or loses data; `warning` may be meant so.
         what: What was found, in words.
         fix: What to do; empty where nothing is.

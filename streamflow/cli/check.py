@@ -74,7 +74,8 @@ def listing(findings: Sequence[Finding]) -> list[str]:
     """A line for each thing that was looked at, and one below it for what to do."""
     lines: list[str] = []
     for finding in findings:
-        lines.append(f"{finding.level:<7}  {finding.what}")
+        what = finding.what.replace("\n", f"\n{'':<9}")
+        lines.append(f"{finding.level:<7}  {what}")
         if finding.fix:
             lines.append(f"{'':<7}  -> {finding.fix}")
     problems = sum(finding.level == "problem" for finding in findings)

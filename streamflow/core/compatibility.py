@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from streamflow.destinations import Compatibility
+from streamflow.former_names import field_name
 
 PROMISES = {
     "backward": "with its newest columns all earlier rows can be read",
@@ -64,6 +65,22 @@ def differences(old: pa.Schema, new: pa.Schema, mode: Compatibility) -> list[Dif
         if why is not None:
             found.append(Difference(name, _said(was), _said(now), why, todo))
     return found
+
+
+def changes(old: pa.Schema, new: pa.Schema) -> list[str]:
+    """What becomes of columns, in words: first of those that there are, then of those that go. A
+    column whose field has another name now says so, too.
+    """
+    found: list[str] = []
+    for field in new:
+        was = _field(old, field.name)
+        if was is None:
+            found.append(f"{field.name!r} is added, {_said(field)}")
+        elif _said(was) != _said(field):
+            found.append(f"{field.name!r} becomes {_said(field)}, was {_said(was)}")
+        elif field_name(was) != field_name(field):
+            found.append(f"{field.name!r} is of field {field_name(field)!r} now")
+    return found + [f"{name!r} is left out" for name in old.names if name not in new.names]
 
 
 def log_differences(log: pa.Schema, new: pa.Schema, mode: Compatibility) -> list[Difference]:

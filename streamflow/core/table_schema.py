@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 import pyarrow as pa
 
-from streamflow.core.compatibility import PROMISES, Difference, differences
+from streamflow.core.compatibility import PROMISES, Difference, changes, differences
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.errors import SinkRefused
 from streamflow.schema import schema_id
@@ -69,6 +69,34 @@ def refuse(spec: SinkSpec, known: Sequence[TableSchema]) -> None:
             found.setdefault(one.column, f"{one} (version {old.number})")
     if found:
         raise refusal(spec, list(found.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a sink would find of its table: does it stand, and which version of its columns would
+    it write, a new one with these changes against the newest there is, or one that it has?
+    """
+
+    stands: bool
+    version: int
+    is_new: bool
+    changes: tuple[str, ...]
+
+
+def foreseen(
+    spec: SinkSpec,
+    known: Sequence[TableSchema],
+    *,
+    stands: bool,
+    before: pa.Schema | None = None,
+) -> Foreseen:
+    """Of a sink that is not refused; `before` are columns of a table that has no versions."""
+    numbers = {old.id: old.number for old in known}
+    last = known[-1].columns if known else before
+    found = () if last is None else tuple(changes(last, spec.schema))
+    if spec.schema_id in numbers:
+        return Foreseen(stands, numbers[spec.schema_id], False, found)
+    return Foreseen(stands, known[-1].number + 1 if known else 0, True, found)
 
 
 def refusal(spec: SinkSpec, found: Iterable[Difference | str]) -> SinkRefused:

@@ -13,6 +13,7 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import Clock, SystemClock
 from streamflow.core.cut import Cut
 from streamflow.core.sink_spec import SinkSpec
+from streamflow.core.table_schema import Foreseen, foreseen
 from streamflow.engine import sink_chain, table_versions
 from streamflow.engine.delta_chain import DeltaChain
 from streamflow.engine.sink_fold import fold_cuts
@@ -37,6 +38,10 @@ class Chain(Protocol):
 
     def agree(self, spec: SinkSpec) -> None:
         """Write down what will be written, before any of it. Raises `SinkRefused`."""
+        ...
+
+    def foresee(self, spec: SinkSpec, owner: str) -> Foreseen:
+        """What `claim` and `agree` would do, while nothing is written. Raises as they would."""
         ...
 
     def start(self, tp: TopicPartition, spec: SinkSpec, first_offset: int) -> Cut:
@@ -87,6 +92,12 @@ class FileChain:
     def agree(self, spec: SinkSpec) -> None:
         """See `Chain.agree`."""
         table_versions.agree(self._files, spec)
+
+    def foresee(self, spec: SinkSpec, owner: str) -> Foreseen:
+        """See `Chain.foresee`."""
+        stands = sink_chain.is_claimed(self._files, spec, owner)
+        known = table_versions.check(self._files, spec)
+        return foreseen(spec, known, stands=stands or bool(known))
 
     def start(self, tp: TopicPartition, spec: SinkSpec, first_offset: int) -> Cut:
         """See `Chain.start`."""

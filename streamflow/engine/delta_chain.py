@@ -35,7 +35,7 @@ from streamflow.core.compatibility import Difference, log_differences
 from streamflow.core.cut import Cut, origin
 from streamflow.core.delta_stats import stats_of
 from streamflow.core.sink_spec import SinkSpec
-from streamflow.core.table_schema import refusal
+from streamflow.core.table_schema import Foreseen, foreseen, refusal
 from streamflow.destinations import SHORTEST_RETENTION
 from streamflow.engine import table_versions
 from streamflow.engine.delta_merge import Replaced, replaced
@@ -81,9 +81,19 @@ class DeltaChain:
         self._have_columns(spec)
         table_versions.agree(self._table.files, spec)
 
+    def foresee(self, spec: SinkSpec, owner: str) -> Foreseen:
+        """See `Chain.foresee`. A table that another writer has made has columns and no versions."""
+        self.claim(spec, owner)
+        known, table = table_versions.check(self._table.files, spec), self._table.log.load()
+        if table is None:
+            return foreseen(spec, known, stands=bool(known))
+        _refuse_changes(spec, table, self._table.log.form(_all_nullable(spec)))
+        before = None if known else table.schema
+        return foreseen(spec, known, stands=True, before=before)
+
     def _have_columns(self, spec: SinkSpec) -> None:
         log = self._table.log
-        wanted = pa.schema([field.with_nullable(True) for field in spec.schema])
+        wanted = _all_nullable(spec)
         for tries_left in reversed(range(TRIES)):
             table = log.load()
             if table is None:
@@ -256,6 +266,10 @@ def _not_behind(cut: Cut, standing: Cut) -> Cut:
             " where the topic still has the rows"
         )
     return standing
+
+
+def _all_nullable(spec: SinkSpec) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in spec.schema])
 
 
 def _refuse_changes(spec: SinkSpec, table: LoadedTable, form: pa.Schema) -> None:

@@ -27,14 +27,32 @@ def claim(files: TableFiles, spec: SinkSpec, owner: str) -> None:
     """Make `owner` the one app that writes this table. Raises `SinkRefused` when another is, or
     when it is a Delta table, whose log would not know of the files.
     """
+    _refuse_delta(files, spec)
+    mine = orjson.dumps({"format": 1, "app": owner})
+    if not files.create(OWNER, mine, private=True):
+        _refuse_others(files, spec, owner)
+
+
+def is_claimed(files: TableFiles, spec: SinkSpec, owner: str) -> bool:
+    """Is the table there, and is it this app's? Nothing is written. Raises as `claim` would."""
+    _refuse_delta(files, spec)
+    try:
+        _refuse_others(files, spec, owner)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _refuse_delta(files: TableFiles, spec: SinkSpec) -> None:
     if files.exists(DELTA_LOG):
         raise SinkRefused(
             f"table {spec.path!r} of sink {spec.name!r} is a Delta table: write it with delta(...),"
             " or give the sink another path"
         )
-    mine = orjson.dumps({"format": 1, "app": owner})
-    if files.create(OWNER, mine, private=True):
-        return
+
+
+def _refuse_others(files: TableFiles, spec: SinkSpec, owner: str) -> None:
+    """Raises `FileNotFoundError` where nobody has claimed the table."""
     try:
         found: Any = orjson.loads(files.read(OWNER, private=True))["app"]
     except (orjson.JSONDecodeError, KeyError, TypeError):

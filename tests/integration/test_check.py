@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from streamflow import cli
 from streamflow.broker import Broker
 from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
+from streamflow.edges.local_files import LocalFiles
+from streamflow.engine.sink_chain import OWNER
 
 
 class Checking:
@@ -21,7 +23,8 @@ class Checking:
         self._connection = {"bootstrap_servers": kafka.bootstrap}
         self._words = ["check", "topologies.flights", "--broker", kafka.bootstrap, "--json"]
         self._words += ["--app-id", fresh, "--topic-prefix", f"{fresh}."]
-        self._words += ["--lake", str(folder / "lake"), "--state-dir", str(folder / "state")]
+        self.lake = folder / "lake"
+        self._words += ["--lake", str(self.lake), "--state-dir", str(folder / "state")]
 
     def found(self, *more: str, exit_code: int) -> dict[str, list[str]]:
         """What was found, by level."""
@@ -77,6 +80,15 @@ def test_everything_is_ok_after_the_topics_were_created(checking: Checking, fres
     one = [what for what in topics if "has 1 partitions" in what]
     assert [what.split("'")[1] for what in one] == [f"{fresh}-control", f"{fresh}-journal"]
     assert all("has 3 partitions" in what for what in topics if what not in one)
+    tables = [what for what in found["ok"] if what.startswith("table '")]
+    assert [what.split(" in ")[0] for what in tables] == [
+        "table 'flights' does not stand yet",
+        "table 'hourly' does not stand yet",
+    ]
+
+    LocalFiles(checking.lake, "flights").create(OWNER, b'{"app": "another"}', private=True)
+    [refused] = checking.found(exit_code=1)["problem"]
+    assert refused.startswith("table 'flights' of sink 'flights' is written by app 'another'")
 
 
 def test_topics_of_another_shape_are_all_named(checking: Checking, fresh: str) -> None:

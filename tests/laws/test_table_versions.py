@@ -17,8 +17,11 @@ import pyarrow.dataset as ds
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from streamflow.core.sink_spec import SinkSpec
+from streamflow.core.table_schema import Foreseen
 from streamflow.destinations import Compatibility
 from streamflow.edges.local_files import LocalFiles
+from streamflow.engine.chain import chain_of
 from streamflow.engine.table_versions import Numbers, agree, versions
 from streamflow.errors import SinkRefused
 from tests.examples import examples
@@ -55,6 +58,14 @@ def columns_of(version: Version) -> pa.Schema:
     return pa.schema([ID, *found])
 
 
+def foreseen(files: LocalFiles, sink: SinkSpec) -> Foreseen | str:
+    """What is told beforehand: what will be, or why it is refused."""
+    try:
+        return chain_of(files).foresee(sink, "app")
+    except SinkRefused as error:
+        return str(error)
+
+
 @dataclass
 class History:
     """A table, and what was written to it under which version."""
@@ -69,12 +80,22 @@ class History:
         schema = columns_of(version)
         sink = replace(spec(schema=schema, partition_by=()), compatibility=self.mode)
         files = LocalFiles(self.root, "t")
+        before = files.names(private=True)
+        seen = foreseen(files, sink)
+        assert files.names(private=True) == before
+        refused = None
         try:
             agree(files, sink)
-        except SinkRefused:
+        except SinkRefused as error:
+            refused = str(error)
+        if refused is not None:
+            assert seen == refused
             return False
         number = Numbers(files).of(sink.schema_id)
         assert number is not None
+        assert isinstance(seen, Foreseen)
+        is_new = files.names(private=True) != before
+        assert (seen.version, seen.is_new) == (number, is_new)
         first, made = len(self.rows), list[dict[str, Any]]()
         for i in range(3):
             values = {name: VALUES[kind][1] for name, (kind, _) in version.items()}
