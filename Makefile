@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AZURITE := .cache/azurite
 UV := $(shell command -v uv 2>/dev/null)
 
 ifeq ($(UV),)
@@ -15,7 +16,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test unit integration nightly chaos coverage demo lint format types check bench lock clean
+.PHONY: help setup test unit integration nightly chaos azure coverage demo lint format types check bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -51,6 +52,11 @@ nightly: setup ## the laws on 10,000 examples each: an hour or more
 
 chaos: setup ## workers killed, frozen and rebalanced for MINUTES=10; NODES=3 brokers; STANDBYS=1; SEED=n
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(NODES),--nodes $(NODES)) $(if $(STANDBYS),--standbys $(STANDBYS)) $(if $(SEED),--seed $(SEED))
+
+azure: setup ## what holds for tables in S3, in Azure's emulator; needs npm
+	@test -x $(AZURITE)/node_modules/.bin/azurite-blob \
+		|| npm install --prefix $(AZURITE) --no-audit --no-fund --ignore-scripts azurite@3.35.0
+	$(BIN)/pytest tests/azure
 
 coverage: setup ## what tests without Kafka reach: all of the gates, 95 % of the core
 	$(BIN)/coverage erase

@@ -42,8 +42,8 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """How stores are spoken to. `endpoint` is that of an S3-compatible server; `timeout` bounds one
-    request with all its bytes.
+    """How stores are spoken to. `endpoint` is that of an S3-compatible server, and of no use to
+    others; `timeout` bounds one request with all its bytes.
     """
 
     endpoint: str | None = None
@@ -58,7 +58,8 @@ def open_store(url: str, options: StoreOptions) -> ObjectStore:
     Raises:
         SettingsError: what is in the environment does not name a store.
     """
-    config: Any = {} if options.endpoint is None else {"endpoint": options.endpoint}
+    is_s3 = url.startswith("s3://")
+    config: Any = {"endpoint": options.endpoint} if is_s3 and options.endpoint else {}
     client: Any = {"allow_http": options.allow_http, "timeout": options.timeout}
     retry: Any = {"max_retries": TRIES - 1, "retry_timeout": options.timeout}
     try:

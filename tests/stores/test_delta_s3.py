@@ -1,7 +1,6 @@
 """Delta tables in a real S3 server: the contract, crashes, rivals, and answers that are lost."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import polars as pl
@@ -18,9 +17,14 @@ from streamflow.errors import SinkUnavailable
 from streamflow.ports import LoggedTable, TableLog
 from streamflow.retry import ErrorClass
 from streamflow.testing.contracts_table_log import LAWS
+from tests.stores.exactly_once import (
+    delta_crashes_leave_every_row_once,
+    log_of,
+    of_delta_owners_one_commits_each_row,
+)
 from tests.stores.proxy import Proxy, Trouble, proxied
 from tests.stores.server import BUCKET, CREDENTIALS, S3Server
-from tests.unit.sink_log import Crash, Log, drain, partition, spec
+from tests.unit.sink_log import partition, spec
 
 WHERE = f"s3://{BUCKET}"
 
@@ -44,13 +48,6 @@ def seen(s3: S3Server, folder: str) -> list[int]:
     return sorted(read(s3, folder).to_pyarrow_table()["id"].to_pylist())
 
 
-def log_of(*sizes: int) -> Log:
-    log = Log()
-    for i, size in enumerate(sizes):
-        log.commit(size, end_of_input=i == len(sizes) - 1)
-    return log
-
-
 @pytest.fixture
 def proxy(s3: S3Server) -> Iterator[Proxy]:
     with proxied(s3.port) as between:
@@ -65,44 +62,14 @@ def test_the_contract_is_kept(law: Callable[[TableLog], None], s3: S3Server, fre
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
 def test_a_crash_at_any_step_leaves_every_row_once(s3: S3Server, fresh: str, point: str) -> None:
-    reached = [0]
-
-    def crash_the_second_time(name: str) -> None:
-        reached[0] += name == point
-        if reached[0] > 1:
-            raise Crash
-
-    log = log_of(5, 0, 9, 3)
-    made(s3, fresh)
-    with pytest.raises(Crash):
-        drain(partition(at(s3, fresh), faults=crash_the_second_time), log)
-    again = partition(at(s3, fresh))
-    drain(again, log)
-    assert again.done
-    assert seen(s3, fresh) == list(range(17))
+    delta_crashes_leave_every_row_once(lambda: at(s3, fresh), lambda: seen(s3, fresh), point)
     options = {"aws_endpoint_url": s3.endpoint, "aws_allow_http": "true"}
     frame = pl.scan_delta(f"{WHERE}/{fresh}", storage_options=options)
     assert frame.select(pl.len()).collect().item() == 17
 
 
 def test_of_owners_at_once_one_commits_each_row(s3: S3Server, fresh: str) -> None:
-    """Each with rolls of its own size; who comes too late follows."""
-    made(s3, fresh)
-
-    def owner(target: int) -> bool:
-        sink, log = partition(at(s3, fresh), spec(target_bytes=target)), log_of(4, 4, 4, 4, 1)
-        place = sink.open(0, log.end)
-        while not sink.done:
-            try:
-                sink.receive(log.fetch(place, log.end))
-            except SinkUnavailable:
-                continue
-            place = log.end
-        return sink.done
-
-    with ThreadPoolExecutor(3) as pool:
-        assert all(pool.map(owner, [1, 2500, 10**9]))
-    assert seen(s3, fresh) == list(range(17))
+    of_delta_owners_one_commits_each_row(lambda: at(s3, fresh), lambda: seen(s3, fresh))
 
 
 @pytest.mark.parametrize("times", [1, 20])

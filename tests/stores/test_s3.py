@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,18 +12,18 @@ import pyarrow.fs
 import pytest
 
 from streamflow.check.folders import check_store
-from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.object_files import ObjectFiles
 from streamflow.edges.object_store import StoreOptions, open_store
 from streamflow.engine.failures import classify
-from streamflow.engine.sink import CRASH_POINTS, SinkPartition
+from streamflow.engine.sink import CRASH_POINTS
 from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import TableFiles
 from streamflow.retry import ErrorClass
 from streamflow.testing.contracts_files import LAWS
+from tests.stores.exactly_once import crashes_leave_no_trace, log_of, one_owner_wins_each_cut
 from tests.stores.proxy import Proxy, Trouble, proxied
 from tests.stores.server import BUCKET, CREDENTIALS, LOOPBACK, S3Server
-from tests.unit.sink_log import Crash, Log, drain, ids, partition
+from tests.unit.sink_log import drain, ids, partition
 
 WHERE = f"s3://{BUCKET}"
 
@@ -40,29 +39,6 @@ def proxy(s3: S3Server) -> Iterator[Proxy]:
         yield between
 
 
-def log_of(*sizes: int) -> Log:
-    log = Log()
-    for i, size in enumerate(sizes):
-        log.commit(size, end_of_input=i == len(sizes) - 1)
-    return log
-
-
-def no_faults(_point: str) -> None:
-    pass
-
-
-def crash_at(point: str, time: int) -> Callable[[str], None]:
-    """Crash when `point` is passed for the `time`th time, counted from 0."""
-    seen = [0]
-
-    def faults(name: str) -> None:
-        seen[0] += name == point
-        if seen[0] > time:
-            raise Crash
-
-    return faults
-
-
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_the_contract_is_kept(law: Callable[[TableFiles], None], files: ObjectFiles) -> None:
     law(files)
@@ -72,48 +48,14 @@ def test_the_contract_is_kept(law: Callable[[TableFiles], None], files: ObjectFi
 def test_a_crash_at_any_step_leaves_what_none_would_have_left(
     s3: S3Server, fresh: str, point: str
 ) -> None:
-    """Byte for byte, as in memory; `temp` and `linked` are before and after each put."""
-    log = log_of(5, 0, 9, 3)
-    calm = MemoryFiles()
-    drain(partition(calm), log)
-    in_a_put = point in ("temp", "linked")
-    for time in range(10 if in_a_put else 3):
-        log.first = 0
-        folder = f"{fresh}/{time}"
-        faults = crash_at(point, time)
-        mine, theirs = (faults, no_faults) if in_a_put else (no_faults, faults)
-        shaken = ObjectFiles(s3.store(), WHERE, folder, faults=mine)
-        with pytest.raises(Crash):
-            drain(partition(shaken, faults=theirs), log)
-        again = ObjectFiles(s3.store(), WHERE, folder)
-        drain(partition(again), log)
-        for private in (False, True):
-            names = again.names(private=private)
-            assert names == calm.names(private=private)
-            for name in names:
-                assert again.read(name, private=private) == calm.read(name, private=private)
+    crashes_leave_no_trace(
+        lambda name, faults: ObjectFiles(s3.store(), WHERE, f"{fresh}/{name}", faults=faults),
+        point,
+    )
 
 
 def test_two_owners_race_for_each_cut_and_one_wins(s3: S3Server, fresh: str) -> None:
-    """Both stand before the put of the same cut, and are let go together."""
-    log = log_of(4, 4, 4, 1)
-    gate = threading.Barrier(2, timeout=30)
-
-    def owner() -> SinkPartition:
-        def together(point: str) -> None:
-            if point == "cut-temp":
-                gate.wait()
-
-        sink = partition(ObjectFiles(s3.store(), WHERE, fresh), faults=together)
-        drain(sink, log)
-        return sink
-
-    with ThreadPoolExecutor(2) as pool:
-        both = [future.result() for future in [pool.submit(owner) for _ in range(2)]]
-    files = ObjectFiles(s3.store(), WHERE, fresh)
-    assert ids(files) == list(range(13))
-    assert all(sink.done for sink in both)
-    assert sum(sink.written.files for sink in both) == len(files.names())
+    one_owner_wins_each_cut(lambda: ObjectFiles(s3.store(), WHERE, fresh))
 
 
 def puts(part: str) -> Callable[[str, str], bool]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import obstore.exceptions as told
 import pytest
-from obstore.store import MemoryStore
+from obstore.store import AzureStore, MemoryStore, S3Store
 
 from streamflow import parquet
 from streamflow.check import check_folders
@@ -116,6 +116,17 @@ def test_a_setting_that_names_no_store_is_refused_and_no_secret_is_shown(
 def test_an_endpoint_is_an_address_of_a_server(endpoint: str) -> None:
     made = Settings.load(store_endpoint=endpoint, store_allow_http=True)
     assert made.store_endpoint == endpoint
+
+
+def test_an_endpoint_is_for_s3_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may write tables in an S3 server of its own and in Azure at once."""
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    options = StoreOptions("https://store:9000")
+    mine, theirs = open_store("s3://lake", options), open_store("abfs://lake", options)
+    assert isinstance(mine, S3Store)
+    assert mine.config.get("endpoint") == options.endpoint
+    assert isinstance(theirs, AzureStore)
+    assert "endpoint" not in theirs.config
 
 
 def test_an_endpoint_without_encryption_has_to_be_meant() -> None:
