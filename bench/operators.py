@@ -13,6 +13,7 @@ A table goes to standard error, JSON to standard output.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import time
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamflow import (
+    Cache,
     Calendar,
     Count,
     Hopping,
@@ -47,7 +49,7 @@ from streamflow.clock import SystemClock
 from streamflow.core.names import Names
 from streamflow.demo.flights import flight_records
 from streamflow.edges.rocksdb import StateFolder
-from streamflow.engine.sync import run_sync
+from streamflow.engine.lookups import Lookups
 from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.stream import Stream
@@ -75,6 +77,13 @@ class Speed(BaseModel, frozen=True):
     dep_delay: int | None
 
 
+class Planned(BaseModel, frozen=True):
+    origin: str
+    dest: str
+    distance: int
+    gates: int | None
+
+
 flights = source(
     topic("flights"), Flight, key="origin", event_time=scheduled, out_of_orderness=HOUR
 )
@@ -83,6 +92,15 @@ flights = source(
 def speed_of(row: dict[str, Any]) -> dict[str, Any]:
     """The fields of `Speed`, in Python."""
     return {name: row[name] for name in Speed.model_fields}
+
+
+async def gates_of(keys: list[Any]) -> dict[Any, dict[str, int]]:
+    """An answer for each key, at once: what is left is the cost of asking."""
+    return {key: {"gates": 1} for key in keys}
+
+
+def enriched(*key: str) -> list[Any]:
+    return [flights.enrich(Planned, gates_of, key=key, cache=Cache(HOUR)).drop()]
 
 
 def counted(stream: Any, window: Any) -> list[Any]:
@@ -99,6 +117,8 @@ PATHS: dict[str, Callable[[], Sequence[Any]]] = {
     "filter": lambda: [flights.filter("distance > 300 AND dep_time IS NOT NULL").drop()],
     "map to four fields": lambda: [flights.map(Speed, distance="distance * 2").drop()],
     "map_rows to four fields": lambda: [flights.map_rows(Speed, speed_of).drop()],
+    "enrich, few keys, in the cache": lambda: enriched("dest"),
+    "enrich, 9 of 10 keys different": lambda: enriched("dest", "time_hour"),
     "dedup, all different": lambda: [flights.dedup(*KEYS, within=24 * HOUR).drop()],
     "dedup, nearly all equal": lambda: [flights.dedup("origin", "dest", within=24 * HOUR).drop()],
     "changed, all new": lambda: [flights.changed(*KEYS).drop()],
@@ -168,22 +188,24 @@ def _micros(path: Callable[[], Sequence[Any]], batches: Sequence[MicroBatch]) ->
     stream = origin if isinstance(origin, Stream) else origin.windowed.stream
     plan = Topology("bench", *edges, stream.rejected.drop()).tasks[0]
     nowhere = Nowhere()
-    with TemporaryDirectory(prefix="streamflow-bench-") as folder:
+    with TemporaryDirectory(prefix="streamflow-bench-") as folder, asyncio.Runner() as loop:
         state = StateFolder(Path(folder))
-        ports = TaskPorts(nowhere, nowhere, state.store("task"), SystemClock())
+        clock = SystemClock()
+        answer = Lookups(clock).answer
+        ports = TaskPorts(nowhere, nowhere, state.store("task"), clock, answer=answer)
         limits = TaskLimits(interval=HOUR, records=COMMIT)
         task = Task(plan, Names("bench"), TP, ports, partitions=1, version="", limits=limits)
-        run_sync(task.open(0))
+        loop.run(task.open(0))
         gc.collect()
         start = time.process_time()
         for batch in batches:
-            run_sync(task.receive(batch))
+            loop.run(task.receive(batch))
             if task.due:
-                run_sync(task.commit())
+                loop.run(task.commit())
         task.end_of_input()
-        run_sync(task.commit())
+        loop.run(task.commit())
         took = time.process_time() - start
-        run_sync(task.close())
+        loop.run(task.close())
         state.close()
     return took / sum(map(len, batches)) * 1e6
 
