@@ -1,24 +1,21 @@
-"""Reads rows of one file: Parquet, CSV, or lines of JSON, plain or packed."""
+"""Files of a data set: what kind each is, its first bytes, unpacked, and rows of Parquet."""
 
 from __future__ import annotations
 
-import io
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import orjson
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from streamflow.storage.sample import runs
 
-#: What is read of a file of lines, and of CSV at once: no cell is larger.
+#: What is read of a text at the most, and first: mostly that suffices.
 READ_BYTES: Final = 64 * 1024 * 1024
-BLOCK_BYTES: Final = 4 * 1024 * 1024
+FIRST_BYTES: Final = 4 * 1024 * 1024
 
 KINDS: Final = {
     ".parquet": "parquet",
@@ -29,11 +26,54 @@ KINDS: Final = {
     ".jsonl": "json",
     ".json": "json",
 }
-_PACKED = {".gz", ".zst", ".bz2", ".lz4"}
-_BOM = b"\xef\xbb\xbf"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-#: What cells are separated by where the header has no comma.
-_OTHERS = ";\t|"
+_PACKED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+_BOM: Final = b"\xef\xbb\xbf"
+_PARQUET: Final = b"PAR1"
+#: What files begin with that are no text.
+_BEGINNINGS: Final = {
+    _PARQUET: "a Parquet file",
+    b"\xff\xfe": "UTF-16, and UTF-8 is read; `iconv -f utf-16 -t utf-8` makes it so",
+    b"\xfe\xff": "UTF-16, and UTF-8 is read; `iconv -f utf-16 -t utf-8` makes it so",
+    b"\x1f\x8b": "packed by gzip, which the end of its name is to say: .gz",
+    b"\x28\xb5\x2f\xfd": "packed by Zstandard, which the end of its name is to say: .zst",
+    b"BZh": "packed by bzip2, which the end of its name is to say: .bz2",
+    b"\x04\x22\x4d\x18": "packed by lz4, which the end of its name is to say: .lz4",
+    b"PK\x03\x04": "a ZIP archive, as spreadsheets are; unpack it, or save it as CSV",
+    b"ORC": "an ORC file, and Parquet, CSV and lines of JSON are read",
+    b"Obj\x01": "an Avro file, and Parquet, CSV and lines of JSON are read",
+}
+
+
+class Unreadable(Exception):
+    """A file has no rows that can be read; says why, and where in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The first bytes of a text, unpacked, of which `whole` says that they are all."""
+
+    data: bytes
+    whole: bool
+
+    def place(self, offset: int) -> str:
+        """Where a byte is, as editors count."""
+        start = self.data.rfind(b"\n", 0, offset) + 1
+        column = len(self.data[start:offset].decode(errors="replace")) + 1
+        line = self.data.count(b"\n", 0, offset) + 1
+        return f"line {line:,}, column {column:,}"
+
+    def check_utf_8(self) -> None:
+        """Raises `Unreadable` where it is another encoding, or no text at all."""
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(self.data, self.whole)
+        except UnicodeDecodeError as error:
+            if b"\0" in self.data:
+                raise Unreadable("it is no text: it has bytes that are zero") from None
+            byte = self.data[error.start]
+            raise Unreadable(
+                f"{self.place(error.start)}: the byte 0x{byte:02x} is not UTF-8; if the file is"
+                " text of another encoding, `iconv -f latin1 -t utf-8` or the like makes it UTF-8"
+            ) from None
 
 
 def kind_of(path: Path) -> str | None:
@@ -44,20 +84,78 @@ def kind_of(path: Path) -> str | None:
     return KINDS.get(ends[-1]) if ends else None
 
 
+def read_text(path: Path, size: int) -> Text:
+    """The first bytes of a file, unpacked as the end of its name says.
+
+    Raises `Unreadable` where it is empty, or surely no text.
+    """
+    codec = _PACKED.get(path.suffix.lower())
+    with path.open("rb") as file:
+        if not codec:
+            data = file.read(size + 1)
+        else:
+            try:
+                with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec) as stream:
+                    data = cast("bytes", stream.read(size + 1))
+            except OSError as error:
+                why = f"it cannot be unpacked as {codec}, as its name says: {error}"
+                raise Unreadable(f"{why}; is it whole?") from None
+    if not data:
+        raise Unreadable("it is empty")
+    for beginning, words in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            raise Unreadable(f"it is {words}")
+    return Text(data[:size].removeprefix(_BOM), len(data) <= size)
+
+
 def read_parquet(path: Path, rows: int) -> pa.Table:
     """Runs of rows, spread over a file. Only row groups that they lie in are read."""
-    with pq.ParquetFile(path) as file:
-        wanted = runs(file.metadata.num_rows, rows)
-        found: list[pa.RecordBatch] = []
-        start = 0
-        for group in range(file.metadata.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            if any(first < stop and start < first + length for first, length in wanted):
-                for batch in file.iter_batches(row_groups=[group]):
-                    found += _within(batch, start, wanted)
-                    start += len(batch)
-            start = stop
-        return pa.Table.from_batches(found, file.schema_arrow)
+    _check_parquet(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            wanted = runs(file.metadata.num_rows, rows)
+            found: list[pa.RecordBatch] = []
+            start = 0
+            for group in range(file.metadata.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                if any(first < stop and start < first + length for first, length in wanted):
+                    for batch in file.iter_batches(row_groups=[group]):
+                        found += _within(batch, start, wanted)
+                        start += len(batch)
+                start = stop
+            return pa.Table.from_batches(found, file.schema_arrow)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(error) from None
+
+
+def parquet_rows(path: Path) -> int:
+    """How many rows a Parquet file says that it has."""
+    _check_parquet(path)
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(error) from None
+
+
+def _check_parquet(path: Path) -> None:
+    """Does it begin and end as Parquet does?"""
+    with path.open("rb") as file:
+        head = file.read(len(_PARQUET))
+        size = file.seek(0, 2)
+        file.seek(max(size - len(_PARQUET), 0))
+        tail = file.read()
+    if not head:
+        raise Unreadable("it is empty")
+    if head != _PARQUET:
+        raise Unreadable("it is no Parquet file: it does not begin with PAR1")
+    if tail != _PARQUET or size < 12:
+        raise Unreadable(
+            "it begins as Parquet and does not end so: it is cut off, or being written"
+        )
+
+
+def _damaged(error: Exception) -> Unreadable:
+    return Unreadable(f"it begins and ends as Parquet, and is damaged between: {error}")
 
 
 def _within(
@@ -66,131 +164,3 @@ def _within(
     """What lies in the runs, of a batch whose first row is row `start`."""
     ends = [(max(first - start, 0), first + length - start) for first, length in wanted]
     return [batch.slice(low, high - low) for low, high in ends if low < min(high, len(batch))]
-
-
-def read_csv(path: Path, rows: int, delimiter: str) -> tuple[pa.Table, list[str]]:
-    """The first rows, of which all columns are text (`typed` says what they are), and what is to be
-    said of them.
-    """
-    delimiter = _delimiter(path, delimiter)
-    for block in (BLOCK_BYTES, READ_BYTES):
-        ragged: list[str] = []
-        try:
-            table = _csv(path, rows, delimiter, block, ragged)
-        except pa.ArrowInvalid as error:
-            if "straddling" not in str(error) or block == READ_BYTES:
-                raise
-        else:
-            words = "rows have another number of cells than the header"
-            return table, [f"{len(ragged):,} {words}; passed by"] * bool(ragged)
-    raise AssertionError("the last block either does or raises")
-
-
-def _delimiter(path: Path, delimiter: str) -> str:
-    """The one that is said, or what the header has in its place."""
-    with pa.input_stream(path, compression="detect") as stream:
-        header = cast("bytes", stream.read(BLOCK_BYTES)).partition(b"\n")[0]
-    _check_utf_8(header)
-    found = max(_OTHERS, key=lambda other: header.count(other.encode()))
-    return found if delimiter.encode() not in header and found.encode() in header else delimiter
-
-
-def _check_utf_8(data: bytes) -> None:
-    if data.startswith(_UTF_16):
-        raise pa.ArrowInvalid("it is UTF-16, and UTF-8 is read")
-
-
-def _csv(path: Path, rows: int, delimiter: str, block: int, ragged: list[str]) -> pa.Table:
-    def passed_by(row: Any) -> str:
-        ragged.append(row.text)
-        return "skip"
-
-    parsed = pacsv.ParseOptions(
-        delimiter=delimiter, newlines_in_values=True, invalid_row_handler=passed_by
-    )
-    read = pacsv.ReadOptions(block_size=block)
-    with pa.input_stream(path, compression="detect") as stream:
-        names = pacsv.open_csv(stream, read_options=read, parse_options=parsed).schema.names
-    ragged.clear()  # the rows of the first block come again
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise pa.ArrowInvalid(f"two of its columns are named {twice!r}")
-    texts = pacsv.ConvertOptions(
-        column_types={name: pa.string() for name in names}, strings_can_be_null=True
-    )
-    with pa.input_stream(path, compression="detect") as stream:
-        reader = pacsv.open_csv(
-            stream, read_options=read, parse_options=parsed, convert_options=texts
-        )
-        batches: list[pa.RecordBatch] = []
-        for batch in reader:
-            batches.append(batch)
-            if sum(map(len, batches)) >= rows:
-                break
-        return pa.Table.from_batches(batches, reader.schema).slice(0, rows)
-
-
-def read_lines(path: Path, rows: int) -> tuple[pa.Table, list[str]]:
-    """The first lines of JSON, and what is to be said of them."""
-    with pa.input_stream(path, compression="detect") as stream:
-        data = cast("bytes", stream.read(READ_BYTES)).removeprefix(_BOM)
-    _check_utf_8(data)
-    lines = _of_array(data) or data.splitlines(keepends=True)
-    if len(data) == READ_BYTES and len(lines) > 1:
-        lines.pop()  # it may go on
-    lines = [line for line in lines if line.strip()][:rows]
-    chosen = b"".join(lines)
-    options = pajson.ReadOptions(block_size=max(len(chosen), 1))
-    try:
-        return pajson.read_json(io.BytesIO(chosen), read_options=options), []
-    except pa.ArrowInvalid as error:
-        return _mixed(lines, error)
-
-
-def _of_array(data: bytes) -> list[bytes]:
-    """The elements of a document that is one array, as lines; none of any other."""
-    if not data.lstrip().startswith(b"["):
-        return []
-    try:
-        return [orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in orjson.loads(data)]
-    except orjson.JSONDecodeError:  # lines that are arrays, or more than was read
-        return []
-
-
-def _mixed(lines: Sequence[bytes], error: pa.ArrowInvalid) -> tuple[pa.Table, list[str]]:
-    """Lines of which some are no JSON object, or give a field values of several types."""
-    found: list[Mapping[str, Any]] = []
-    for line in lines:
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(value, dict):
-            found.append(cast("dict[str, Any]", value))
-    if not found:
-        raise error
-    bad = len(lines) - len(found)
-    notes = [f"{bad:,} of {len(lines):,} lines are no JSON object; passed by"] * bool(bad)
-    columns: dict[str, pa.Array] = {}
-    for name in dict.fromkeys(name for row in found for name in row):
-        values = [row.get(name) for row in found]
-        try:
-            columns[name] = pa.array(values)
-        except (pa.ArrowException, OverflowError):
-            columns[name] = pa.array(list(_texts(values)), pa.string())
-            kinds = ", ".join(
-                dict(Counter(_word(v) for v in values if v is not None).most_common())
-            )
-            notes.append(f"{name} holds {kinds}: taken as text")
-    return pa.table(columns), notes
-
-
-def _texts(values: Sequence[Any]) -> Iterator[str | None]:
-    for value in values:
-        is_text = value is None or isinstance(value, str)
-        yield value if is_text else orjson.dumps(value).decode()
-
-
-def _word(value: Any) -> str:
-    words = {bool: "truth values", str: "texts", list: "lists", dict: "objects"}
-    return words.get(type(value), "numbers")

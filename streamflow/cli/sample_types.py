@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,14 @@ _TYPES = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", "UTC"),
 }
+#: One value of each that is no text.
+_EXAMPLES = {
+    "int": "-12",
+    "float": "1.5e3",
+    "bool": "true",
+    "date": "2013-01-31",
+    "timestamp": "2013-01-31T05:00:00Z",
+}
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 #: Numbers that begin so are names: of places, of things.
 _NAMES = r"^[+-]?0[0-9]"
@@ -26,14 +34,32 @@ _NAMES = r"^[+-]?0[0-9]"
 _FRACTION = r"^-?[0-9]{1,17}\.[0-9]+$"
 
 
-def typed(texts: pa.Table, said: Mapping[str, pa.DataType]) -> pa.Table:
-    """The columns with the types that a person has said, or that all of their values look like.
+def said_types(
+    texts: pa.Table, said: Mapping[str, pa.DataType], place: Callable[[int], str]
+) -> pa.Table:
+    """The columns with the types that a person has said; `place` tells where a row is.
 
     Raises:
-        SettingsError: values are not of the type that was said.
+        SettingsError: a value is not of the type that was said.
     """
+    for name, kind in said.items():
+        column = texts[name]
+        try:
+            cast = _as(column, kind)
+        except pa.ArrowException:
+            row = _first_other(column, kind)
+            raise SettingsError(
+                f"--type {name}={_name(kind)}: {place(row)}: {column[row].as_py()!r} is no"
+                f" {_name(kind)}, as {_EXAMPLES.get(_name(kind), '12.5')} is"
+            ) from None
+        texts = texts.set_column(texts.schema.get_field_index(name), name, cast)
+    return texts
+
+
+def guessed(texts: pa.Table, said: Collection[str]) -> pa.Table:
+    """The other columns with the types that all of their values look like."""
     columns = [
-        _cast(name, column, said[name]) if name in said else _guessed(column)
+        column if name in said else _guessed(column)
         for name, column in zip(texts.column_names, texts.columns, strict=True)
     ]
     return pa.table(columns, texts.column_names)
@@ -59,11 +85,25 @@ def types_said(words: tuple[str, ...]) -> dict[str, pa.DataType]:
     return found
 
 
-def _cast(name: str, texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    try:
-        return _as(texts, kind)
-    except pa.ArrowException as error:
-        raise SettingsError(f"--type {name}={kind}: {error}") from None
+def _first_other(texts: pa.ChunkedArray, kind: pa.DataType) -> int:
+    """The first value that is not of this type, of a column that has one."""
+    low, high = 0, len(texts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            _as(texts.slice(low, middle - low), kind)
+        except pa.ArrowException:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def _name(kind: pa.DataType) -> str:
+    """As a person says it."""
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    return next(name for name, other in _TYPES.items() if other == kind)
 
 
 def _as(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

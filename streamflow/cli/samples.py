@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from streamflow.cli.sample_files import KINDS, kind_of, read_csv, read_lines, read_parquet
+from streamflow.cli.sample_csv import Cells, read_csv
+from streamflow.cli.sample_files import KINDS, Unreadable, kind_of, parquet_rows, read_parquet
 from streamflow.cli.sample_folders import folder_values
-from streamflow.cli.sample_types import typed
+from streamflow.cli.sample_lines import read_lines
+from streamflow.cli.sample_types import guessed, said_types
+from streamflow.counted import counted
 from streamflow.errors import SettingsError
 
 #: Files that are looked into, spread over all there are.
@@ -54,15 +56,18 @@ class _Reading:
     notes: list[str] = field(default_factory=list[str])
 
     def read(self, path: Path, rows: int) -> None:
-        """Rows of one file. Raises `SettingsError` for one whose name does not say what it is."""
+        """Rows of one file.
+
+        Raises:
+            SettingsError: its name does not say what it is, or values are not of the type said.
+        """
+        notes: Sequence[str] = ()
         try:
             match kind_of(path):
                 case "parquet":
-                    table, notes = read_parquet(path, rows), []
-                    self.tables.append(table)
+                    self.tables.append(read_parquet(path, rows))
                 case "csv" | "tsv" as kind:
-                    table, notes = read_csv(path, rows, "," if kind == "csv" else "\t")
-                    self.texts.append(table)
+                    notes = self._texts(path, read_csv(path, rows, "," if kind == "csv" else "\t"))
                 case "json":
                     table, notes = read_lines(path, rows)
                     self.tables.append(table)
@@ -70,34 +75,54 @@ class _Reading:
                     raise SettingsError(
                         f"{path}: its name does not say what it is: {', '.join(KINDS)}"
                     )
-        except (OSError, pa.ArrowException) as error:
-            self.bad[path] = f"{path} cannot be read: {error}"
-        else:
-            self.notes += [f"{path.name}: {note}" for note in notes]
+        except (Unreadable, OSError, pa.ArrowException) as error:
+            self.bad[path] = unreadable(path, error)
+        self.notes += [f"{path.name}: {note}" for note in notes]
+
+    def _texts(self, path: Path, cells: Cells) -> Sequence[str]:
+        said = {name: kind for name, kind in self.said.items() if name in cells.table.column_names}
+        self.texts.append(said_types(cells.table, said, lambda i: f"{path}: {cells.place(i)}"))
+        return cells.notes()
+
+    def check_said(self) -> None:
+        """Raises `SettingsError` for a type that is said of a column that no CSV has."""
+        columns = list(dict.fromkeys(name for table in self.texts for name in table.column_names))
+        missing = [name for name in self.said if name not in columns]
+        if missing and columns:
+            raise SettingsError(f"--type {missing[0]}: the columns of CSV are {', '.join(columns)}")
+        if missing:
+            raise SettingsError(
+                f"--type {missing[0]}: types are said of columns of CSV, and there is none here;"
+                " columns of Parquet and JSON have theirs, so leave it out"
+            )
 
     def table(self, names: str) -> tuple[pa.Table, Mapping[str, pa.DataType]]:
         """All rows as one table, and the types that were guessed."""
         try:
             texts = pa.concat_tables(self.texts, promote_options="default") if self.texts else None
-            found = [] if texts is None else [typed(texts, self.said)]
+            found = [] if texts is None else [guessed(texts, self.said)]
             whole = pa.concat_tables([*self.tables, *found], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise SettingsError(f"{names} are not of one table: {error}") from None
-        guessed = {
-            one.name: one.type for t in found for one in t.schema if one.name not in self.said
-        }
+        taken = {one.name: one.type for t in found for one in t.schema if one.name not in self.said}
         whole = self._writable(whole)
         # A file may lack a column that is never null in another one.
         columns = pa.schema([one.with_nullable(True) for one in whole.schema])
-        return pa.Table.from_arrays(whole.columns, schema=columns), guessed
+        return pa.Table.from_arrays(whole.columns, schema=columns), taken
 
     def _writable(self, table: pa.Table) -> pa.Table:
-        """Without the columns that Parquet cannot have, unless there are no others."""
+        """Without the columns that Parquet cannot have.
+
+        Raises `SettingsError` where there are no others.
+        """
         empty = [one.name for one in table.schema if _has_empty_struct(one.type)]
-        if not empty or len(empty) == table.num_columns:
+        if not empty:
             return table
-        words = "hold objects without fields, which Parquet cannot have; passed by"
-        self.notes.append(f"{', '.join(empty)} {words}")
+        verb = "holds" if len(empty) == 1 else "hold"
+        words = f"{', '.join(empty)} {verb} objects without fields, which Parquet cannot have"
+        if len(empty) == table.num_columns:
+            raise SettingsError(f"{words}; there is no other column to measure")
+        self.notes.append(f"{words}; passed by")
         return table.drop_columns(empty)
 
 
@@ -132,14 +157,10 @@ def read_sample(
         reading.read(file, -(-rows // len(chosen)))
     if not reading.tables and not reading.texts:
         raise SettingsError(next(iter(reading.bad.values())))
-    table, guessed = reading.table(", ".join(file.name for file in chosen))
+    reading.check_said()
+    table, taken = reading.table(", ".join(file.name for file in chosen))
     if not table.num_rows or not table.num_columns:
         raise SettingsError(f"{', '.join(map(str, chosen))}: there is no row to measure")
-    missing = set(reading.said) - set(table.column_names)
-    if missing:
-        raise SettingsError(
-            f"--type {min(missing)}: the columns are {', '.join(table.column_names)}"
-        )
     total = _rows(files, reading)
     return Sample(
         table.slice(0, rows),
@@ -147,7 +168,7 @@ def read_sample(
         sum(file.stat().st_size for file in files),
         total,
         folder_values([(root, file) for file, root in found.items()]),
-        guessed,
+        taken,
         [*_passed_by(reading.bad), *reading.notes],
     )
 
@@ -177,9 +198,9 @@ def _rows(files: Sequence[Path], reading: _Reading) -> int | None:
         if file in reading.bad:
             continue
         try:
-            total += pq.read_metadata(file).num_rows
-        except (OSError, pa.ArrowException) as error:
-            reading.bad[file] = f"{file} cannot be read: {error}"
+            total += parquet_rows(file)
+        except (Unreadable, OSError) as error:
+            reading.bad[file] = unreadable(file, error)
     return total
 
 
@@ -187,4 +208,10 @@ def _passed_by(bad: Mapping[Path, str]) -> Iterator[str]:
     for words in list(bad.values())[:NAMED]:
         yield f"{words}; passed by"
     if len(bad) > NAMED:
-        yield f"{len(bad) - NAMED:,} more files cannot be read; passed by"
+        yield f"{counted(len(bad) - NAMED, 'more file')} cannot be read; passed by"
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """Why a file is of no use."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{path} cannot be read: {why}"

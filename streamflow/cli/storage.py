@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from streamflow import store_url
+from streamflow.cli.sample_files import Text, Unreadable
 from streamflow.cli.sample_types import types_said
 from streamflow.cli.samples import Sample, read_sample
 from streamflow.cli.storage_analysis import analysis_of, of_table, taken
@@ -88,6 +89,11 @@ def plan(paths: tuple[str, ...], aim: Aim | None, as_json: bool, types: tuple[st
     plans = [plan for found in known.values() for plan in found]
     files = tuple(path for path in paths if not known.get(path))
     notes: Sequence[str] = ()
+    if types and not files:
+        raise SettingsError(
+            f"--type {types[0]}: types are said of columns of CSV, and {', '.join(paths)} has a"
+            " plan already; leave it out"
+        )
     if files:
         sample = _sample(files, types)
         notes = [*sample.notes, *taken(sample)]
@@ -186,6 +192,16 @@ def _logged(query_log: Path | None) -> QueryLog:
     # Of a statement that it does not know it warns: such a one has no WHERE that counts.
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     try:
-        return read_log(query_log.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        text = Text(query_log.read_bytes(), whole=True)
+        text.check_utf_8()
+    except OSError as error:
+        raise SettingsError(f"--query-log {query_log} cannot be read: {error.strerror}") from None
+    except Unreadable as error:
         raise SettingsError(f"--query-log {query_log} cannot be read: {error}") from None
+    log = read_log(text.data.decode("utf-8-sig"))
+    if not log.queries and not log.unread:
+        raise SettingsError(
+            f"--query-log {query_log}: there is no query in it; give statements of SQL, one a line"
+            " or ended by `;`, or leave it out"
+        )
+    return log

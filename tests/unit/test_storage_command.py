@@ -142,8 +142,11 @@ def test_many_files_are_looked_into_here_and_there(tmp_path: Path) -> None:
         ("a.ndjson", b"\xff\xfe\n", "cannot be read"),
         ("a.gz", b"x", "does not say what it is"),
         ("a.csv.gz", b"x", "cannot be read"),
-        ("a.csv", b"v\n", "there is no row to measure"),
-        ("a.ndjson", b"", "cannot be read: Empty JSON file"),
+        ("a.csv", b"v\n", "there is no row to measure, but a header"),
+        ("a.csv", b"\n \n", "there is no row to measure"),
+        ("a.csv", b"\n\n", "it has no header: all of its lines are blank"),
+        ("a.csv", b'"a"b,c\n', "its header cannot be read: "),
+        ("a.ndjson", b"", "cannot be read: it is empty"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(
@@ -169,12 +172,36 @@ def test_arguments_that_do_not_fit_are_named(files: Path, tmp_path: Path) -> Non
     assert "--filter nope: the columns are topic" in refused(
         "analyze", files / "t.csv", "--filter", "nope"
     )
-    assert "cannot be read" in refused(
-        "analyze", files / "t.csv", "--query-log", tmp_path / "gone.sql"
-    )
+    log = tmp_path / "log.sql"
+    words = f"--query-log {log} cannot be read: No such file or directory"
+    assert words in refused("analyze", files / "t.csv", "--query-log", log)
+    log.write_bytes(b"SELECT 1 FROM t\nWHERE a = '\xfc'\n")
+    words = f"--query-log {log} cannot be read: line 2, column 12: the byte 0xfc is not UTF-8"
+    assert words in refused("analyze", files / "t.csv", "--query-log", log)
     pq.write_table(pa.table({"offset": ["x"]}), tmp_path / "u.parquet")
     assert "are not of one table" in refused("plan", files / "t.parquet", tmp_path / "u.parquet")
     assert "'--aim': 'best'" in refused("plan", files / "t.csv", "--aim", "best")
+
+
+@pytest.mark.parametrize("text", ["", " \n\n", "-- nothing\n", "INSERT INTO t VALUES (1);\n"])
+def test_a_query_log_without_a_query_is_refused(files: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.sql").write_text(text)
+    line = refused("analyze", files / "t.csv", "--query-log", tmp_path / "log.sql")
+    assert "log.sql: there is no query in it; give statements of SQL" in line
+
+
+def test_types_are_said_of_nothing_but_csv(files: Path, tmp_path: Path) -> None:
+    words = "--type offset: types are said of columns of CSV, and there is none here"
+    for verb in ("plan", "analyze"):
+        for name in ("t.parquet", "t.ndjson"):
+            assert words in refused(verb, files / name, "--type", "offset=text")
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake.streamflow").mkdir()
+    plan = numbered(make_plan(events(50), "balanced", still, "ab", "first rows"), 0)
+    (tmp_path / "lake.streamflow" / plan.name).write_bytes(encode_plan(plan))
+    line = refused("plan", tmp_path / "lake", "--type", "offset=text")
+    assert "--type offset=text: types are said of columns of CSV, and " in line
+    assert "has a plan already" in line
 
 
 def test_a_sample_of_a_file_is_spread_over_it_whatever_its_row_groups(tmp_path: Path) -> None:
@@ -195,9 +222,9 @@ def test_a_sample_of_a_file_is_spread_over_it_whatever_its_row_groups(tmp_path: 
 
 def test_what_cannot_be_written_or_found_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "e.ndjson").write_text('{"o": {}}\n')
-    assert "no Parquet can be written of it: Cannot write struct type" in refused(
-        "plan", tmp_path / "e.ndjson"
-    )
+    words = "o holds objects without fields, which Parquet cannot have; there is no other column"
+    for verb in ("plan", "analyze"):
+        assert words in refused(verb, tmp_path / "e.ndjson")
     (tmp_path / "loop").symlink_to("loop")
     assert "loop" in refused("plan", tmp_path / "loop")
     pq.write_table(pa.table({}), tmp_path / "n.parquet")
