@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from streamflow.engine.app import StreamflowApp
 from streamflow.engine.process import collect_seldom, keep_memory
-from streamflow.engine.status import Status, highwater, status_of
+from streamflow.engine.status import Status, later_status, worker_status
 from streamflow.errors import StreamflowError
 
 log = logging.getLogger(__name__)
@@ -50,21 +50,19 @@ async def run_app(
         if starting.done():
             await starting
             while not (stop.is_set() or app.host.finished.is_set() or app.crashed):
-                on_tick(_status(app))
+                on_tick(worker_status(app))
                 await _first(stop, app.host.finished, TICK_SECONDS)
     finally:
         on_stop()
         stopping.cancel()
         if not starting.done():
             starting.cancel()
-        tasks, sinks = dict(app.host.tasks), dict(app.host.sinks)
-        ends, waits = {tp: highwater(app, tp) for tp in tasks}, app.host.waits
-        lags, undone = app.host.standbys.lags, app.host.stage.upkeep_problems
+        last = later_status(app)
         with suppress(asyncio.CancelledError):
             await app.stop()
     _raise_failure(app)
     # Stopping commits what was in hand, so the last word is said after it.
-    return status_of(tasks, sinks, ends, waits, lags, upkeep=undone)
+    return last()
 
 
 class LeaveWithin:
@@ -95,20 +93,6 @@ class LeaveWithin:
         log.error("not stopped after %.1f s: leaving as it is, nothing is lost", self._seconds)
         faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
         os._exit(1)
-
-
-def _status(app: StreamflowApp) -> Status:
-    host = app.host
-    ends = {tp: highwater(app, tp) for tp in host.tasks}
-    return status_of(
-        host.tasks,
-        host.sinks,
-        ends,
-        host.waits,
-        host.standbys.lags,
-        host.stage.circuits,
-        host.stage.upkeep_problems,
-    )
 
 
 def _raise_failure(app: StreamflowApp) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -69,6 +69,23 @@ class Status:
         return made
 
 
+def worker_status(app: Any) -> Status:
+    """What the worker of a topology's app does at this moment."""
+    return later_status(app)()
+
+
+def later_status(app: Any) -> Callable[[], Status]:
+    """Says, whenever it is called, what has become of the lanes that there are now: also once the
+    app has stopped, and has none.
+    """
+    host = app.host
+    tasks, sinks = dict(host.tasks), dict(host.sinks)
+    ends = {tp: _highwater(app, tp) for tp in tasks}
+    waits, lags = host.waits, host.standbys.lags
+    circuits, upkeep = host.stage.circuits, host.stage.upkeep_problems
+    return lambda: status_of(tasks, sinks, ends, waits, lags, circuits, upkeep)
+
+
 def status_of(
     tasks: Mapping[Any, TaskLane],
     sinks: Mapping[Any, SinkLane],
@@ -131,7 +148,7 @@ def status_of(
     )
 
 
-def highwater(app: Any, tp: Any) -> int | None:
+def _highwater(app: Any, tp: Any) -> int | None:
     """The end offset of a partition that the consumer knows of; None while it is not assigned."""
     try:
         return app.consumer.highwater(tp)

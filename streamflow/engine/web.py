@@ -18,7 +18,7 @@ import orjson
 from faust.web import View
 
 from streamflow.engine.host import Host
-from streamflow.engine.status import highwater, status_of
+from streamflow.engine.status import worker_status
 
 CONTENT_TYPE = "application/json"
 
@@ -34,17 +34,8 @@ class Health:
         host: Host = self._app.host
         stalled = [str(tp) for tp in host.stalled]
         failure = host.failure or self._app.crash_reason
-        ends = {tp: highwater(self._app, tp) for tp in host.tasks}
-        status = status_of(
-            host.tasks,
-            host.sinks,
-            ends,
-            host.waits,
-            host.standbys.lags,
-            host.stage.circuits,
-            host.stage.upkeep_problems,
-        )
-        report = {"state": self._state(), "stalled": stalled, **status.as_json()}
+        status = worker_status(self._app).as_json()
+        report = {"state": self._state(), "stalled": stalled, **status}
         if host.broker_wait.words is not None:
             report["waiting_for"] = host.broker_wait.words
         if failure is not None:

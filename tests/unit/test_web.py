@@ -5,6 +5,7 @@ from typing import Any
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.standby import Lag
+from streamflow.engine.status import later_status, worker_status
 from streamflow.engine.web import Health
 from streamflow.errors import StateRefused
 
@@ -42,6 +43,16 @@ def test_a_worker_that_starts_is_live_but_not_ready() -> None:
     assert report["upkeep"] == {"t": "why"}
     well, report = health.ready()
     assert (well, report["state"]) == (False, "starting")
+
+
+def test_the_last_status_of_a_worker_is_that_of_the_lanes_it_had() -> None:
+    app = App()
+    app.host.tasks = {TP: SimpleNamespace(task=None)}
+    last = later_status(app)
+    app.host.tasks = {}
+    assert worker_status(app).tasks == 0
+    assert last().tasks == 1
+    assert last().circuits == {"flights": "open"}
 
 
 def test_a_worker_that_waits_for_its_broker_is_live_and_says_so() -> None:
