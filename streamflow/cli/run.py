@@ -29,7 +29,9 @@ EPILOG = """Example: streamflow run topologies.flights --local --input flights.n
 Inputs are JSON lines, CSV with a header or Parquet, as for `streamflow produce`; the topology has
 the types of a CSV's fields. A line or row that is not a record of the topology's contract ends in
 the file of its dead letters. All tables lie in the run's folder, those of object stores too. There
-is no log to go on from, so a run is one attempt: its folder appears when the input is done."""
+is no log to go on from, so a run is one attempt: its folder appears when the input is done. The end
+of the files is that of the input, so all windows close there; rows that belong to them in a later
+file come to results of their own in another run."""
 
 
 @click.command(epilog=EPILOG)

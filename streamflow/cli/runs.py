@@ -12,6 +12,7 @@ import orjson
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.cli.on_broker import run_on_broker
+from streamflow.cli.said import filled
 from streamflow.clock import SystemClock
 from streamflow.core.journal import Execution, Run, State
 from streamflow.edges.kafka_runs import written_runs
@@ -67,7 +68,7 @@ def command(
         click.echo(f"no {' or '.join(states)} run of {names.app!r}".replace("no  run", "no run"))
     for one in shown:
         for line in _lines(one, now, whole=run is not None):
-            click.echo(line)
+            click.echo(filled(line, topology, given))
 
 
 def _lines(run: Run, now: datetime, whole: bool) -> list[str]:

@@ -13,6 +13,7 @@ import orjson
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.cli.on_broker import run_on_broker
+from streamflow.cli.said import naming
 from streamflow.cli.state_backup import backup, restore
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
@@ -122,7 +123,9 @@ def reset(
         raise SettingsError("an offset is one of a partition; name it with --partition")
     settings = Settings.load(**given)
     tasks = (source, partition)
-    ctx.exit(run_on_broker(settings, lambda: _reset(loaded, settings, tasks, to, discard, yes)))
+    with naming(topology, given):
+        done = run_on_broker(settings, lambda: _reset(loaded, settings, tasks, to, discard, yes))
+    ctx.exit(done)
 
 
 async def _look(

@@ -19,6 +19,7 @@ from streamflow.cli.display import Display
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.cli.log import set_up_log
+from streamflow.cli.said import naming
 from streamflow.clock import SystemClock
 from streamflow.engine.app import StreamflowApp
 from streamflow.engine.run import CLOSING_SECONDS, LeaveWithin, run_app
@@ -30,7 +31,13 @@ from streamflow.topology import Topology
 
 EPILOG = """Example: streamflow worker topologies.flights --broker 127.0.0.1:9092
 
-Every option is also a setting: STREAMFLOW_BROKER, STREAMFLOW_LAKE and so on."""
+Every option is also a setting: STREAMFLOW_BROKER, STREAMFLOW_LAKE and so on.
+
+--until-end declares the end of the input: all windows close, and records that come later are
+refused, since all would be late. For a topic that goes on leave it out, and stop the worker with
+Ctrl-C, which closes no window; or run a part under a --run-id, beside the live app. To go on after
+it nevertheless, use a new --app-id, or `streamflow state reset TOPOLOGY --source TOPIC --to
+changelog --discard`, which begins with an empty state behind that end, in all partitions."""
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -45,7 +52,11 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 @click.option("--run-id", help="Run a part of the sources beside the live app: a replay's name.")
 @click.option("--from", "run_from", metavar="TIME|OFFSETS", help="Where a run begins; `beginning`.")
 @click.option("--to", "run_to", metavar="TIME|OFFSETS", help="Where a run ends; `end`.")
-@click.option("--until-end", is_flag=True, help="Stop when all there is at the start is done.")
+@click.option(
+    "--until-end",
+    is_flag=True,
+    help="Stop when all there is at the start is done, and take no later records: see below.",
+)
 @click.option("--resume", is_flag=True, help="Go on where a gate has stopped before.")
 @click.option("--commit-interval", metavar="SECONDS", help="Between commits at the most.")
 @click.option("--web-port", type=int, help="Serve /live on this port of loopback.")
@@ -62,6 +73,11 @@ def command(topology: str, log_level: str, as_json: bool, **given: Any) -> None:
     set_up_log(log_level)
     faulthandler.register(signal.SIGUSR1)  # for whoever asks what a worker is doing
     warn_of_unknown_variables()
+    with naming(topology, given):
+        _work(topology, as_json, given)
+
+
+def _work(topology: str, as_json: bool, given: dict[str, Any]) -> None:
     flags = {name: given.pop(name) or None for name in ("until_end", "resume")}
     settings = Settings.load(**flags, **given)
     loaded = load_topology(topology)

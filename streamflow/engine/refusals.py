@@ -1,7 +1,7 @@
 """What a worker says when state, topics and group disagree, and the command that settles it.
 
-`TOPOLOGY` stands for what the worker was started with; the settings of the worker (broker, app id,
-topic prefix) hold for the command too.
+`TOPOLOGY` stands for what the worker was started with, and is filled in by whoever knows it
+(`cli/said.py`); the settings of the worker (broker, app id, topic prefix) hold for the command too.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from streamflow.batch import TopicPartition
 from streamflow.errors import StateRefused
 
 
-def reset_command(source: str, partition: int, how: str) -> str:
-    """The command that settles where a task of this source goes on."""
-    return f"`streamflow state reset TOPOLOGY --source {source} --partition {partition} {how}`"
+def reset_command(source: str, partition: int | None, how: str) -> str:
+    """The command that settles where a task of this source goes on; all of them for None."""
+    which = "" if partition is None else f" --partition {partition}"
+    return f"`streamflow state reset TOPOLOGY --source {source}{which} {how}`"
 
 
 def other_topology(tp: TopicPartition, changelog: TopicPartition, source: str) -> StateRefused:
@@ -53,10 +54,13 @@ def records_gone(tp: TopicPartition, position: int, first: int, source: str) -> 
 
 def input_ended(tp: TopicPartition, ended: int, stop: int, source: str) -> StateRefused:
     """There are records after the end of the input."""
-    command = reset_command(source, tp.partition, "--to changelog --discard")
+    # The end is declared of all partitions of a source.
+    command = reset_command(source, None, "--to changelog --discard")
     return StateRefused(
-        f"{tp}: the end of its input was declared at offset {ended}, but there are records up to "
-        f"{stop}; all would be late. Use a new app id, or begin anew after it: {command}"
+        f"{tp}: the end of its input was declared at offset {ended}, as --until-end does, and all "
+        f"windows were closed, but there are records up to {stop}; all would be late. Use a new "
+        "app id, which reads the topic from its beginning, or stop all workers and go on from here "
+        f"without the state, which for all partitions of it does: {command}"
     )
 
 

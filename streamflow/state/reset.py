@@ -123,6 +123,8 @@ def plan_reset(standing: Standing, to: str, *, discard: bool) -> Reset:
             f"process them again without it: {anew}"
         )
     if standing.state.ended is not None and reset.to > position:
+        if not to.isdecimal():  # the end is declared of all partitions, and so are these places
+            anew = reset_command(place.plan.source.topic, None, f"--to {to} --discard")
         raise StateRefused(
             f"{place.tp}: the end of its input was declared at offset {standing.state.ended}; all "
             f"that follows would be late. To begin anew: {anew}"

@@ -77,3 +77,7 @@ def test_records_that_come_after_the_declared_end_are_refused_and_not_skipped(
     assert worker.returncode == 2
     assert b"the end of its input was declared at offset" in err
     assert b"Use a new app id" in err
+    done = finished.do_as_told("state reset", err, "--yes")
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"the state is forgotten") == 4
+    assert finished.finish(finished.start("--until-end"))["totals"]["in"] == 5

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,6 +70,20 @@ class WorkerUnderTest:
         )
         self.started.append(worker)
         return worker
+
+    def do_as_told(
+        self, command: str, words: bytes, *more: str
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run the command that a worker has named in its words, as it stands there."""
+        found = re.search(rf"`streamflow ({command} [^`]*)`", words.decode())
+        assert found is not None, words.decode()
+        return subprocess.run(
+            [sys.executable, "-m", "streamflow", *shlex.split(found[1]), *more],
+            cwd=ROOT,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
 
     def close(self) -> None:
         """Leave no worker behind, whatever happened."""

@@ -66,8 +66,12 @@ def test_what_cannot_be_exact_is_refused_with_the_command_that_can(settling: Set
 def test_after_the_end_of_its_input_a_task_only_begins_anew(settling: Settling) -> None:
     settling.driver.end_of_input()
     settling.driver.broker.append(TP, order(9))
-    with pytest.raises(StateRefused, match="was declared at offset 5"):
+    command = "`streamflow state reset TOPOLOGY --source orders --to latest --discard`"
+    with pytest.raises(StateRefused, match="was declared at offset 5") as refused:
         settling.plan("latest")
+    assert str(refused.value).endswith(f"To begin anew: {command}")
+    with pytest.raises(StateRefused, match="--source orders --partition 0 --to 6 --discard"):
+        settling.plan("6")
     settling.reset("changelog", discard=True)
     settling.driver.restart()
     settling.driver.send("orders", order(10))
