@@ -16,6 +16,7 @@ from streamflow.core.cut import decode_cut
 from streamflow.edges.kafka_admin import KafkaAdmin
 from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.compact import Compactor
+from streamflow.engine.roll_memory import RollMemory
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink_chain import OWNER
 from streamflow.errors import SettingsError, StateRefused
@@ -87,9 +88,10 @@ def compactor(
     files: ReplaceableFiles,
     tell: Callable[[Pack, int], None] = lambda pack, left: None,
     clock: Clock | None = None,
+    memory: RollMemory | None = None,
 ) -> Compactor:
-    """Writes larger files as the table's last roll was written."""
-    return Compactor(files, _storage(files), clock or SystemClock(), tell=tell)
+    """Writes larger files as the table's last roll was written, with rows unpacked as rolls may."""
+    return Compactor(files, _storage(files), clock or SystemClock(), tell=tell, memory=memory)
 
 
 def _storage(files: TableFiles) -> Storage | WriterSettings:

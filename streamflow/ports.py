@@ -178,6 +178,25 @@ class NewFile(Protocol):
         ...
 
 
+class OpenFile(Protocol):
+    """A data file that is read in parts, all of the very file that was opened."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        ...
+
+    def read(self, start: int, nbytes: int) -> bytes:
+        """So many bytes of it, which it has. Raises `SinkUnavailable`, also where there is another
+        file under its name now, and what was opened is gone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it. Idempotent."""
+        ...
+
+
 class TableFiles(Protocol):
     """The files of one table and of the private folder beside it. Names are relative, with `/`.
 
@@ -206,6 +225,10 @@ class TableFiles(Protocol):
 
     def tail(self, name: str, nbytes: int) -> bytes:
         """The last bytes of a data file, all of a shorter one. Raises `FileNotFoundError`."""
+        ...
+
+    def open(self, name: str) -> OpenFile:
+        """Open a data file to read parts of it. Raises `FileNotFoundError`."""
         ...
 
     def names(self, *, private: bool = False) -> list[str]:

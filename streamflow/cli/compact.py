@@ -16,6 +16,7 @@ from streamflow.clock import SystemClock
 from streamflow.compacting import compactor, holder, local_table, owner_of, refuse_workers
 from streamflow.core.compaction import Compaction, Pack
 from streamflow.engine.lease import lease
+from streamflow.engine.roll_memory import RollMemory
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
 
@@ -75,7 +76,7 @@ def command(
         line = f"{pack.name}: {pack.rows:,} rows of {len(pack.of)} files; {left} to go"
         click.echo(line, err=True)
 
-    work = compactor(files, tell)
+    work = compactor(files, tell, memory=RollMemory(settings.roll_memory))
     if dry_run:
         begun = work.unfinished()
         plans = [*begun, *([] if begun else [work.next(target_mib * MIB)])]

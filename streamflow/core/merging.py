@@ -48,7 +48,7 @@ def replacing(rows: pa.Table, merging: Merging) -> pa.Table:
     """The keys of rows that may have an earlier one in the table."""
     if not merging.early:
         rows = rows.filter(pc.greater(rows[REVISION], 0))
-    return rows.select(merging.by).combine_chunks()
+    return rows.select(merging.by)
 
 
 def instants(keys: pa.Table) -> list[datetime]:
@@ -71,9 +71,9 @@ def may_have(
     return any(low <= at <= high for at in instants(keys))
 
 
-def without(rows: pa.Table, values: Mapping[str, str | None], keys: pa.Table) -> pa.Table | None:
-    """The rows of a file with these partition values that have none of the keys; None where it has
-    no row of them.
+def without(rows: pa.Table, values: Mapping[str, str | None], keys: pa.Table) -> pa.Array | None:
+    """Does each of these rows, of a file with these partition values, have none of the keys? None
+    where all are such.
     """
     mine = pa.table(list(_columns(rows, values, keys)), schema=keys.schema)
     there = _numbered(mine).append_column(_NEW, pa.repeat(pa.scalar(False), mine.num_rows))
@@ -88,7 +88,7 @@ def without(rows: pa.Table, values: Mapping[str, str | None], keys: pa.Table) ->
     if not len(gone):
         return None
     places = pa.array(range(rows.num_rows), pa.int64())
-    return rows.filter(pc.invert(pc.is_in(places, value_set=gone.combine_chunks())))
+    return pc.invert(pc.is_in(places, value_set=gone.combine_chunks()))
 
 
 def _numbered(keys: pa.Table) -> pa.Table:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from streamflow.edges.local_temps import Workshop
 from streamflow.edges.table_names import check_name
 from streamflow.errors import SinkRefused, SinkUnavailable
-from streamflow.ports import NewFile
+from streamflow.ports import NewFile, OpenFile
 
 _NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NEVER = {errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
@@ -95,6 +95,16 @@ class LocalFiles:
             with path.open("rb") as file:
                 file.seek(max(path.stat().st_size - nbytes, 0))
                 return file.read()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self.words(path, error) from error
+
+    def open(self, name: str) -> OpenFile:
+        """See `TableFiles.open`. What is open stays what it is when its name is given away."""
+        path = self._path(name, private=False)
+        try:
+            return _OpenFile(self, path)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -281,6 +291,30 @@ class _LocalFile:
             yield
         except OSError as error:
             raise self._files.words(self._path, error) from error
+
+
+class _OpenFile:
+    """An `OpenFile`."""
+
+    def __init__(self, files: LocalFiles, path: Path) -> None:
+        self._files = files
+        self._path = path
+        self._opened = path.open("rb", buffering=0)
+        self.size = os.fstat(self._opened.fileno()).st_size
+
+    def read(self, start: int, nbytes: int) -> bytes:
+        """See `OpenFile.read`."""
+        try:
+            data = os.pread(self._opened.fileno(), nbytes, start)
+        except OSError as error:
+            raise self._files.words(self._path, error) from error
+        if len(data) < nbytes:
+            raise SinkUnavailable(f"{self._path} has lost its end; is its disk well?")
+        return data
+
+    def close(self) -> None:
+        """See `OpenFile.close`."""
+        self._opened.close()
 
 
 def _sync(folder: Path) -> None:

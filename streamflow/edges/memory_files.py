@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterable
 
 from streamflow.edges.table_names import check_name
-from streamflow.edges.whole_file import WholeFile
+from streamflow.edges.whole_file import OpenBytes, WholeFile
 from streamflow.errors import SinkUnavailable
-from streamflow.ports import NewFile
+from streamflow.ports import NewFile, OpenFile
 
 
 class MemoryFiles:
@@ -57,6 +57,10 @@ class MemoryFiles:
         """See `TableFiles.tail`."""
         data = self.read(name)
         return data[max(len(data) - nbytes, 0) :]
+
+    def open(self, name: str) -> OpenFile:
+        """See `TableFiles.open`."""
+        return OpenBytes(self.read(name))
 
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""

@@ -19,11 +19,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import ObjectStore
 
-from streamflow.edges.object_store import in_words
+from streamflow.edges.object_store import OpenObject, in_words
 from streamflow.edges.table_names import check_name
 from streamflow.edges.whole_file import WholeFile
 from streamflow.errors import SinkRefused, SinkUnavailable
-from streamflow.ports import NewFile
+from streamflow.ports import NewFile, OpenFile
 from streamflow.retry import ErrorClass
 
 #: What S3 and Azure take; a longer key is never taken.
@@ -110,6 +110,14 @@ class ObjectFiles:
             if start == size:
                 return b""
             return bytes(obstore.get_range(self._store, key, start=start, end=size))
+
+    def open(self, name: str) -> OpenFile:
+        """See `TableFiles.open`."""
+        key = self._key(name, private=False)
+        url = self._url(key)
+        with in_words(url):
+            found = obstore.head(self._store, key)
+        return OpenObject(self._store, key, url, found["size"], found["e_tag"])
 
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""

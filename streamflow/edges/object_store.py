@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import obstore
 import obstore.exceptions as told
 from obstore.store import ObjectStore, from_url
 
@@ -90,6 +91,33 @@ def in_words(where: str) -> Generator[None]:
         raise FileNotFoundError(where) from None
     except told.BaseError as error:
         raise in_words_of(where, error) from None
+
+
+class OpenObject:
+    """An `OpenFile`: each part is asked for on condition that the object is still the same one."""
+
+    def __init__(
+        self, store: ObjectStore, key: str, url: str, size: int, e_tag: str | None
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._url = url
+        self.size = size
+        self._condition: Any = {} if e_tag is None else {"if_match": e_tag}
+
+    def read(self, start: int, nbytes: int) -> bytes:
+        """See `OpenFile.read`."""
+        if not nbytes:
+            return b""
+        options: Any = {"range": (start, start + nbytes), **self._condition}
+        with in_words(self._url):
+            try:
+                return bytes(obstore.get(self._store, self._key, options=options).bytes())
+            except (FileNotFoundError, told.PreconditionError):
+                raise SinkUnavailable(f"{self._url} was changed while it was read") from None
+
+    def close(self) -> None:
+        """See `OpenFile.close`: nothing is held."""
 
 
 def in_words_of(where: str, error: Exception) -> SinkUnavailable | SinkRefused:

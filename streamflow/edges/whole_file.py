@@ -1,4 +1,6 @@
-"""A new file that is kept in memory until it is whole: for stores that take an object at once."""
+"""Files that are whole in memory: new ones for stores that take an object at once, and such as are
+there.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +28,22 @@ class WholeFile:
     def drop(self) -> None:
         """See `NewFile.drop`."""
         self._data = pa.BufferOutputStream()
+
+
+class OpenBytes:
+    """An `OpenFile` over its bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        """See `OpenFile.size`."""
+        return len(self._data)
+
+    def read(self, start: int, nbytes: int) -> bytes:
+        """See `OpenFile.read`."""
+        return self._data[start : start + nbytes]
+
+    def close(self) -> None:
+        """See `OpenFile.close`."""

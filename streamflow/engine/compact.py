@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamflow.clock import Clock, millis
@@ -42,7 +41,8 @@ from streamflow.core.origins import footer_of, merged
 from streamflow.core.packing import packed
 from streamflow.core.parquet import encode_parquet, why_not
 from streamflow.engine.rewrite import Rewriter, metadata_at
-from streamflow.errors import SinkRefused
+from streamflow.engine.roll_memory import RollMemory
+from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import ReplaceableFiles
 from streamflow.writer_settings import UNPLANNED, FileLayout, Storage, WriterSettings
 
@@ -69,6 +69,7 @@ class Compactor:
         clock: For when a compaction was done.
         faults: Named points at which a test can make the process die.
         tell: Told of each larger file, when all of its rows are there once, and how many are left.
+        memory: What bounds the rows that are unpacked.
     """
 
     def __init__(
@@ -78,12 +79,14 @@ class Compactor:
         clock: Clock,
         faults: Callable[[str], None] = lambda point: None,
         tell: Callable[[Pack, int], None] = lambda pack, left: None,
+        memory: RollMemory | None = None,
     ) -> None:
         self._files = files
         self._storage: Storage | WriterSettings = storage
         self._clock = clock
         self._faults = faults
         self._tell = tell
+        self._memory = memory or RollMemory()
 
     def unfinished(self) -> list[Compaction]:
         """Compactions that were begun, and are not done."""
@@ -193,22 +196,11 @@ class Compactor:
     def _join(self, pack: Pack) -> None:
         """Make the larger file, unless it is there."""
         if not self._files.exists(pack.name):
-            tables: list[pa.Table] = []
-            footers: list[Mapping[str, str]] = []
-            for source in pack.of:
-                file = self._read(source)
-                if file is None or file.metadata.num_rows != source.rows:
-                    break
-                tables.append(file.read())
-                footers.append(footer_of(file.metadata) or {})
-            if len(tables) == len(pack.of):
-                data = self._encoded(pa.concat_tables(tables), footers)
-                self._files.create(pack.name, memoryview(data))
-            elif not self._files.exists(pack.name):  # or another one has gone on meanwhile
-                raise SinkRefused(
-                    f"{pack.of[len(tables)].name} has not the {pack.of[len(tables)].rows} rows that"
-                    " its compaction has found in it: was it changed by hand? Bring it back"
-                )
+            try:
+                self._make(pack)
+            except (SinkUnavailable, FileNotFoundError) as error:
+                if not self._files.exists(pack.name):  # or another one has gone on meanwhile
+                    raise SinkUnavailable(f"{pack.name} cannot be made: {error}") from error
         metadata = metadata_at(self._files, pack.name)
         if metadata is None or (metadata.num_rows != pack.rows and not self._is_emptied(pack.name)):
             raise SinkRefused(
@@ -216,27 +208,48 @@ class Compactor:
                 " something else wrote it; take it away, and run the command again"
             )
 
-    def _read(self, source: Source) -> pq.ParquetFile | None:
+    def _make(self, pack: Pack) -> None:
+        footers: dict[str, Mapping[str, str]] = {}
+        for source in pack.of:
+            metadata = self._metadata(source.name)
+            if metadata is None or metadata.num_rows != source.rows:
+                if self._files.exists(pack.name):
+                    return
+                raise SinkRefused(
+                    f"{source.name} has not the {source.rows} rows that its compaction has found"
+                    " in it: was it changed by hand? Bring it back"
+                )
+            footers[source.name] = footer_of(metadata) or {}
+        names = [source.name for source in pack.of]
+        with self._rewriter(pack, footers).joined(pack.name, names, footers) as made:
+            if made.metadata.num_rows != pack.rows:
+                raise SinkUnavailable(f"files of {pack.name} were changed while they were read")
+            made.new.create()
+
+    def _metadata(self, name: str) -> pq.FileMetaData | None:
         try:
-            return pq.ParquetFile(pa.BufferReader(self._files.read(source.name)))
+            return metadata_at(self._files, name)
         except FileNotFoundError:
             return None
 
-    def _encoded(self, rows: pa.Table, footers: list[Mapping[str, str]]) -> pa.Buffer:
-        sort: list[str] = orjson.loads(footers[0].get("sort", "[]"))
+    def _rewriter(self, pack: Pack, footers: Mapping[str, Mapping[str, str]]) -> Rewriter:
+        """Writes as the last roll was written, in the order that the files have."""
+        first = pack.of[0].name
+        sort: list[str] = orjson.loads(footers[first].get("sort", "[]"))
         storage = self._storage
-        if isinstance(storage, WriterSettings) and why_not(rows.schema, storage) is not None:
-            storage = "none"  # of before a column changed its type
-        return Rewriter(self._files, storage, FileLayout(tuple(sort))).encoded(rows, footers)
+        if isinstance(storage, WriterSettings):
+            metadata = metadata_at(self._files, first)
+            if metadata is None or why_not(metadata.schema.to_arrow_schema(), storage) is not None:
+                storage = "none"  # of before a column changed its type
+        return Rewriter(self._files, storage, FileLayout(tuple(sort)), self._memory)
 
     def _empty(self, name: str, into: str) -> None:
         """Leave a file of this name without rows."""
         if self._is_emptied(name):
             return
-        try:
-            file = pq.ParquetFile(pa.BufferReader(self._files.read(name)))
-        except FileNotFoundError:  # vacuumed, days after another one has done all this
+        metadata = self._metadata(name)
+        if metadata is None:  # vacuumed, days after another one has done all this
             return
-        footer = merged([footer_of(file.metadata) or {}]) | {MOVED_TO: into}
-        data = encode_parquet(file.schema_arrow.empty_table(), UNPLANNED, footer)
-        self._files.replace(name, memoryview(data))
+        footer = merged([footer_of(metadata) or {}]) | {MOVED_TO: into}
+        none = metadata.schema.to_arrow_schema().empty_table()
+        self._files.replace(name, memoryview(encode_parquet(none, UNPLANNED, footer)))

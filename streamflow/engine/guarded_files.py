@@ -18,7 +18,7 @@ from streamflow.clock import Clock
 from streamflow.engine.circuit import Circuit, Phase
 from streamflow.engine.failures import classify, is_disk_full
 from streamflow.errors import Overtaken, SinkUnavailable, TableAway
-from streamflow.ports import NewFile, TableFiles
+from streamflow.ports import NewFile, OpenFile, TableFiles
 from streamflow.retry import CircuitBreaker, ErrorClass
 
 T = TypeVar("T")
@@ -109,6 +109,10 @@ class GuardedFiles:
         """See `TableFiles.tail`."""
         return self._call(lambda: self._files.tail(name, nbytes))
 
+    def open(self, name: str) -> OpenFile:
+        """See `TableFiles.open`."""
+        return _GuardedOpen(self._call(lambda: self._files.open(name)), self._call)
+
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""
         return self._call(lambda: self._files.names(private=private))
@@ -136,6 +140,23 @@ class _GuardedFile:
     def drop(self) -> None:
         """See `NewFile.drop`."""
         self._new.drop()
+
+
+class _GuardedOpen:
+    """An `OpenFile` that asks a guard before each part."""
+
+    def __init__(self, opened: OpenFile, call: Callable[[Callable[[], bytes]], bytes]) -> None:
+        self._opened = opened
+        self._call = call
+        self.size = opened.size
+
+    def read(self, start: int, nbytes: int) -> bytes:
+        """See `OpenFile.read`."""
+        return self._call(lambda: self._opened.read(start, nbytes))
+
+    def close(self) -> None:
+        """See `OpenFile.close`."""
+        self._opened.close()
 
 
 def _is_away(error: SinkUnavailable) -> bool:

@@ -18,9 +18,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from streamflow.core.delta_stats import stats_of
 from streamflow.core.packing import packed
 from streamflow.engine.rewrite import Footers, Rewriter, footer_at
@@ -68,7 +65,7 @@ def optimize(
     for files, footers in _packs(table.files, loaded, target_bytes):
         if not going():
             return done
-        made.append(_rewritten(table.files, files, footers, rewriter))
+        made.append(_rewritten(files, footers, rewriter))
         if len(made) == AT_ONCE:
             done, made = _swapped(table, made, done), []
     return _swapped(table, made, done)
@@ -92,19 +89,16 @@ def _packs(
                 yield pack, {file.name: ours[file.name] for file in pack}
 
 
-def _rewritten(
-    files: TableFiles, pack: Sequence[ListedFile], footers: Footers, rewriter: Rewriter
-) -> _Made:
+def _rewritten(pack: Sequence[ListedFile], footers: Footers, rewriter: Rewriter) -> _Made:
     """Put a file with the rows of a pack, in its order."""
-    data = rewriter.joined([file.name for file in pack], footers)
-    folder = pack[0].name.rpartition("/")[0]
+    names = tuple(file.name for file in pack)
+    folder = names[0].rpartition("/")[0]
     name = f"{folder}/{_new_name()}" if folder else _new_name()
-    if not files.create(name, memoryview(data)):
-        raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
-    added = AddedFile(
-        name, data.size, pack[0].values, stats_of(pq.read_metadata(pa.BufferReader(data)))
-    )
-    return _Made(added, tuple(file.name for file in pack))
+    with rewriter.joined(name, names, footers) as made:
+        if not made.new.create():
+            raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
+        added = AddedFile(name, made.size, pack[0].values, stats_of(made.metadata))
+    return _Made(added, names)
 
 
 def _new_name() -> str:

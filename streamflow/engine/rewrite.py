@@ -1,30 +1,44 @@
 """Writes rows of files of a table anew, in other files: joined, or without some of them.
 
 Such a file is written as a roll would write it today, by the table's storage plan and layout, and
-its footer has the ranges of all that it was made of (`core/origins.py`).
+its footer has the ranges of all that it was made of (`core/origins.py`). Rows come and go in
+pieces, under the bound of the memory of rolls; a row group has no more than there is room for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamflow.core.file_layout import in_order, settings_of, sort_of
+from streamflow.core.file_layout import settings_of, sort_of
 from streamflow.core.hive import Group
 from streamflow.core.origins import footer_of, merged
-from streamflow.core.parquet import encode_parquet
+from streamflow.core.parquet import Inside, most_distinct, write_parquet
 from streamflow.core.parquet_tail import MAGIC, footer_bytes
+from streamflow.engine.file_rows import FileRows
+from streamflow.engine.roll_memory import RollMemory
+from streamflow.engine.sink_parts import Parts, row_groups
 from streamflow.engine.sink_plan import Planner
-from streamflow.engine.sink_roll import FOOTER_BYTES
-from streamflow.ports import TableFiles
-from streamflow.storage.sample import take_sample
+from streamflow.engine.sink_roll import FOOTER_BYTES, FileStream
+from streamflow.ports import NewFile, TableFiles
 from streamflow.writer_settings import AS_THEY_COME, FileLayout, Storage, WriterSettings
 
 #: By the name of a file, what streamflow has written into its footer.
 Footers = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rewritten:
+    """A file that is written and not visible yet."""
+
+    new: NewFile
+    size: int
+    metadata: pq.FileMetaData
 
 
 class Rewriter:
@@ -34,6 +48,7 @@ class Rewriter:
         files: Those of the table.
         storage: How its files are to be written.
         layout: What it declares of the inside of its files.
+        memory: What bounds the rows that are unpacked, with those of rolls.
     """
 
     def __init__(
@@ -41,32 +56,61 @@ class Rewriter:
         files: TableFiles,
         storage: Storage | WriterSettings,
         layout: FileLayout = AS_THEY_COME,
+        memory: RollMemory | None = None,
     ) -> None:
         self._files = files
         self._planner = Planner(files, storage)
         self._layout = layout
+        self._memory = memory or RollMemory()
 
-    def joined(self, names: Sequence[str], footers: Footers) -> pa.Buffer:
-        """One file with the rows of some, which have one schema."""
-        tables = [pq.read_table(pa.BufferReader(self._files.read(name))) for name in names]
-        return self.encoded(pa.concat_tables(tables), [footers[name] for name in names])
+    @contextmanager
+    def joined(self, name: str, names: Sequence[str], footers: Footers) -> Generator[Rewritten]:
+        """A file `name` with the rows of some, which have one schema; forgotten at the end, if it
+        was not made visible.
 
-    def encoded(self, rows: pa.Table, footers: Sequence[Mapping[str, str]]) -> pa.Buffer:
-        """A file of rows that files with these footers had."""
-        footer = merged(footers)
-        settings = self._planner.settings(footer["schema_id"], _Whole(rows))
-        settings = settings_of(self._layout, settings, rows.column_names)
-        sort = sort_of(self._layout, rows.column_names)
-        if sort:
-            footer["sort"] = orjson.dumps(sort).decode()
-        chosen = rows.take(in_order(rows, sort)) if sort else rows
-        return encode_parquet(chosen, settings, footer, sort)
+        Raises:
+            FileNotFoundError: one of them is not there.
+            SinkUnavailable: one of them was changed meanwhile, or the store is away.
+        """
+        with closing(FileRows(self._files, names, self._memory)) as rows:
+            footer = merged([footers[each] for each in names])
+            settings = self._planner.settings(footer["schema_id"], _Whole(rows))
+            columns = rows.schema.names
+            settings = settings_of(self._layout, settings, columns)
+            sort = sort_of(self._layout, columns)
+            if sort:
+                footer["sort"] = orjson.dumps(sort).decode()
+            inside = Inside(rows.schema, settings, sort)
+            with self._memory.share(rows.unpacked) as room:
+                parts = rows.parts(sort, room)
+                with written(self._files.begin(name), inside, parts, footer, room) as made:
+                    yield made
+
+
+@contextmanager
+def written(
+    new: NewFile, inside: Inside, parts: Parts, footer: Mapping[str, str], room: int
+) -> Generator[Rewritten]:
+    """Write rows into a new file, row group by row group; it is dropped at the end."""
+    try:
+        stream, settings = FileStream(new), inside.settings
+        bloom = [name for name in settings.bloom if name in inside.schema.names]
+        if bloom:
+            groups = row_groups(parts.tables(bloom), settings.row_group_rows)
+            most = most_distinct(groups, bloom)
+            inside = Inside(inside.schema, settings, inside.sort, most)
+        tables = row_groups(parts.tables(), settings.row_group_rows, room)
+        to = pa.PythonFile(stream, mode="w")
+        metadata = write_parquet(to, inside, tables, footer)
+        yield Rewritten(new, stream.size, metadata)
+    finally:
+        new.drop()
 
 
 class _Whole:
     """Rows of one file, as a plan looks at them."""
 
-    def __init__(self, rows: pa.Table) -> None:
+    def __init__(self, rows: FileRows) -> None:
         self._rows = rows
         self.schema = rows.schema
         self.largest = Group("", (), rows.num_rows, (0, 0), (0, 0))
@@ -74,7 +118,7 @@ class _Whole:
 
     def sample(self) -> pa.Table:
         """See `Planned.sample`."""
-        return take_sample(self._rows)
+        return self._rows.sample()
 
 
 def metadata_at(files: TableFiles, name: str) -> pq.FileMetaData | None:

@@ -122,8 +122,8 @@ class Settings(BaseSettings):
     roll_memory: int = Field(
         ROLL_MEMORY,
         ge=32 * 1024 * 1024,
-        description="Bytes of rows that the sinks of a worker have unpacked to write them; what is "
-        "more is written in parts.",
+        description="Bytes of rows that the sinks of a worker, or a compaction, have unpacked to "
+        "write them; what is more is written in parts.",
     )
     sink_retry_wait: Duration = Field(
         timedelta(seconds=1),

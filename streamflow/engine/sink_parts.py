@@ -111,19 +111,27 @@ class Sorted(Generic[Piece]):
         return rows.take(pc.sort_indices(pa.concat_arrays(where)))
 
 
-def row_groups(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `size` rows; the last one may have fewer."""
+def row_groups(
+    tables: Iterable[pa.Table], size: int, room: int | None = None
+) -> Iterator[pa.Table]:
+    """The same rows in tables of `size` rows; the last one may have fewer, and with a `room` any
+    that would have more bytes than that together with the next rows.
+    """
     held: list[pa.Table] = []
-    count = 0
+    count = nbytes = 0
     for table in tables:
+        if held and room is not None and nbytes + table.nbytes > room:
+            count = nbytes = 0
+            yield joined(held)
         start = 0
         while count + table.num_rows - start >= size:
             held.append(table.slice(start, size - count))
-            start, count = start + size - count, 0
+            start, count, nbytes = start + size - count, 0, 0
             yield joined(held)
         if start < table.num_rows:
             held.append(table.slice(start))
             count += table.num_rows - start
+            nbytes += held[-1].nbytes
         del table  # while the next one is made
     if held:
         yield joined(held)

@@ -113,7 +113,7 @@ def encoded(
         name = named(file.name)
         new = files.begin(name)
         try:
-            stream = _Stream(new)
+            stream = FileStream(new)
             inside = _inside(file, parts, rows.schema)
             groups = _counted(row_groups(parts.tables(), file.writer.row_group_rows), cut, file)
             to = pa.PythonFile(stream, mode="w")
@@ -142,7 +142,7 @@ def _counted(tables: Iterable[pa.Table], cut: Cut, file: CutFile) -> Iterator[pa
         raise SinkRefused(f"{cut}: {file.name} came out with {count} rows instead of {file.rows}")
 
 
-class _Stream:
+class FileStream:
     """A new file, as Arrow takes what it writes to."""
 
     closed = False

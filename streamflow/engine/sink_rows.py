@@ -82,8 +82,9 @@ class Rows:
     ) -> None:
         self.form = form
         self._by = by = form.partition_by
-        self._room = room
-        self._memory = memory
+        #: The bytes of rows that may be unpacked at once, and what bounds those of all.
+        self.room = room
+        self.memory = memory
         _check(chunks, {*by, *form.sort})
         #: What is looked at first; where folders have no names, a column to count rows by.
         self._names = by or next((c.schema.names[:1] for c in chunks.values()), ())
@@ -104,7 +105,7 @@ class Rows:
         """The same settings, with row groups that any roll has room for."""
         if not self.groups:
             return writer
-        most = max(self._memory.room // self._row_bytes(), 1)
+        most = max(self.memory.room // self._row_bytes(), 1)
         if min(writer.row_group_rows, self.largest.count) <= most:
             return writer
         return replace(writer, row_group_rows=most)
@@ -112,7 +113,7 @@ class Rows:
     def sample(self) -> pa.Table:
         """Rows of the largest file, spread over it: what a plan is made of."""
         group = self.largest
-        most = min(SAMPLE_ROWS, max(self._room // self._row_bytes(), RUNS))
+        most = min(SAMPLE_ROWS, max(self.room // self._row_bytes(), RUNS))
         wanted = runs(group.count, most)
         start, found = 0, [self.schema.empty_table()]
         for piece in self.having([group.folder]):
@@ -128,23 +129,22 @@ class Rows:
             start += count
         return pa.concat_tables(found).combine_chunks()
 
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """These columns of all rows, as many of them as there are."""
+    def columns(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns of all rows, as many of them as there are, piece by piece."""
         whole = next(iter(self._pieces[0].chunks.values())).schema.names
         known = [name for name in dict.fromkeys(names) if name in whole]
-        rows = [pa.concat_tables(piece.tables(known).values()) for piece in self._pieces]
-        return pa.concat_tables(rows)
+        return (pa.concat_tables(piece.tables(known).values()) for piece in self._pieces)
 
     def by_file(self, folders: Sequence[str]) -> Iterator[tuple[str, Parts]]:
         """The rows of each of these folders, in the order of names. Let go of those of one before
         the next.
         """
         for some in self._packed(folders):
-            fits = sum(self._sizes[folder] for folder in some) <= self._room
+            fits = sum(self._sizes[folder] for folder in some) <= self.room
             if len(some) > 1 or (self.form.sort and fits):
                 yield from self._together(some)
             elif self.form.sort:
-                most = max(self._room // (2 * self._row_bytes()), 1)
+                most = max(self.room // (2 * self._row_bytes()), 1)
                 yield some[0], Sorted(self, some[0], self.form.sort, most)
             else:
                 yield some[0], AsTheyCome(self, some[0])
@@ -177,7 +177,7 @@ class Rows:
         for piece in self._pieces:
             nbytes, rows = nbytes + piece.nbytes, rows + piece.rows
             all_bytes, all_rows = all_bytes + piece.nbytes, all_rows + piece.rows
-            if rows and 4 * nbytes >= self._memory.room:
+            if rows and 4 * nbytes >= self.memory.room:
                 found.append(nbytes / rows)
                 nbytes = rows = 0
         return round(max(*found, all_bytes / max(all_rows, 1)))
@@ -187,7 +187,7 @@ class Rows:
         some: list[str] = []
         held = 0
         for folder in folders:
-            if some and held + self._sizes[folder] > self._room:
+            if some and held + self._sizes[folder] > self.room:
                 yield some
                 some, held = [], 0
             some.append(folder)

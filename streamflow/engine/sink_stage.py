@@ -101,7 +101,7 @@ class SinkStage:
             spec = table_spec(self._topology, self._names, sink)
             table = self._table(spec.path)
             assert isinstance(table, LoggedTable), "it is a Delta table"
-            rewriter = Rewriter(table.files, spec.storage, spec.layout)
+            rewriter = Rewriter(table.files, spec.storage, spec.layout, self.holdings.rolls)
             made = Kept(spec.path, table, sink.table.upkeep, spec.target_bytes, rewriter)
             self._kept.append(made)
         return self._kept

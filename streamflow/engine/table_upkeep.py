@@ -5,7 +5,8 @@ the threads of rolls. When it was done last stands in the table itself, so a tab
 move is seen to when it is due and no sooner, and two workers that both take themselves for the one
 do no harm: all of it is by commits that may come at any time.
 
-What fails is told of, in the log and the status, and tried again: no roll waits for it.
+What fails is told of, in the log and the status, and tried again. A roll waits for it only where
+memory is short: what joins a file takes its share like a roll (`roll_memory.py`).
 """
 
 from __future__ import annotations

@@ -93,6 +93,21 @@ def the_end_of_a_file_can_be_read_alone(files: TableFiles) -> None:
     raise AssertionError("the end of a file that is not there did not raise FileNotFoundError")
 
 
+def parts_of_a_file_can_be_read(files: TableFiles) -> None:
+    assert files.create(_NESTED, b"0123456789")
+    opened = files.open(_NESTED)
+    assert opened.size == 10
+    assert [opened.read(4, 3), opened.read(0, 2), opened.read(9, 1)] == [b"456", b"01", b"9"]
+    assert opened.read(10, 0) == b""
+    opened.close()
+    opened.close()
+    try:
+        files.open("never-there.parquet")
+    except FileNotFoundError:
+        return
+    raise AssertionError("opening a file that is not there did not raise FileNotFoundError")
+
+
 def what_is_not_there_is_not_there(files: TableFiles) -> None:
     assert not files.exists(_NESTED)
     assert files.names() == []
@@ -151,6 +166,7 @@ LAWS: Sequence[Callable[[TableFiles], None]] = (
     a_file_that_is_dropped_has_never_been,
     of_two_files_begun_under_one_name_one_is_taken,
     the_end_of_a_file_can_be_read_alone,
+    parts_of_a_file_can_be_read,
     what_is_not_there_is_not_there,
     private_and_visible_files_are_apart,
     names_are_sorted_and_relative,
