@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 import orjson
@@ -16,15 +16,21 @@ from streamflow.core.cut import decode_cut
 from streamflow.edges.kafka_admin import KafkaAdmin
 from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.compact import Compactor
+from streamflow.engine.refusals import has_members
 from streamflow.engine.roll_memory import RollMemory
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink_chain import OWNER
-from streamflow.errors import SettingsError, StateRefused
+from streamflow.errors import SettingsError
 from streamflow.ports import ReplaceableFiles, TableFiles
 from streamflow.service import connection
 from streamflow.store_url import DELTA, located
 from streamflow.table_files import table_files
 from streamflow.writer_settings import Storage, WriterSettings
+
+#: The end of the folder beside a table.
+PRIVATE = ".streamflow"
+#: So many tables of a lake are named.
+NAMED = 5
 
 
 def local_table(settings: Settings, path: str) -> LocalFiles:
@@ -42,19 +48,53 @@ def local_table(settings: Settings, path: str) -> LocalFiles:
             f"{path} lies in an object store, where files are not compacted yet; a Delta table is,"
             " by its workers, with upkeep=Upkeep(...)"
         )
-    folder = Path(settings.lake, path)
+    name = _below(settings.lake, path)
+    folder = Path(settings.lake, name)
     if (folder / "_delta_log").exists():
         raise SettingsError(
             f"{folder} is a Delta table: its workers join its small files, with upkeep=Upkeep(...)"
         )
-    if not folder.with_name(f"{folder.name}.streamflow").is_dir():
+    if not _is_table(folder):
         raise SettingsError(
-            f"{folder} is no table of streamflow: there is no {folder.name}.streamflow beside it;"
-            " is --lake right?"
+            f"{folder} is no table of streamflow: there is no {folder.name}{PRIVATE} beside it;"
+            f" {_instead(settings.lake, path)}"
         )
-    files = table_files(settings, path)
+    files = table_files(settings, name)
     assert isinstance(files, LocalFiles), "it lies in a folder"
     return files
+
+
+def _below(lake: str, path: str) -> str:
+    """The path of a table below the lake, in its plainest form. Raises `SettingsError`."""
+    if path.endswith(PRIVATE):
+        raise SettingsError(
+            f"{path!r} is the private folder of a table: say {path.removesuffix(PRIVATE)!r}"
+        )
+    parts = PurePath(path).parts
+    if PurePath(path).is_absolute() or not parts or ".." in parts:
+        problem = "names no table" if not parts else "is no path below the lake"
+        raise SettingsError(
+            f"TABLE {path!r} {problem}: it is a table's path below the lake {lake!r};"
+            f" {_instead(lake, path)}"
+        )
+    return "/".join(parts)
+
+
+def _is_table(folder: Path) -> bool:
+    return folder.with_name(f"{folder.name}{PRIVATE}").is_dir() if folder.name else False
+
+
+def _instead(lake: str, path: str) -> str:
+    """What to say for a path that is no table's below the lake."""
+    meant = Path(os.path.normpath(path))
+    if path and _is_table(meant):
+        return f"say {meant.name!r} with --lake {meant.parent}"
+    found = [f for depth in ("*", "*/*") for f in Path(lake).glob(f"{depth}{PRIVATE}")]
+    names = sorted(str(one.relative_to(lake)).removesuffix(PRIVATE) for one in found)
+    if not names:
+        return "there is no table in that lake; is --lake right?"
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"its tables are {', '.join(names[:NAMED])}{more}"
 
 
 def owner_of(files: TableFiles) -> str:
@@ -73,10 +113,7 @@ async def refuse_workers(settings: Settings, app: str) -> None:
     async with KafkaAdmin(connection(settings)) as admin:
         members = await admin.members(app)
     if members:
-        raise StateRefused(
-            f"workers of {app!r}, who write this table, are running: {', '.join(members)}. Stop"
-            " them, or compact at another time"
-        )
+        raise has_members(app, members, settings.session_timeout)
 
 
 def holder() -> str:

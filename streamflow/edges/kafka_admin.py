@@ -212,7 +212,7 @@ class KafkaAdmin:
         return await committed_offset(self._admin, group, tp)
 
     async def members(self, group: str) -> list[str]:
-        """The client ids and hosts of a consumer group's members."""
+        """The hosts of a consumer group's members, one for each of them."""
         return await group_members(self._admin, group)
 
     async def trim(self, tp: TopicPartition, before: int) -> None:

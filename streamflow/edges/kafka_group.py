@@ -60,7 +60,7 @@ async def committed_offset(admin: Any, group: str, tp: TopicPartition) -> int | 
 
 
 async def group_members(admin: Any, group: str) -> list[str]:
-    """The client ids and hosts of a group's members.
+    """The hosts of a group's members, one for each of them.
 
     Raises:
         NoBroker: the group has no coordinator for half a minute.
@@ -70,7 +70,7 @@ async def group_members(admin: Any, group: str) -> list[str]:
         (answer,) = await admin.describe_consumer_groups([group], coordinator)
         (described,) = answer.groups
         _refuse(described[0])
-        return [f"{member[1]} at {member[2]}" for member in described[5]]
+        return [member[2].removeprefix("/") for member in described[5]]
 
     return await _asked(admin, group, ask)
 

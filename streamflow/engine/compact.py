@@ -107,8 +107,12 @@ class Compactor:
             packs.append(Pack(name, tuple(Source(f.name, f.rows) for f in pack)))
         return Compaction(number, tuple(packs))
 
-    def run(self, target_bytes: int) -> list[Compaction]:
+    def run(
+        self, target_bytes: int, before: Callable[[Compaction], None] = lambda plan: None
+    ) -> list[Compaction]:
         """Finish what was begun, and do what there is to do; returns both.
+
+        `before` is told of each compaction before the first file of it is made or changed.
 
         Raises:
             SinkRefused: a file is not what the plan says; a person has to look.
@@ -119,6 +123,7 @@ class Compactor:
             # Looked up first: where somebody begins another one from here on, it has this number.
             number = self._last() + 1
             for plan in self.unfinished():
+                before(plan)
                 self._carry_out(plan)
                 done.append(plan)
             plan = self.next(target_bytes, number)

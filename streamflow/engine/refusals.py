@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 from streamflow.batch import TopicPartition
+from streamflow.counted import counted
 from streamflow.errors import StateRefused
 
 
@@ -40,6 +44,16 @@ def source_grew(topic: str, then: int, now: int) -> StateRefused:
         f"{topic} had {then} partitions when this worker started, now it has {now}, so keys have "
         "moved, and their windows and what is remembered of them would be in two tasks; what is "
         "committed stays as it is. Use a new app id"
+    )
+
+
+def has_members(app: str, hosts: Sequence[str], session_timeout: timedelta) -> StateRefused:
+    """Workers of the app run, or are not known to be gone."""
+    members, seconds = counted(len(hosts), "member"), session_timeout.total_seconds()
+    return StateRefused(
+        f"workers of {app!r} seem to be running: its group has {members}, on"
+        f" {', '.join(sorted(set(hosts)))}. Stop them all. One that was killed stays a member"
+        f" for its session time-out: if none of them is running, try again in {seconds:g} s"
     )
 
 

@@ -16,9 +16,10 @@ from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.rocksdb import RocksStore, StateFolder, identity_of
+from streamflow.engine.refusals import has_members
 from streamflow.engine.settings import Settings
 from streamflow.engine.task_ports import TaskPorts
-from streamflow.errors import SettingsError, StateRefused
+from streamflow.errors import SettingsError
 from streamflow.service import connection, topic_specs
 from streamflow.state.reset import Reset, carry_out
 from streamflow.state.standing import Place, Reading, Standing, look
@@ -36,6 +37,7 @@ class AppStates:
         self.names = settings.names(topology.name)
         self._topology = topology
         self._connection = connection(settings)
+        self._session_timeout = settings.session_timeout
         self._replicas = settings.replication_factor
         self._clock = SystemClock()
         self._open = AsyncExitStack()
@@ -114,10 +116,7 @@ class AppStates:
         """Raises `StateRefused` while workers of the app are at work, or not known to be gone."""
         members = await self._admin.members(self.names.app)
         if members:
-            raise StateRefused(
-                f"the group {self.names.app!r} has members: {', '.join(members)}. Stop all workers "
-                "of the app; one that was killed is a member until its session time-out is over"
-            )
+            raise has_members(self.names.app, members, self._session_timeout)
 
     async def carry_out(self, resets: Sequence[Reset]) -> None:
         """Do them one after the other; what was looked at is what is reset."""

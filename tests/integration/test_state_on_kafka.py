@@ -91,7 +91,10 @@ def test_a_group_that_was_moved_by_hand_is_settled_and_a_state_discarded(
     assert found["local"]["in_use"]
     refused = state(under_test, "reset", "--to", "changelog", "--yes")
     assert refused.exit_code == 2
-    assert f"the group '{under_test.app}' has members: " in refused.stderr
+    assert (
+        f"workers of '{under_test.app}' seem to be running: its group has 1 member, on 127."
+        in refused.stderr
+    )
     under_test.wait_until(worker, lambda: [*copies.glob("*/*/*/BACKUP.json")] != [])
     worker.terminate()
     under_test.finish(worker)

@@ -279,9 +279,20 @@ def test_the_command_says_what_it_does(lake: Path) -> None:
     found = orjson.loads(done.stdout)
     assert (found["rows"], len(found["joined"]), found["dry_run"]) == (18, 3, False)
     assert ids(LocalFiles(lake, "flights")) == list(range(27))
-    assert "there is nothing to join" in run(*options).output
+    again = run(*options)
+    assert again.stdout == "flights: there is nothing to join\n"
+    assert again.stderr == "", "nobody is warned of what is not done"
     assert "0 files without rows deleted" in run(*options, "--vacuum").output
-    assert "--vacuum out" in run(*options, "--vacuum", "--dry-run").output
+    for more, words in (
+        (("--vacuum", "--dry-run"), "leave --dry-run or --vacuum out"),
+        (("--vacuum", "--target-mib", "9"), "leave --target-mib or --vacuum out"),
+        (("--older-than-days", "9"), "--older-than-days is of --vacuum: give that too"),
+        (("--broker", "h:1"), "leave --broker or --no-broker out"),
+    ):
+        refused = run(*options, *more)
+        assert refused.exit_code == 2
+        assert words in refused.output
+    assert len(with_rows(LocalFiles(lake, "flights"))) == 9
 
 
 def test_the_command_asks_whether_workers_run(lake: Path) -> None:
@@ -302,6 +313,27 @@ def test_what_cannot_be_compacted_is_refused(lake: Path) -> None:
     ):
         with pytest.raises(SettingsError, match=words):
             local_table(settings, path)
+    known = f"it is a table's path below the lake '{lake}'; its tables are flights$"
+    for path, words in (
+        ("", f"^TABLE '' names no table: {known}"),
+        (".", f"^TABLE '.' names no table: {known}"),
+        ("/", f"^TABLE '/' is no path below the lake: {known}"),
+        ("../x", f"^TABLE '../x' is no path below the lake: {known}"),
+        ("a/../flights", "is no path below the lake"),
+        (str(lake / "flights"), f"; say 'flights' with --lake {lake}$"),
+        (str(lake / "other"), known),
+        ("flights.streamflow", "private folder of a table: say 'flights'$"),
+        ("other", f"^{lake}/other is no table of .* beside it; its tables are flights$"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            local_table(settings, path)
+    with pytest.raises(SettingsError, match="there is no table in that lake; is --lake right"):
+        local_table(Settings.load(lake=str(lake / "none")), "flights")
+    assert local_table(settings, "./flights/").names() == LocalFiles(lake, "flights").names()
+    for i in range(6):
+        (lake / "sub" / f"t{i}.streamflow").mkdir(parents=True)
+    with pytest.raises(SettingsError, match=r"are flights, sub/t0, .*, sub/t3 and 2 more$"):
+        local_table(settings, "other")
     (lake / "flights" / "_delta_log").mkdir()
     with pytest.raises(SettingsError, match="is a Delta table"):
         local_table(settings, "flights")

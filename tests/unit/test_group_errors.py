@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from aiokafka.protocol.commit import (
 from streamflow.batch import TopicPartition
 from streamflow.edges import kafka_group
 from streamflow.edges.kafka_group import committed_offset, group_members
+from streamflow.engine.refusals import has_members
 from streamflow.errors import NoBroker
 from streamflow.group_errors import _send_req
 
@@ -82,7 +84,12 @@ def test_an_offset_is_asked_for_until_a_coordinator_knows(last: Any, told: int |
 @pytest.mark.slow
 def test_members_are_asked_for_until_a_coordinator_knows() -> None:
     admin = Admin([members(code=ELSEWHERE), members(code=LOADING), members(MEMBER)])
-    assert asyncio.run(group_members(admin, "app")) == ["one at /10.0.0.1"]
+    assert asyncio.run(group_members(admin, "app")) == ["10.0.0.1"]
+    assert str(has_members("app", ["10.0.0.2", "10.0.0.1", "10.0.0.2"], timedelta(seconds=15))) == (
+        "workers of 'app' seem to be running: its group has 3 members, on 10.0.0.1, 10.0.0.2. Stop"
+        " them all. One that was killed stays a member for its session time-out: if none of them is"
+        " running, try again in 15 s"
+    )
 
 
 @pytest.mark.slow
