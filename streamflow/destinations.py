@@ -308,8 +308,15 @@ def table_at(location: str) -> Parquet:
 
 def _names(path: str, what: str, given: Any) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else given
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise TopologyError(f"table {path!r}: {what}={given!r}; it takes the names of columns")
+    where = f"table {path!r}: {what}"
+    for name in names if isinstance(names, Sequence) else [given]:
+        if isinstance(name, PartitionBy):
+            raise TopologyError(
+                f"{where} has {name.unit}({name.column!r}), which names folders; {what} takes"
+                f" columns: say {name.column!r}"
+            )
+        if not isinstance(name, str):
+            raise TopologyError(f"{where} has {name!r}; it takes the names of columns")
     return tuple(names)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from pydantic.fields import FieldInfo
 
 from streamflow.errors import TopologyError
 
@@ -44,11 +45,25 @@ def others(metadata: Iterable[Any]) -> list[Any]:
     return [one for one in metadata if not isinstance(one, Formerly)]
 
 
-def column_metadata(description: str | None, metadata: Iterable[Any]) -> dict[bytes, bytes]:
-    """What the column of a field knows of it beside its name and type."""
-    found = {} if description is None else {b"description": description.encode()}
-    names = [one.name for one in metadata if isinstance(one, Formerly)]
-    return found | ({_FORMERLY: names[-1].encode()} if names else {})
+def column_metadata(where: str, info: FieldInfo, name: str) -> dict[bytes, bytes]:
+    """What the column of the field `name` knows of it beside its name and type.
+
+    Raises:
+        TopologyError: it has two former names, or is called so now.
+    """
+    found = {} if info.description is None else {b"description": info.description.encode()}
+    names = [one.name for one in info.metadata if isinstance(one, Formerly)]
+    if len(names) > 1:
+        raise TopologyError(
+            f"{where}: formerly(...) is given {len(names)} times, {', '.join(names)}; a column has"
+            " one name in tables: leave the one that they have, which is the first it had"
+        )
+    if names == [name]:
+        raise TopologyError(
+            f"{where}: formerly({name!r}) is what the field is called now; give the name that its"
+            " column has in tables, or leave it out"
+        )
+    return found | ({_FORMERLY: names[0].encode()} if names else {})
 
 
 def stored_name(field: pa.Field) -> str:

@@ -210,7 +210,7 @@ def _fields(
         here = f"{where}.{name}"
         if name.startswith("_"):
             raise TopologyError(f"{here}: names with _ are streamflow's own columns")
-        metadata = column_metadata(info.description, info.metadata)
+        metadata = column_metadata(here, info, name)
         if within and len(others(info.metadata)) < len(info.metadata):
             raise TopologyError(f"{here}: formerly(...) is for fields of the record itself")
         kind, nullable = _arrow_type(info.annotation, here, info.metadata, (*within, model))
@@ -226,6 +226,11 @@ def _arrow_type(
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         extra = [one for each in args[1:] for one in getattr(each, "metadata", [each])]
+        if len(others(extra)) < len(extra):
+            raise TopologyError(
+                f"{where}: formerly(...) is said of a part of the field's type; put it around all"
+                " of it, as in Annotated[str | None, formerly(...)]"
+            )
         return _arrow_type(args[0], where, extra, within)
     if origin in (Union, types.UnionType):
         options = [option for option in args if option is not type(None)]

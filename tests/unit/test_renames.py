@@ -174,6 +174,38 @@ def test_a_name_cannot_be_that_of_another_field() -> None:
             formerly(name)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (
+            Annotated[Annotated[str, formerly("client")], formerly("payer")],
+            r"Row.customer: formerly\(...\) is given 2 times, client, payer; .* the first it had",
+        ),
+        (
+            Annotated[str, formerly("client"), formerly("client")],
+            "is given 2 times, client, client",
+        ),
+        (
+            Annotated[str, formerly("customer")],
+            r"Row.customer: formerly\('customer'\) is what the field is called now; .* or leave it",
+        ),
+        (list[Annotated[str, formerly("client")]], r"as in Annotated\[str | None, formerly"),
+    ],
+)
+def test_a_column_has_one_other_name_or_none(annotation: Any, words: str) -> None:
+    row = type("Row", (BaseModel,), {"__annotations__": {"customer": annotation}})
+    with pytest.raises(TopologyError, match=words):
+        arrow_schema(row)
+
+
+def test_a_name_of_a_part_of_a_type_is_not_passed_over() -> None:
+    class Partly(BaseModel):
+        customer: Annotated[str, formerly("client")] | None
+
+    with pytest.raises(TopologyError, match=r"Partly.customer: .* a part of the field's type"):
+        arrow_schema(Partly)
+
+
 def test_the_partition_of_a_day_cannot_hide_a_renamed_column() -> None:
     class Dated(BaseModel):
         when: Annotated[str, formerly("date")]
