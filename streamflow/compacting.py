@@ -13,6 +13,7 @@ import orjson
 from streamflow.clock import Clock, SystemClock
 from streamflow.core.compaction import Pack, last_cuts
 from streamflow.core.cut import decode_cut
+from streamflow.destinations import PRIVATE
 from streamflow.edges.kafka_admin import KafkaAdmin
 from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.compact import Compactor
@@ -27,8 +28,6 @@ from streamflow.store_url import DELTA, located
 from streamflow.table_files import table_files
 from streamflow.writer_settings import Storage, WriterSettings
 
-#: The end of the folder beside a table.
-PRIVATE = ".streamflow"
 #: So many tables of a lake are named.
 NAMED = 5
 

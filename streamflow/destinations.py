@@ -20,7 +20,7 @@ Compatibility = Literal["backward", "forward", "full", "none"]
 COMPATIBILITIES: tuple[Compatibility, ...] = ("backward", "forward", "full", "none")
 #: A table is not seen to more often, and a file is not deleted sooner after it was taken out.
 SHORTEST_UPKEEP, SHORTEST_RETENTION = timedelta(minutes=1), timedelta(hours=1)
-_PRIVATE = ".streamflow"
+PRIVATE = ".streamflow"
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 
@@ -74,8 +74,8 @@ class Parquet:
 
     def __post_init__(self) -> None:
         _check_path(self.kind, self.path)
-        if any(part.endswith(_PRIVATE) for part in self.path.split("/")):
-            raise TopologyError(f"{self}: folders *{_PRIVATE} hold what belongs to a table")
+        if any(part.endswith(PRIVATE) for part in self.path.split("/")):
+            raise TopologyError(f"{self}: folders *{PRIVATE} hold what belongs to a table")
         is_whole(f"{self}", "target_bytes", self.target_bytes)
         if self.target_bytes <= 0:
             raise TopologyError(f"{self}: target_bytes must be above zero")

@@ -14,11 +14,12 @@ from streamflow.cli.sample_folders import folder_values
 from streamflow.cli.sample_lines import read_lines
 from streamflow.cli.sample_types import guessed, said_types
 from streamflow.counted import counted
+from streamflow.destinations import PRIVATE
 from streamflow.errors import SettingsError
 
 #: Files that are looked into, spread over all there are.
 FILES = 8
-#: Of files that are passed by, so many are named.
+#: Of files that are passed by, and of tables, so many are named.
 NAMED = 3
 
 
@@ -54,6 +55,7 @@ class _Reading:
     tables: list[pa.Table] = field(default_factory=list[pa.Table])
     bad: dict[Path, str] = field(default_factory=dict[Path, str])
     notes: list[str] = field(default_factory=list[str])
+    columns: dict[Path, set[str]] = field(default_factory=dict[Path, set[str]])
 
     def read(self, path: Path, rows: int) -> None:
         """Rows of one file.
@@ -65,12 +67,12 @@ class _Reading:
         try:
             match kind_of(path):
                 case "parquet":
-                    self.tables.append(read_parquet(path, rows))
+                    self._add(path, read_parquet(path, rows))
                 case "csv" | "tsv" as kind:
                     notes = self._texts(path, read_csv(path, rows, "," if kind == "csv" else "\t"))
                 case "json":
                     table, notes = read_lines(path, rows)
-                    self.tables.append(table)
+                    self._add(path, table)
                 case _:
                     raise SettingsError(
                         f"{path}: its name does not say what it is: {', '.join(KINDS)}"
@@ -79,10 +81,23 @@ class _Reading:
             self.bad[path] = unreadable(path, error)
         self.notes += [f"{path.name}: {note}" for note in notes]
 
+    def _add(self, path: Path, table: pa.Table) -> None:
+        self.tables.append(table)
+        self.columns[path] = set(table.column_names)
+
     def _texts(self, path: Path, cells: Cells) -> Sequence[str]:
         said = {name: kind for name, kind in self.said.items() if name in cells.table.column_names}
+        self.columns[path] = set(cells.table.column_names)
         self.texts.append(said_types(cells.table, said, lambda i: f"{path}: {cells.place(i)}"))
         return cells.notes()
+
+    def strangers(self) -> Iterator[str]:
+        """What is to be said of a file that seems to be of another table than the first."""
+        first, *others = self.columns
+        for path in others:
+            if not self.columns[path] & self.columns[first]:
+                yield f"{path} has no column of {first}: are they of one table?"
+                return
 
     def check_said(self) -> None:
         """Raises `SettingsError` for a type that is said of a column that no CSV has."""
@@ -169,24 +184,57 @@ def read_sample(
         total,
         folder_values([(root, file) for file, root in found.items()]),
         taken,
-        [*_passed_by(reading.bad), *reading.notes],
+        [*_passed_by(reading.bad), *reading.notes, *reading.strangers()],
     )
 
 
 def _files(path: Path) -> Iterator[tuple[Path, Path]]:
     """The data files at a path, each with the root that its folders lie in. As engines do, it
     passes by names that begin with _ or a dot.
+
+    Raises `SettingsError` for a table's private folder, and for a folder that holds tables.
     """
     if not path.exists():
         raise SettingsError(f"{path}: there is no such file or folder")
+    _refuse_private(path)
     if not path.is_dir():
         yield Path(path.anchor), path
         return
-    for file in sorted(path.rglob("*")):
-        hidden = any(part[0] in "_." for part in file.relative_to(path).parts)
-        private = any(part.endswith(".streamflow") for part in file.relative_to(path).parts)
-        if not hidden and not private and file.is_file() and kind_of(file):
+    found = sorted(path.rglob("*"))
+    _refuse_lake(path, found)
+    for file in found:
+        parts = file.relative_to(path).parts
+        private = any(part[0] in "_." or part.endswith(PRIVATE) for part in parts)
+        if not private and file.is_file() and kind_of(file):
             yield path, file
+
+
+def _refuse_private(path: Path) -> None:
+    whole = path.resolve()
+    for folder in (whole, *whole.parents):
+        if folder.name.endswith(PRIVATE) and folder.is_dir():
+            table = folder.with_name(folder.name.removesuffix(PRIVATE))
+            raise SettingsError(
+                f"{path}: {folder.name} is the private folder of a table, which has none of its"
+                f" rows; say {table}"
+            )
+
+
+def _refuse_lake(path: Path, found: Sequence[Path]) -> None:
+    """A folder with tables in it is a lake, or that of a run: files of it are of several things."""
+    tables = [
+        table
+        for one in found
+        if one.name.endswith(PRIVATE)
+        and (table := one.with_name(one.name.removesuffix(PRIVATE))).is_dir()
+    ]
+    if tables:
+        names = ", ".join(str(table) for table in tables[:NAMED])
+        more = f" and {len(tables) - NAMED:,} more" if len(tables) > NAMED else ""
+        raise SettingsError(
+            f"{path} holds {counted(len(tables), 'table')} of streamflow, and is none; say one of"
+            f" them: {names}{more}"
+        )
 
 
 def _rows(files: Sequence[Path], reading: _Reading) -> int | None:

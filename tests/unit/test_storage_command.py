@@ -238,3 +238,36 @@ def test_files_that_lack_a_column_that_is_never_null_elsewhere_are_one_table(
     pq.write_table(pa.table({"id": [1, 2]}, schema=needed), tmp_path / "a.parquet")
     pq.write_table(pa.table({"y": [1.5, 2.5]}), tmp_path / "b.parquet")
     assert "id" in said("plan", tmp_path)
+
+
+def test_files_without_a_common_column_are_wondered_at(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1, 2], "x": [1, 2]}), tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("x,z\n1,2\n")
+    assert "are they of one table" not in said("plan", tmp_path)
+    (tmp_path / "c.ndjson").write_text('{"y": 1}\n')
+    words = f"{tmp_path}/c.ndjson has no column of {tmp_path}/a.parquet: are they of one table?"
+    for verb in ("plan", "analyze"):
+        assert words in said(verb, tmp_path)
+
+
+def test_what_holds_tables_or_belongs_to_one_is_no_data_set(tmp_path: Path) -> None:
+    for name in ("run/flights", "run/by/hour"):
+        (tmp_path / f"{name}.streamflow").mkdir(parents=True)
+        (tmp_path / f"{name}.streamflow" / "owner.json").write_text('{"app": "a"}')
+        (tmp_path / name).mkdir()
+        pq.write_table(flat(40), tmp_path / name / "t.parquet")
+    (tmp_path / "run" / "topics").mkdir()
+    (tmp_path / "run" / "topics" / "late.ndjson").write_text('{"a": 1}\n')
+    for verb in ("plan", "analyze"):
+        words = f"run holds 2 tables of streamflow, and is none; say one of them: {tmp_path}/run/by"
+        assert words in refused(verb, tmp_path / "run")
+        assert f"run/by holds 1 table of streamflow, and is none; say one of them: {tmp_path}" in (
+            refused(verb, tmp_path / "run" / "by")
+        )
+        private = tmp_path / "run" / "flights.streamflow"
+        for path in (private, private / "owner.json"):
+            words = "flights.streamflow is the private folder of a table, which has none of its"
+            line = refused(verb, path)
+            assert words in line
+            assert line.endswith(f"; say {tmp_path}/run/flights")
+        assert "offset" in said(verb, tmp_path / "run" / "flights")
