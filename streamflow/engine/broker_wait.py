@@ -82,14 +82,21 @@ class BrokerWait:
             return
         if not self._seconds and isinstance(error, NoBroker):
             raise error
+        words = f"{_told(error)}; it was waited for"
+        if waited < self._seconds + 1:
+            raise NoBroker(f"{words} {self._seconds:g} s (STREAMFLOW_BROKER_WAIT)") from error
         raise NoBroker(
-            f"{_told(error)}; it was waited for {self._seconds:g} s (STREAMFLOW_BROKER_WAIT)"
+            f"{words} {waited:.0f} s, of which STREAMFLOW_BROKER_WAIT is {self._seconds:g} s, since"
+            " an attempt that has begun is waited for: something takes connections there and does"
+            " not answer; is it a Kafka broker's address?"
         ) from error
 
     def _say(self, waited: float, error: Exception) -> None:
         self.words = _told(error)
         left = self._seconds - waited
-        log.warning("%s; waiting for it, %.3g s at the most", self.words, max(left, 0))
+        # What to do about it is said when nothing comes of the waiting.
+        what = self.words.partition("; ")[0]
+        log.warning("%s; waiting for it, %.3g s at the most", what, max(left, 0))
 
 
 def _told(error: Exception) -> str:

@@ -221,7 +221,8 @@ class Settings(BaseSettings):
         for server in broker.split(","):
             found = SERVER.fullmatch(server.strip())
             if found is None:
-                raise ValueError(f"{server.strip()!r} is not HOST:PORT")
+                one = "it" if server == broker else repr(server.strip())
+                raise ValueError(f"{one} is not HOST:PORT, as 127.0.0.1:9092 is")
             if int(found[1]) not in PORTS:
                 raise ValueError(f"a port is a number from 1 to 65535, not {found[1]}")
         return broker

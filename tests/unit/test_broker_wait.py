@@ -70,6 +70,23 @@ def test_where_none_comes_the_start_fails_and_names_the_setting() -> None:
     assert step.wait.words is None
 
 
+def test_an_attempt_that_takes_longer_than_the_wait_is_told_by_its_own_time() -> None:
+    step = Step([AWAY], 3)
+    words = "it was waited for 10 s, of which STREAMFLOW_BROKER_WAIT is 3 s, .* does not answer; is"
+    with pytest.raises(NoBroker, match=f"^no broker at a:1; {words}"):
+        step.done()
+
+
+def test_what_to_do_is_said_when_nothing_came_and_not_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    step = Step([NoBroker("no broker at a:1; start one")] * 3, 20)
+    with pytest.raises(NoBroker, match=r"^no broker at a:1; start one; it was waited for 20 s"):
+        step.done()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["no broker at a:1; waiting for it, 10 s at the most"]
+
+
 def test_who_does_not_want_to_wait_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "streamflow")
     step = Step([AWAY], 0)

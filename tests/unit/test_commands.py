@@ -44,7 +44,7 @@ WORKER = ("worker", "topologies.flights")
         ([*WORKER, "--commit-interval", "soon"], "error: --commit-interval 'soon': input should"),
         ([*WORKER, "--log-level", "bogus"], "Error: Invalid value for '--log-level': 'bogus' is"),
         (["check", "x", "--broker", "a:0"], "error: --broker 'a:0': a port is a number from 1"),
-        (["produce", "x", "--broker", "a:x"], "error: --broker 'a:x': 'a:x' is not HOST:PORT"),
+        (["produce", "x", "--broker", "a:x"], "error: --broker 'a:x': it is not HOST:PORT"),
         (["broker", "--port", "80000"], "Error: Invalid value for '--port': 80000 is not in"),
         (
             ["run", "topologies.flights", "--local", "--input", "/dev/null", "--output", "/proc/x"],
@@ -63,7 +63,7 @@ def test_a_value_that_cannot_be_used_is_one_line(words: list[str], said: str) ->
 @pytest.mark.parametrize("level", ["critical", "INFO"])
 def test_a_level_of_the_log_is_known_in_either_case(level: str) -> None:
     said = refused(*WORKER, "--log-level", level, "--broker", "none")
-    assert said == "error: --broker 'none': 'none' is not HOST:PORT"
+    assert said == "error: --broker 'none': it is not HOST:PORT, as 127.0.0.1:9092 is"
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def test_servers_are_hosts_and_ports(servers: str) -> None:
     [
         ("broker", "127.0.0.1:99999", "a port is a number from 1 to 65535, not 99999"),
         ("broker", "a:9092,b:0", "a port is a number from 1 to 65535, not 0"),
-        ("broker", "localhost", "'localhost' is not HOST:PORT"),
-        ("broker", "kafka://a:9092", "'kafka://a:9092' is not HOST:PORT"),
+        ("broker", "localhost", "it is not HOST:PORT, as 127.0.0.1:9092 is"),
+        ("broker", "kafka://a:9092", "it is not HOST:PORT"),
         ("broker", "a:9092,", "'' is not HOST:PORT"),
-        ("broker", "", "'' is not HOST:PORT"),
+        ("broker", "", "it is not HOST:PORT"),
         ("web_port", "99999", "input should be less than 65536"),
         ("web_port", "0", "input should be greater than or equal to 1"),
         ("web_port", "x", "input should be a valid integer, unable to parse string as an integer"),
