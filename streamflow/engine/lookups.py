@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -21,6 +22,7 @@ from streamflow.clock import Clock
 from streamflow.core.enrichment import Answers, Ask
 from streamflow.engine.circuit import Circuit
 from streamflow.engine.failures import classify
+from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.retries import Retries, RetryBudget
 from streamflow.enrich import Enrich, PerKey
 from streamflow.errors import LookupUnavailable
@@ -69,6 +71,11 @@ class Lookups:
         self._rng = Random()
         self._stages: dict[Enrich, _Service] = {}
 
+    @property
+    def counts(self) -> dict[str, LookupCounts]:
+        """What was asked so far, by stage; a copy."""
+        return {stage.name: replace(service.counts) for stage, service in self._stages.items()}
+
     async def answer(self, ask: Ask) -> Answers:
         """What is known of each key, or why that failed. Never raises for what a function does.
 
@@ -106,6 +113,7 @@ class _Service:
         self.stage = stage
         self.wait = wait
         self.circuit: Circuit | None = None
+        self.counts = LookupCounts()
         self._clock = clock
         self._rng = rng
         self._budget = RetryBudget(stage.limits.retry.per_minute if stage.limits.retry else None)
@@ -117,6 +125,8 @@ class _Service:
     async def answer(self, keys: list[Any]) -> Answers:
         """See `Lookups.answer`."""
         found = self._recalled(keys)
+        self.counts.keys += len(keys)
+        self.counts.cached += len(found)
         asking = _Asking(self, [key for key in keys if key not in found])
         try:
             await asking.done()
@@ -133,8 +143,8 @@ class _Service:
         """Seconds until the next attempt; None for none."""
         return retries.wait(self._clock.monotonic())
 
-    async def call(self, keys: list[Any]) -> Mapping[Any, Any]:
-        """Make one call, when the circuit lets it, in its turn and its time.
+    async def call(self, keys: list[Any], again: bool) -> Mapping[Any, Any]:
+        """Make one call, when the circuit lets it, in its turn and its time; `again` the same.
 
         Raises:
             LookupUnavailable: the circuit is open.
@@ -144,12 +154,24 @@ class _Service:
         failure: BaseException | None = None
         try:
             async with self._free:
-                return await self._asked(keys)
+                return await self._timed(keys, again)
         except BaseException as error:
             failure = error
             raise
         finally:
             self._end(number, failure)
+
+    async def _timed(self, keys: list[Any], again: bool) -> Mapping[Any, Any]:
+        began = self._clock.monotonic()
+        self.counts.calls += 1
+        self.counts.retried += again
+        try:
+            return await self._asked(keys)
+        except Exception:
+            self.counts.failed += 1
+            raise
+        finally:
+            self.counts.seconds += self._clock.monotonic() - began
 
     async def _asked(self, keys: list[Any]) -> Mapping[Any, Any]:
         timeout = asyncio.timeout(self.stage.limits.timeout.total_seconds())
@@ -264,10 +286,10 @@ class _Asking:
                     self._left.clear()
 
     async def _call(self, keys: list[Any], whole: bool) -> None:
-        retries = self._service.retries() if whole else None
+        retries, again = self._service.retries() if whole else None, False
         while True:
             try:
-                given = await self._service.call(keys)
+                given = await self._service.call(keys, again)
             except (MemoryError, LookupUnavailable):  # which are no answer of anybody
                 raise
             except Exception as error:
@@ -279,6 +301,7 @@ class _Asking:
                 self._take(keys, given)
                 return
             await self._service.wait(wait)
+            again = True
 
     def _next(self, error: Exception, retries: Retries | None) -> tuple[float | None, str]:
         """Seconds until the call is made again, None for never; and the words of its failure."""
