@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from streamflow.partition_by import day, hour, month
     from streamflow.retry import CircuitBreaker, ErrorClass, RetryPolicy
     from streamflow.rules import Rule
+    from streamflow.sensitive import cleared, hashed, masked, withheld
     from streamflow.sources import source
     from streamflow.stages import cast
     from streamflow.thresholds import Threshold
@@ -98,6 +99,7 @@ __all__ = [
     "Volume",
     "WriterSettings",
     "cast",
+    "cleared",
     "content",
     "day",
     "debezium",
@@ -105,15 +107,18 @@ __all__ = [
     "epoch",
     "every",
     "formerly",
+    "hashed",
     "header",
     "hour",
     "kafka_timestamp",
+    "masked",
     "month",
     "parquet",
     "per_key",
     "source",
     "topic",
     "update",
+    "withheld",
 ]
 
 _HOMES = {
@@ -148,6 +153,7 @@ _HOMES = {
     "leap_second": ("LeapDatetime",),
     "retry": ("CircuitBreaker", "ErrorClass", "RetryPolicy"),
     "rules": ("Rule",),
+    "sensitive": ("cleared", "hashed", "masked", "withheld"),
     "stages": ("cast",),
     "sources": ("source",),
     "thresholds": ("Threshold",),

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pydantic.fields import FieldInfo
 
 from streamflow.errors import TopologyError
+from streamflow.sensitive import Sensitive
 
 _FORMERLY, _FIELD = b"formerly", b"field"
 
@@ -42,7 +43,7 @@ def formerly(name: str) -> Formerly:
 
 def others(metadata: Iterable[Any]) -> list[Any]:
     """The metadata of a field that says something of its values."""
-    return [one for one in metadata if not isinstance(one, Formerly)]
+    return [one for one in metadata if not isinstance(one, Formerly | Sensitive)]
 
 
 def column_metadata(where: str, info: FieldInfo, name: str) -> dict[bytes, bytes]:

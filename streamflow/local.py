@@ -21,6 +21,7 @@ import orjson
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.clock import Clock, SystemClock
+from streamflow.core.masking import Masks, require_key
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.edges.local_files import LocalFiles
@@ -64,6 +65,7 @@ class LocalRun:
         topology: What to run.
         folder: Where results appear when the run is done; must not exist yet.
         partitions: How many tasks per source; keys decide, as in Kafka.
+        masks: What masks sensitive fields, where there are some.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class LocalRun:
         *,
         partitions: int = PARTITIONS,
         clock: Clock | None = None,
+        masks: Masks | None = None,
     ) -> None:
+        require_key(topology.tasks, masks)
         with _in_words(folder):
             if folder.exists():
                 raise SettingsError(
@@ -83,6 +87,7 @@ class LocalRun:
         self._folder = folder
         self._work = folder.with_name(f".{folder.name}.unfinished")
         self._clock = clock or SystemClock()
+        self._masks = masks
         self._names = Names(topology.name)
         self._partitions = partitions
         self._broker = MemoryBroker(self._now_ms())
@@ -208,6 +213,7 @@ class LocalRun:
             states.store(f"{tp.topic}-{tp.partition}"),
             self._clock,
             answer=self._answer,
+            masks=self._masks,
         )
         task = Task(
             plan,

@@ -23,7 +23,7 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
 from streamflow.arguments import is_model
 from streamflow.errors import TopologyError
-from streamflow.former_names import column_metadata, others, stored_name
+from streamflow.former_names import Formerly, column_metadata, others, stored_name
 from streamflow.nested import (
     can_be_typed,
     is_nested_model,
@@ -32,6 +32,7 @@ from streamflow.nested import (
     typed_dict,
 )
 from streamflow.plain import plain_reader
+from streamflow.sensitive import mark_of
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 DECIMAL = pa.decimal128(38, 9)
@@ -210,11 +211,16 @@ def _fields(
         here = f"{where}.{name}"
         if name.startswith("_"):
             raise TopologyError(f"{here}: names with _ are streamflow's own columns")
-        metadata = column_metadata(here, info, name)
-        if within and len(others(info.metadata)) < len(info.metadata):
-            raise TopologyError(f"{here}: formerly(...) is for fields of the record itself")
         kind, nullable = _arrow_type(info.annotation, here, info.metadata, (*within, model))
         optional = nullable or (not info.is_required() and info.get_default() is None)
+        metadata = column_metadata(here, info, name)
+        mark = mark_of(info.annotation, info.metadata, kind, optional, here)
+        if within and (mark or len(others(info.metadata)) < len(info.metadata)):
+            raise TopologyError(
+                f"{here}: formerly(...) and marks of sensitive fields are for fields of the record"
+                " itself; of a model in it the whole field can be marked withheld()"
+            )
+        metadata |= mark
         fields.append(pa.field(name, kind, nullable=optional, metadata=metadata))
     return fields
 
@@ -226,7 +232,7 @@ def _arrow_type(
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         extra = [one for each in args[1:] for one in getattr(each, "metadata", [each])]
-        if len(others(extra)) < len(extra):
+        if any(isinstance(one, Formerly) for one in extra):
             raise TopologyError(
                 f"{where}: formerly(...) is said of a part of the field's type; put it around all"
                 " of it, as in Annotated[str | None, formerly(...)]"

@@ -17,6 +17,7 @@ from typing import Any
 from streamflow.batch import TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.core.journal import LIVE, Execution
+from streamflow.core.masking import require_key
 from streamflow.core.names import Names
 from streamflow.edges.kafka_admin import LOOK_MS, KafkaAdmin, KafkaOffsets, TopicSpec
 from streamflow.edges.kafka_announcer import KafkaAnnouncer
@@ -198,6 +199,7 @@ class KafkaWorld:
             self._lookups.answer,
             self._limits.read,
             self._suspects[tp],
+            self._settings.masks,
         )
 
     def _outbox(self, tp: TopicPartition, batch_bytes: Callable[[str], int]) -> Outbox:
@@ -296,8 +298,13 @@ def journal_spec(names: Names) -> TopicSpec:
 
 
 def topology_app(topology: Topology, settings: Settings | None = None) -> StreamflowApp:
-    """The Faust app of a topology, on Kafka. Opens nothing until it is started."""
+    """The Faust app of a topology, on Kafka. Opens nothing until it is started.
+
+    Raises:
+        SettingsError: a field is sensitive, and there is no key to mask it with.
+    """
     chosen = settings or Settings.load()
+    require_key(topology.tasks, chosen.masks)
     names = chosen.names(topology.name)
     app = StreamflowApp(**faust_settings(chosen, names.app))
 

@@ -112,6 +112,12 @@ def compile_condition(text: str, schema: pa.Schema, where: str) -> Callable[[pa.
         raise TopologyError(f"{where}: the condition is nested too deeply; {_SIMPLER}") from error
 
 
+def fields_in(text: str) -> set[str]:
+    """The names of the fields that a condition, which compiles, looks at."""
+    trees = [tree for tree in RuleDialect().parse(text) if tree is not None]
+    return {column.name for tree in trees for column in tree.find_all(exp.Column)}
+
+
 def _compiled(text: str, schema: pa.Schema, where: str) -> Callable[[pa.RecordBatch], Any]:
     try:
         _check_nesting(text, where)

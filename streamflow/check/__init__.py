@@ -13,6 +13,7 @@ from streamflow.check.finding import Finding
 from streamflow.check.folders import check_delta, check_lake, check_state, check_store
 from streamflow.check.tables import check_tables
 from streamflow.check.topics import check_topics
+from streamflow.core.masking import sensitive_field
 from streamflow.engine.settings import Settings
 from streamflow.errors import StreamflowError
 from streamflow.service import connection
@@ -20,7 +21,7 @@ from streamflow.store_url import DELTA, located
 from streamflow.table_files import table_files
 from streamflow.topology import Topology
 
-__all__ = ["Finding", "check", "check_folders"]
+__all__ = ["Finding", "check", "check_folders", "check_key"]
 
 
 async def check(
@@ -36,6 +37,7 @@ async def check(
     """
     findings = [_topology(topology)]
     loaded = None if isinstance(topology, StreamflowError) else topology
+    findings += [] if loaded is None else check_key(loaded, settings)
     app = settings.app_id or (loaded.name if loaded is not None else None)
     client = connection(settings)
     answers = await check_broker(client, app or "streamflow", settings)
@@ -80,6 +82,22 @@ def check_folders(
 
 def _path(location: str) -> str:
     return location.removeprefix(DELTA)
+
+
+def check_key(topology: Topology, settings: Settings) -> list[Finding]:
+    """Whether there is a key to mask sensitive fields with, where there are some."""
+    marked = [field for field in map(sensitive_field, topology.tasks) if field is not None]
+    if not marked:
+        return []
+    if settings.masks is None:
+        return [
+            Finding.problem(
+                "topology",
+                f"field {marked[0]!r} is sensitive, and there is no key to mask it with",
+                "set STREAMFLOW_MASKING_KEY to a secret of 16 to 64 bytes",
+            )
+        ]
+    return [Finding.ok("topology", "there is a key to mask its sensitive fields with")]
 
 
 def _topology(topology: Topology | StreamflowError) -> Finding:

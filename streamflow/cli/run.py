@@ -15,6 +15,7 @@ from streamflow.batch import Record
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.core.plan import TaskPlan
+from streamflow.engine.settings import Settings
 from streamflow.engine.status import conservation
 from streamflow.errors import SettingsError
 from streamflow.local import PARTITIONS, LocalResult, LocalRun
@@ -85,7 +86,8 @@ def command(
         records = {
             topic: _records(plans[topic], paths, as_format) for topic, paths in files.items()
         }
-        result = LocalRun(loaded, folder, partitions=partitions).run(records, progress)
+        run = LocalRun(loaded, folder, partitions=partitions, masks=Settings.load().masks)
+        result = run.run(records, progress)
     _summary(result, clock.monotonic() - started, as_json=as_json)
 
 

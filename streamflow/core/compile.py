@@ -28,6 +28,7 @@ from streamflow.core.plan import (
     WindowPlan,
 )
 from streamflow.core.revisions import with_revisions
+from streamflow.core.sensitive_fields import check_sensitive, check_sensitive_results
 from streamflow.core.sides import check_deletions, is_side, side_topics
 from streamflow.core.tables import check_apart, sink_plan
 from streamflow.core.tree import check_known, check_shared_topics, grow
@@ -39,6 +40,7 @@ from streamflow.extents import OverExtents
 from streamflow.quality import QUALITY, Quality
 from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
+from streamflow.sensitive import ways_of
 from streamflow.sources import Source
 from streamflow.stages import REMAKING, Dedup
 from streamflow.stream import Stream
@@ -81,6 +83,7 @@ def _compile_task(name: str, source: Source, edges: Sequence[Edge]) -> TaskPlan:
     made = [*windows, *_checks(mine), *rolling]
     _no_twins(name, "results", [one.name for one in made])
     tree = grow(f"topology {name!r}", outlets)
+    check_sensitive(f"topology {name!r}", source, [stream for stream, _ in outlets])
     check_shared_topics(f"topology {name!r}", outlets)
     rejected = _side_topic(name, "rejected", tree, outlets[0][0], mine)
     said = any(edge.side == "quality" for edge in mine)  # nothing is lost where it is not
@@ -121,7 +124,7 @@ def _compile_outlet(name: str, number: int, stream: Stream, edges: Sequence[Edge
         number,
         stream.model,
         stream.schema,
-        any(isinstance(stage, REMAKING) for stage in stream.stages),
+        any(isinstance(stage, REMAKING) for stage in stream.stages) or bool(ways_of(stream.schema)),
         tuple(_compile_window(name, results, edges) for results in _windows(mine)),
         tuple(_compile_checks(checks, edges) for checks in _checks(mine)),
         sinks,
@@ -164,6 +167,7 @@ def _side_topic(
 def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> WindowPlan:
     windowed = results.windowed
     _check_groups(results)
+    check_sensitive_results(f"topology {name!r}", results)
     parts: list[PartColumn] = []
     for output, aggregate in results.aggregates.items():
         made = _parts(results, aggregate)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from streamflow.batch import TopicPartition
 from streamflow.core.keys import encode_meta, tables_in
+from streamflow.core.masking import Exits, Masks, exits_of
 from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
-from streamflow.core.step import TaskState
+from streamflow.core.step import Step, TaskState
 
 #: Changelog and rows records stay below this; Kafka's default limit is 1 MiB.
 RECORD_BYTES = 900_000
@@ -18,7 +20,7 @@ RECORD_BYTES = 900_000
 @dataclass(frozen=True)
 class Part:
     """One source's plan on one partition, of the `partitions` that its topic has; `version` is the
-    topology's.
+    topology's. `masks` are for what is sensitive of what leaves.
     """
 
     plan: TaskPlan
@@ -26,6 +28,22 @@ class Part:
     tp: TopicPartition
     version: str
     partitions: int
+    masks: Masks | None = None
+
+    @cached_property
+    def exits(self) -> Exits | None:
+        """What masks all that leaves; None where nothing of it is sensitive. Raises `SettingsError`
+        where there is no key for that.
+        """
+        return exits_of(self.plan, self.masks)
+
+    def leaving(self, step: Step) -> Step:
+        """A step as it may leave: what is sensitive of it is masked."""
+        return step if self.exits is None else self.exits.leaving(step)
+
+    def words(self, message: str) -> str:
+        """What may be said aloud of an error of a user's function."""
+        return message if self.exits is None else self.exits.words(message)
 
     @property
     def changelog(self) -> TopicPartition:

@@ -83,6 +83,7 @@ def seal(
     """
     plan, tp, screen = part.plan, part.tp, screen or Screen()
     steps = [*steps, amend(plan, steps[-1].state, view, tp)]
+    steps = [step if step.sends_nothing else part.leaving(step) for step in steps]
     last = steps[-1].state
     commit = last.commit + 1
     outputs, undelivered = _outputs(part, steps, commit, now_ms, screen)

@@ -292,6 +292,12 @@ class Step:
     stopped: Mapping[str, int] = field(default_factory=dict)
     learned: Learned = NOTHING_LEARNED
 
+    @property
+    def sends_nothing(self) -> bool:
+        """Does it only lead to another state?"""
+        some = self.rows or self.forwarded or self.aside or self.rejects or self.late
+        return not some and not self.results
+
 
 class StateView(Protocol):
     """What the core may ask of a task's committed state."""

@@ -10,10 +10,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamflow import store_url
+from streamflow.core.masking import Masks
 from streamflow.core.names import Names
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import SIGNALS
@@ -80,6 +88,11 @@ class Settings(BaseSettings):
         timedelta(minutes=2),
         gt=timedelta(0),
         description="A request to an object store, with all bytes of a file, takes no longer.",
+    )
+    masking_key: SecretStr | None = Field(
+        None,
+        description="Key of the hashes that leave instead of sensitive values: 16 to 64 bytes, the "
+        "same for all workers.",
     )
     state_dir: Path = Field(Path(".streamflow/state"), description="Folder of local states.")
     state_memory: int = Field(
@@ -247,6 +260,13 @@ class Settings(BaseSettings):
             raise ValueError("an endpoint is http://HOST:PORT or https://HOST, and nothing else")
         return endpoint
 
+    @field_validator("masking_key")
+    @classmethod
+    def _secret(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not 16 <= len(key.get_secret_value().encode()) <= 64:
+            raise ValueError("a key is a secret of 16 to 64 bytes")
+        return key
+
     @model_validator(mode="after")
     def _whole_run(self) -> Settings:
         if self.run_id in TAKEN:
@@ -269,6 +289,12 @@ class Settings(BaseSettings):
     def wait_for_broker(self, otherwise: timedelta) -> float:
         """Seconds that a start waits for a broker; `otherwise` where it is not set."""
         return (otherwise if self.broker_wait is None else self.broker_wait).total_seconds()
+
+    @property
+    def masks(self) -> Masks | None:
+        """What masks sensitive values; None without a key."""
+        key = self.masking_key
+        return None if key is None else Masks(key.get_secret_value().encode())
 
     @property
     def lake_folder(self) -> Path | None:
@@ -324,6 +350,8 @@ def _problem(detail: Any, given: dict[str, object]) -> str:
     option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
     variable = f"{PREFIX}{name.upper()}"
     place = option if name in given else variable
+    if name == "masking_key":
+        return f"{place}: {words[:1].lower()}{words[1:]}"
     value = given.get(name, os.environ.get(variable, detail["input"]))
     if isinstance(value, str):  # which may hold a password that does not belong there
         value = re.sub(r"//[^/]*@|[?#].*", lambda found: f"{found[0][:2]}...", value)

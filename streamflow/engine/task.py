@@ -87,7 +87,7 @@ class Task:
         self.restored_offsets = 0
         #: The tables that the state it opened with was committed for: paths by sinks' names.
         self.tables: dict[str, str] = {}
-        self._part = Part(plan, names, tp, version, partitions)
+        self._part = Part(plan, names, tp, version, partitions, ports.masks)
         self._ports = ports
         self._limits_of_topics: Mapping[str, TopicLimits] = {}
         self._limits = limits or TaskLimits()
@@ -369,14 +369,14 @@ class Task:
 
     def _raise_failure(self) -> None:
         """Once all before it is committed."""
-        failure = self._failure
-        if failure is None:
+        if (failure := self._failure) is None:
             return
         where = f"{self.tp}@{failure.offset}: {failure.stage} fails on this record"
+        why = self._part.words(failure.message)
         if failure.on_error == "retry":
-            raise TaskLost(f"{where}, which is tried again: {failure.message}")
+            raise TaskLost(f"{where}, which is tried again: {why}")
         raise StateRefused(
-            f"{where}: {failure.message}. All before it is committed, nothing after it is "
+            f"{where}: {why}. All before it is committed, nothing after it is "
             "processed; mend the function, or what it depends on, and start the worker again"
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from streamflow.clock import Clock
+from streamflow.core.masking import Masks
 from streamflow.core.poison import TopicLimits
 from streamflow.engine.faults import Faults, no_faults
 from streamflow.engine.lookups import Answer, no_lookups
@@ -23,7 +24,7 @@ async def no_limits() -> Mapping[str, TopicLimits]:
 @dataclass(frozen=True)
 class TaskPorts:
     """What a task needs of the world. `limits` tells what its topics take, and `suspects` is what
-    they have refused in its earlier lives.
+    they have refused in its earlier lives. `masks` hides what is sensitive.
     """
 
     outbox: Outbox
@@ -34,3 +35,4 @@ class TaskPorts:
     answer: Answer = no_lookups
     limits: Limits = no_limits
     suspects: Suspects = field(default_factory=Suspects)
+    masks: Masks | None = None

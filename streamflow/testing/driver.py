@@ -21,6 +21,7 @@ import pyarrow as pa
 from streamflow.batch import Headers, Record, TopicPartition
 from streamflow.clock import SimulatedClock
 from streamflow.core.keys import recorded
+from streamflow.core.masking import Masks
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.core.seal import to_json
@@ -47,6 +48,9 @@ from streamflow.errors import Fenced, Refused, TaskLost
 from streamflow.testing.readable import readable
 from streamflow.testing.tables import Tables
 from streamflow.topology import Topology
+
+#: What a driver masks sensitive fields with.
+MASKING_KEY = b"a key of a test"
 
 
 class Crash(BaseException):
@@ -331,6 +335,7 @@ class TopologyDriver:
             self._answer,
             self.broker.topic_limits,
             self._suspects[tp],
+            Masks(MASKING_KEY),
         )
         task = Task(
             plan,

@@ -1,6 +1,7 @@
 """What the documents show is what there is."""
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from streamflow.cli import COMMANDS, main
 from streamflow.engine.settings import Settings
 from streamflow.former_names import stored_name
 from streamflow.schema import DECIMAL, arrow_schema
+from streamflow.testing import TopologyDriver
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -77,6 +79,21 @@ def test_the_readers_that_are_shown_read_all_versions_as_one(tmp_path: Path) -> 
         rows = found.to_pylist() if isinstance(found, pa.Table) else found.to_dicts()
         seen = [(row["shop"], row["amount"], row["note"]) for row in rows]
         assert sorted(seen, key=str) == expected, reader
+
+
+def test_the_example_of_sensitive_fields_lets_none_out() -> None:
+    names: dict[str, Any] = {}
+    exec(blocks("python", (ROOT / "docs" / "sensitive.md").read_text())[0], names)
+    driver = TopologyDriver(names["topology"], datetime(2026, 1, 1, tzinfo=UTC))
+    order = {"customer": "c1", "email": "a@b.org", "phone": "5551234", "notes": "gate code"}
+    at = "2026-01-01T00:00:00Z"
+    driver.send("orders", {**order, "cents": 1, "at": at}, {**order, "cents": "odd", "at": at})
+    driver.end_of_input()
+    assert [row["phone"] for row in driver.files("orders")] == ["****234"]
+    assert [row["by_phone"] for row in driver.read("reachable")] == [True]
+    (letter,) = driver.records("orders-dlq")
+    left = f"{driver.files('orders')} {driver.records('reachable')} {letter}"
+    assert not [text for text in ("a@b.org", "5551234", "gate code") if text in left]
 
 
 def test_the_commands_for_tables_are_there() -> None:

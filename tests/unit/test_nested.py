@@ -276,7 +276,10 @@ REFUSED = [
     (dict[int, str], r"no column type for dict\[int, str\]"),
     (Item | Address, "no column type for"),
     (dict[str, Any], "no column type for typing.Any"),
-    (Renamed, r"Row.field.city: formerly\(...\) is for fields of the record itself"),
+    (
+        Renamed,
+        r"Row.field.city: formerly\(...\) and marks of sensitive fields are for fields of",
+    ),
     (list[datetime], "a datetime without a zone"),
 ]
 
