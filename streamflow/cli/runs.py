@@ -30,6 +30,9 @@ A run is the live app, or a part of its sources under a --run-id. A worker write
 every 15 seconds and when it ends; one that has been silent for three minutes is lost: killed,
 frozen or without a broker. Records are those of the partitions, since the run began."""
 
+#: Where a run was without a process for longer, altogether, the time with one is told too.
+GAP = timedelta(minutes=1)
+
 
 @click.command(epilog=EPILOG)
 @click.argument("topology")
@@ -67,12 +70,15 @@ def command(
     if not shown:
         click.echo(f"no {' or '.join(states)} run of {names.app!r}".replace("no  run", "no run"))
     for one in shown:
-        for line in _lines(one, now, whole=run is not None):
+        for line in lines_of(one, now, whole=run is not None):
             click.echo(filled(line, topology, given))
 
 
-def _lines(run: Run, now: datetime, whole: bool) -> list[str]:
-    lines = [f"{run.id}: {run.state(now)}{_when(run.started, run.ended(now), now)}"]
+def lines_of(run: Run, now: datetime, whole: bool) -> list[str]:
+    """A run in words; the `whole` of it with every process that worked on it."""
+    lines = [
+        f"{run.id}: {run.state(now)}{_when(run.started, run.ended(now), now, run.worked(now))}"
+    ]
     if run.ranges is not None:
         lines.append(f"  reads from {run.ranges.start} to {run.ranges.stop}")
     if run.executions and not run.tasks:
@@ -101,9 +107,17 @@ def _of_process(one: Execution, now: datetime) -> list[str]:
     return [said, about, *how_far, *([f"    {one.error}"] if one.error else [])]
 
 
-def _when(started: datetime | None, ended: datetime | None, now: datetime) -> str:
+def _when(
+    started: datetime | None, ended: datetime | None, now: datetime, worked: timedelta | None = None
+) -> str:
     if started is None:
         return ""
-    took = timedelta(seconds=round(((ended or now) - started).total_seconds()))
+    took = (ended or now) - started
     word = "for" if ended is None else "after"
-    return f" {word} {took}, began {started:%Y-%m-%d %H:%M:%S}Z"
+    gaps = worked is not None and took - worked > GAP
+    at_work = f", at work for {_seconds(worked)} of it" if worked is not None and gaps else ""
+    return f" {word} {_seconds(took)}{at_work}, began {started:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _seconds(duration: timedelta) -> timedelta:
+    return timedelta(seconds=round(duration.total_seconds()))

@@ -193,6 +193,18 @@ class Run:
             return None
         return max((one.ended or one.heard for one in self.executions), default=None)
 
+    def worked(self, now: datetime) -> timedelta:
+        """For how long at least one of its processes was there. One that was killed was there until
+        it was heard of last.
+        """
+        runs = self.state(now) == "running"
+        worked, until = timedelta(0), datetime.min.replace(tzinfo=UTC)
+        for one in self.executions:
+            stop = now if runs and one.seen(now) == "running" else one.ended or one.heard
+            worked += max(stop - max(one.started, until), timedelta(0))
+            until = max(until, stop)
+        return worked
+
     @property
     def totals(self) -> Counter[str]:
         """Records per exit, of all its partitions."""
@@ -219,6 +231,7 @@ class Run:
             "state": self.state(now),
             "started": self.started,
             "ended": self.ended(now),
+            "worked_seconds": self.worked(now).total_seconds(),
             "error": self.error,
             "score": self.score,
             "totals": dict(self.totals),

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from streamflow.batch import Record, TopicPartition
+from streamflow.cli.runs import lines_of
 from streamflow.clock import SimulatedClock
 from streamflow.core.journal import (
     LOST_AFTER,
@@ -120,6 +121,30 @@ def test_a_run_goes_from_pending_over_its_processes_to_success() -> None:
         "orders[0]": 10,
         "orders[1]": 5,
     }
+
+
+def test_the_time_in_which_nobody_worked_is_told_apart() -> None:
+    """Killed at 10, begun again at 61; two beside each other from 63 to 64."""
+    killed = execution("a").moved("running", later(10), {P0: far(1)})
+    second = execution("b", at=later(61)).moved("cancelled", later(64), {})
+    third = execution("c", at=later(63)).moved("running", later(65), {})
+    for run, now, minutes in (
+        (one_run(), 1, 0),
+        (one_run(killed), 11, 11),
+        (one_run(killed), 60, 10),
+        (one_run(killed, second), 70, 13),
+        (one_run(killed, second, third), 66, 15),
+        (one_run(killed, second, third), 99, 14),
+    ):
+        assert run.worked(later(now)) == timedelta(minutes=minutes)
+    run = one_run(killed, second)
+    assert run.as_json(later(70))["worked_seconds"] == 780
+    assert lines_of(run, later(70), whole=False)[0] == (
+        "may: cancelled after 1:04:00, at work for 0:13:00 of it, began 2026-01-01 00:00:00Z"
+    )
+    run = one_run(execution("a").moved("running", later(10), {}))
+    words = "may: running for 0:10:30, began 2026-01-01 00:00:00Z"
+    assert lines_of(run, later(10.5), whole=False)[0] == words
 
 
 def test_a_process_that_has_done_its_part_makes_no_success_of_a_run_of_two() -> None:
