@@ -28,6 +28,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from streamflow.counted import counted
+
 if TYPE_CHECKING:
     from streamflow.batch import Record
     from streamflow.retry import ErrorClass
@@ -84,7 +86,7 @@ class Refused(TaskLost):
 
     def __init__(self, topic: str, records: Sequence[Record], why: str) -> None:
         self.topic, self.records, self.why = topic, records, why
-        super().__init__(f"{topic} refuses one of {len(records):,} records: {why}")
+        super().__init__(f"{topic} refuses one of {counted(len(records), 'record')}: {why}")
 
 
 class StateDamaged(StreamflowError):

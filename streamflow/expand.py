@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from streamflow.counted import counted
 from streamflow.errors import TopologyError
 from streamflow.nested import taken_apart
 from streamflow.on_error import OnError, is_on_error
@@ -135,7 +136,7 @@ def _tried(explode: Explode, schema: pa.Schema, where: str) -> pa.RecordBatch:
             f"{type(error).__name__}: {error}"
         ) from error
     if len(parents):
-        raise TopologyError(f"{where}: makes {len(parents)} rows of zero rows")
+        raise TopologyError(f"{where}: makes {counted(len(parents), 'row')} of zero rows")
     return made
 
 
@@ -155,7 +156,10 @@ def expanded(explode: Explode, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Recor
     if not isinstance(parents, pa.Array) or not pa.types.is_integer(parents.type):
         raise ValueError("the parents are no pa.Array of integers")
     if len(parents) != made.num_rows or parents.null_count:
-        raise ValueError(f"the function gives {len(parents)} parents for {made.num_rows} rows")
+        raise ValueError(
+            f"the function gives {counted(len(parents), 'parent')} for"
+            f" {counted(made.num_rows, 'row')}"
+        )
     parents = pc.cast(parents, pa.int64())
     if len(parents):
         low, high = pc.min_max(parents).as_py().values()

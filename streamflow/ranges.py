@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from streamflow.batch import TopicPartition
+from streamflow.counted import counted
 from streamflow.errors import SettingsError
 
 #: What a run's id may be made of: it goes into names of topics and folders.
@@ -114,7 +115,8 @@ class Ranges:
         """
         if set(self.offsets) != set(partitions):
             raise SettingsError(
-                f"the run {self.run!r} began when its sources had {len(self.offsets)} partitions, "
+                f"the run {self.run!r} began when its sources had"
+                f" {counted(len(self.offsets), 'partition')}, "
                 f"and now it is {len(partitions)}: keys have moved; take another --run-id"
             )
         for option, asked, mine in (("--from", start, self.start), ("--to", stop, self.stop)):

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.arguments import is_text
+from streamflow.counted import counted
 from streamflow.errors import TopologyError
 from streamflow.on_error import BROKEN, OnRuleError, is_on_error
 from streamflow.sql import compile_condition
@@ -191,7 +192,7 @@ def tried(function: Condition, schema: pa.Schema, where: str) -> pa.Array:
         )
     if len(result):
         raise TopologyError(
-            f"{where}: gives {len(result)} values for zero rows; give one value per row"
+            f"{where}: gives {counted(len(result), 'value')} for zero rows; give one value per row"
         )
     return result
 
@@ -203,7 +204,10 @@ def one_per_row(values: Any, rows: pa.RecordBatch) -> pa.Array:
     if not isinstance(values, pa.Array | pa.ChunkedArray):
         raise ValueError(f"the function gives a {type(values).__name__}, not a pa.Array")
     if len(values) != rows.num_rows:
-        raise ValueError(f"the function gives {len(values)} values for {rows.num_rows} rows")
+        raise ValueError(
+            f"the function gives {counted(len(values), 'value')} for"
+            f" {counted(rows.num_rows, 'row')}"
+        )
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 

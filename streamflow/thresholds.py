@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Literal
 
 from streamflow.arguments import in_words, is_duration, is_number, is_text, is_whole
+from streamflow.counted import counted
 from streamflow.errors import TopologyError
 
 ThresholdAction = Literal["warn", "route", "pause", "halt"]
@@ -116,7 +117,9 @@ class Threshold:
     @property
     def limit(self) -> str:
         """The limit and its extent in words."""
-        rows = f"the last {self.last} rows" if self.last else f"the rows of {self.within}"
+        rows = (
+            f"the last {counted(self.last, 'row')}" if self.last else f"the rows of {self.within}"
+        )
         limit = self.max_fraction if self.max_count is None else self.max_count
         return f"more than {limit:g} of {rows}"
 
@@ -135,7 +138,8 @@ class Threshold:
             )
         if self.max_count is not None and self.last is not None and self.max_count >= self.last:
             raise TopologyError(
-                f"threshold: the last {self.last} rows never hold more than {self.max_count}; "
+                f"threshold: the last {counted(self.last, 'row')} never hold more than"
+                f" {self.max_count}; "
                 "lower max_count"
             )
 

@@ -31,6 +31,7 @@ from streamflow.broker.process import (
     wait_until_it_answers,
 )
 from streamflow.broker.properties import Node
+from streamflow.counted import counted
 
 #: The largest heap of one node, unless it is given.
 HEAP_MB = 256
@@ -126,7 +127,7 @@ def running_cluster(
         if folder.formatted or folder.nodes not in (0, nodes):
             there = folder.nodes or 1
             raise BrokerError(
-                f"{folder.path} holds the data of {there} broker{'s' if there > 1 else ''}, not of "
+                f"{folder.path} holds the data of {counted(there, 'broker')}, not of "
                 f"{nodes}; give another folder, or the number that fits"
             )
         chosen = _nodes(nodes, port)

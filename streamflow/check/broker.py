@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from streamflow.check.finding import Finding
+from streamflow.counted import counted
 from streamflow.edges.kafka_admin import KafkaAdmin
 from streamflow.engine.chosen import NEEDED, chosen
 from streamflow.engine.settings import Settings
@@ -67,7 +68,7 @@ async def _standbys(admin: KafkaAdmin, app: str, replicas: int) -> list[Finding]
 
 def standing_by(replicas: int, workers: int) -> Finding:
     """Are there workers enough for so many standbys of each task? None run before the first."""
-    of_each = f"{replicas} standby{'s' if replicas > 1 else ''} of each task"
+    of_each = f"{counted(replicas, 'standby')} of each task"
     if not 0 < workers <= replicas:
         return Finding.ok("standbys", f"{of_each}, where {replicas + 1} workers or more run")
     return Finding.warning(

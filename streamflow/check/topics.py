@@ -8,6 +8,7 @@ from typing import Any
 from streamflow.check.finding import Finding
 from streamflow.check.replicas import KAFKA_S_OWN, check_replicas
 from streamflow.core.names import Names
+from streamflow.counted import counted
 from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
 from streamflow.errors import StreamflowError
 from streamflow.service import LAG, topic_specs
@@ -66,7 +67,7 @@ def check_source(name: str, count: int | None, made: list[str]) -> Finding:
             f"make it: `streamflow produce {name} FILE --create`, or check with --create-topics",
         )
     new = ", just made" if name in made else ""
-    return Finding.ok("topic", f"source topic {name!r} has {count} partitions{new}")
+    return Finding.ok("topic", f"source topic {name!r} has {counted(count, 'partition')}{new}")
 
 
 def check_topic(
@@ -76,7 +77,11 @@ def check_topic(
     kind = "internal topic" if internal else "output topic"
     name = f"{kind} {spec.name!r}"
     if count is None:
-        return [Finding.ok("topic", f"{name} will be made, with {spec.partitions} partitions")]
+        return [
+            Finding.ok(
+                "topic", f"{name} will be made, with {counted(spec.partitions, 'partition')}"
+            )
+        ]
     wrong = [
         *_partitions(name, spec, count, internal=internal),
         *_size(name, spec, config),
@@ -85,13 +90,13 @@ def check_topic(
         *_retention(name, spec, config, internal=internal),
     ]
     new = ", just made" if made else ""
-    return wrong or [Finding.ok("topic", f"{name} has {count} partitions{new}")]
+    return wrong or [Finding.ok("topic", f"{name} has {counted(count, 'partition')}{new}")]
 
 
 def _partitions(name: str, spec: TopicSpec, count: int, *, internal: bool) -> list[Finding]:
     if count == spec.partitions:
         return []
-    what = f"{name} has {count} partitions, its source {spec.partitions}"
+    what = f"{name} has {counted(count, 'partition')}, its source {spec.partitions}"
     if internal:
         fix = (
             "run under another --app-id, or give the source its old number of partitions back: "

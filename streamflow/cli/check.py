@@ -15,6 +15,7 @@ import orjson
 from streamflow.check import Finding, check
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
+from streamflow.counted import counted
 from streamflow.engine.settings import Settings
 from streamflow.errors import StreamflowError
 from streamflow.produce.topics import PARTITIONS
@@ -80,7 +81,7 @@ def listing(findings: Sequence[Finding]) -> list[str]:
             lines.append(f"{'':<7}  -> {finding.fix}")
     problems = sum(finding.level == "problem" for finding in findings)
     if problems:
-        lines.append(f"{problems} problem{'s' if problems > 1 else ''}")
+        lines.append(counted(problems, "problem"))
     return lines
 
 

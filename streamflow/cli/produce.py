@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from streamflow.cli.load import load_topology
 from streamflow.cli.on_broker import run_on_broker
 from streamflow.clock import SystemClock
+from streamflow.counted import counted
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
 from streamflow.produce.chunk import Input
@@ -192,15 +193,18 @@ def _progress(topic: str, inputs: Sequence[Input]) -> Generator[Callable[[int], 
 
 def interrupted(topic: str, tally: Tally) -> str:
     """What is in the topic, for whoever wants to go on from there."""
-    line = f"interrupted: {tally.acknowledged:,} records are in {topic}, acknowledged"
+    line = (
+        f"interrupted: {counted(tally.acknowledged, 'record is', 'records are')} in {topic},"
+        " acknowledged"
+    )
     open_ones = tally.sent - tally.acknowledged
     return f"{line}; of {open_ones:,} more that is not known" if open_ones else line
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    bad = f" ({summary['bad']:,} bad ones kept)" if summary["bad"] else ""
+    bad = f" ({counted(summary['bad'], 'bad one')} kept)" if summary["bad"] else ""
     return (
-        f"{summary['records']:,} records{bad}, {summary['bytes'] / 1e6:,.1f} MB in "
+        f"{counted(summary['records'], 'record')}{bad}, {summary['bytes'] / 1e6:,.1f} MB in "
         f"{summary['seconds']:.1f} s, {summary['records_per_second']:,} records/s, "
-        f"to {summary['topic']} ({summary['partitions']} partitions)"
+        f"to {summary['topic']} ({counted(summary['partitions'], 'partition')})"
     )

@@ -15,6 +15,7 @@ from streamflow.batch import Record
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.core.plan import TaskPlan
+from streamflow.counted import counted
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import conservation
 from streamflow.errors import SettingsError
@@ -80,7 +81,7 @@ def command(
     with Console(stderr=True).status(f"running {loaded.name}") as status:
 
         def progress(totals: Counter[str]) -> None:
-            status.update(f"running {loaded.name}: {totals['in']:,} records")
+            status.update(f"running {loaded.name}: {counted(totals['in'], 'record')}")
 
         plans = {plan.source.topic: plan for plan in loaded.tasks}
         records = {
@@ -106,7 +107,9 @@ def _summary(result: LocalResult, seconds: float, *, as_json: bool) -> None:
         return
     for line in conservation(result.totals):
         click.echo(line)
-    click.echo(f"{result.files} Parquet files, {result.rows:,} rows, {seconds:.1f} s")
+    click.echo(
+        f"{counted(result.files, 'Parquet file')}, {counted(result.rows, 'row')}, {seconds:.1f} s"
+    )
     click.echo(f"all in {result.folder}")
 
 

@@ -15,6 +15,7 @@ from streamflow.cli.on_broker import run_on_broker
 from streamflow.cli.said import filled
 from streamflow.clock import SystemClock
 from streamflow.core.journal import Execution, Run, State
+from streamflow.counted import counted
 from streamflow.edges.kafka_runs import written_runs
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
@@ -86,8 +87,8 @@ def lines_of(run: Run, now: datetime, whole: bool) -> list[str]:
     elif run.executions:
         totals = run.totals
         lines.append(
-            f"  {totals['in']:,} records of {len(run.tasks)} partitions, {totals['rejected']:,} "
-            f"dead letters, quality {run.score:.1f} of 100"
+            f"  {counted(totals['in'], 'record')} of {counted(len(run.tasks), 'partition')},"
+            f" {counted(totals['rejected'], 'dead letter')}, quality {run.score:.1f} of 100"
         )
     if whole:
         lines += [line for one in run.executions for line in _of_process(one, now)]

@@ -12,6 +12,7 @@ from streamflow.batch import TopicPartition
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.cli.on_broker import run_on_broker
+from streamflow.counted import counted
 from streamflow.drain import drain as drain_sink
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink_roll import Written
@@ -49,7 +50,9 @@ def drain(topology: str, sink: str, table: str | None, as_json: bool, **given: A
 
     def done(tp: TopicPartition, written: Written) -> None:
         if not as_json:
-            click.echo(f"{tp}: {written.files} files, {written.rows:,} rows", err=True)
+            click.echo(
+                f"{tp}: {counted(written.files, 'file')}, {counted(written.rows, 'row')}", err=True
+            )
 
     written = run_on_broker(
         settings, lambda: drain_sink(loaded, settings, sink, table or sink, done)
@@ -57,4 +60,7 @@ def drain(topology: str, sink: str, table: str | None, as_json: bool, **given: A
     if as_json:
         click.echo(orjson.dumps({"files": written.files, "rows": written.rows}))
     else:
-        click.echo(f"{sink}: {written.files} files, {written.rows:,} rows; nothing is left")
+        click.echo(
+            f"{sink}: {counted(written.files, 'file')}, {counted(written.rows, 'row')}; nothing"
+            " is left"
+        )

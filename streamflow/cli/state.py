@@ -17,6 +17,7 @@ from streamflow.cli.said import naming
 from streamflow.cli.state_backup import backup, restore
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
+from streamflow.counted import counted
 from streamflow.edges.local_state import LocalState, local_state
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
@@ -162,7 +163,7 @@ async def _reset(
 
 def _say_done(done: Sequence[Reset]) -> None:
     if done:
-        click.echo(f"done: {len(done)} task{'s' if len(done) > 1 else ''}; start the workers")
+        click.echo(f"done: {counted(len(done), 'task')}; start the workers")
 
 
 def _document(one: Standing, local: LocalState) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from streamflow.cli.samples import Sample
+from streamflow.counted import counted
 from streamflow.errors import SettingsError
 from streamflow.storage.advice import Suggestion, advise, as_code, remarks
 from streamflow.storage.plan import Plan
@@ -54,10 +55,10 @@ class Analysis:
     def lines(self) -> Iterator[str]:
         """In words."""
         sample, made = self.sample, self.plan
-        rows = "" if sample.rows is None else f", {sample.rows:,} rows"
+        rows = "" if sample.rows is None else f", {counted(sample.rows, 'row')}"
         yield (
-            f"{sample.files:,} files, {sample.bytes:,} bytes{rows}; sampled"
-            f" {sample.table.num_rows:,} rows"
+            f"{counted(sample.files, 'file')}, {counted(sample.bytes, 'byte')}{rows}; sampled"
+            f" {counted(sample.table.num_rows, 'row')}"
         )
         cells = [
             (p.path, p.type, describe_values(p), _asked(self.access, p.path)) for p in made.profile
@@ -123,7 +124,8 @@ def of_table(log: QueryLog, said: str | None, name: str) -> tuple[Access, list[s
         SettingsError: the log does not know the table that a person has said.
     """
     notes = [
-        f"{len(log.unread):,} statements of the query log are no SQL that is known here, the first:"
+        f"of the query log {counted(len(log.unread), 'statement is', 'statements are')} no SQL that"
+        " is known here, the first:"
         f" {' '.join(one.text.split())[:60]!r} ({one.why})"
         for one in log.unread[:1]
     ]

@@ -21,6 +21,7 @@ from streamflow.cli.load import load_topology
 from streamflow.cli.log import set_up_log
 from streamflow.cli.said import naming
 from streamflow.clock import SystemClock
+from streamflow.counted import counted
 from streamflow.engine.app import StreamflowApp
 from streamflow.engine.run import CLOSING_SECONDS, LeaveWithin, run_app
 from streamflow.engine.settings import Settings
@@ -102,11 +103,12 @@ def _work(topology: str, as_json: bool, given: dict[str, Any]) -> None:
 
 def summary_lines(status: Status, seconds: float) -> list[str]:
     """Totals go on over restarts, files are counted by each worker for itself: both say so."""
+    made = f"{counted(status.files, 'file')}, {counted(status.rows, 'row')}"
     return [
         "since the app began, in the partitions of this worker:",
         *(f"  {line}" for line in conservation(status.totals)),
         *(["delivery at least once"] if status.delivery == "at_least_once" else []),
-        f"in this run: {status.files} files, {status.rows:,} rows, {seconds:.1f} s",
+        f"in this run: {made}, {seconds:.1f} s",
     ]
 
 

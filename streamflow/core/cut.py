@@ -20,6 +20,7 @@ from streamflow.batch import TopicPartition
 from streamflow.core.hive import Group, Position
 from streamflow.core.rows import Trailer
 from streamflow.core.sink_spec import SinkSpec
+from streamflow.counted import counted
 from streamflow.errors import SinkRefused, TopologyError
 from streamflow.writer_settings import UNPLANNED, WriterSettings, known_to
 
@@ -214,7 +215,8 @@ def check_rows(cut: Cut, groups: Sequence[Group]) -> None:
     )
     here, there = [repr(x[place]) if place < len(x) else "nothing" for x in (found, wanted)]
     raise SinkRefused(
-        f"{cut}: the topic gives {rows[0]} rows in {len(found)} files where the cut says {rows[1]}"
+        f"{cut}: the topic gives {counted(rows[0], 'row')} in {counted(len(found), 'file')}"
+        f" where the cut says {rows[1]}"
         f" in {len(wanted)}; file {place} is {here} instead of {there}: was the topic made anew,"
         " or the cut edited?"
     )

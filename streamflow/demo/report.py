@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamflow.batch import Record
+from streamflow.counted import counted
 from streamflow.demo.outcome import Outcome
 from streamflow.engine.status import conservation
 
@@ -15,10 +16,13 @@ def report(outcome: Outcome) -> list[str]:
     totals = outcome.totals
     lines = ["", "every record accounted for"]
     lines += [f"  {line}" for line in conservation(totals)]
-    lines += ["", f"results: {totals['results']:,} windows emitted"]
+    lines += ["", f"results: {counted(totals['results'], 'window')} emitted"]
     for table in outcome.tables:
         size = f"{table.bytes / 1e6:.1f} MB"
-        lines.append(f"  {table.name}: {table.rows:,} rows in {table.files} Parquet files, {size}")
+        lines.append(
+            f"  {table.name}: {counted(table.rows, 'row')} in"
+            f" {counted(table.files, 'Parquet file')}, {size}"
+        )
     lines += ["", f"dead letters: {totals['rejected']:,}, for example"]
     for letter in outcome.letters:
         lines += _letter(letter)
@@ -28,7 +32,10 @@ def report(outcome: Outcome) -> list[str]:
     lines.append(f"  is {traced}, whose bytes are")
     lines.append(f"  {_short(outcome.original.value)}")
     rate = totals["in"] / outcome.seconds
-    lines += ["", f"{totals['in']:,} records in {outcome.seconds:.1f} s: {rate:,.0f} records/s"]
+    lines += [
+        "",
+        f"{counted(totals['in'], 'record')} in {outcome.seconds:.1f} s: {rate:,.0f} records/s",
+    ]
     lines += ["", "query it:", f"  {query(outcome)}"]
     return lines
 

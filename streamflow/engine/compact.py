@@ -40,6 +40,7 @@ from streamflow.core.compaction import (
 from streamflow.core.origins import footer_of, merged
 from streamflow.core.packing import packed
 from streamflow.core.parquet import encode_parquet, why_not
+from streamflow.counted import counted
 from streamflow.engine.rewrite import Rewriter, metadata_at
 from streamflow.engine.roll_memory import RollMemory
 from streamflow.errors import SinkRefused, SinkUnavailable
@@ -209,7 +210,8 @@ class Compactor:
         metadata = metadata_at(self._files, pack.name)
         if metadata is None or (metadata.num_rows != pack.rows and not self._is_emptied(pack.name)):
             raise SinkRefused(
-                f"{pack.name} is there and has not the {pack.rows} rows of its compaction:"
+                f"{pack.name} is there and has not the {counted(pack.rows, 'row')} of its"
+                " compaction:"
                 " something else wrote it; take it away, and run the command again"
             )
 
@@ -221,7 +223,8 @@ class Compactor:
                 if self._files.exists(pack.name):
                     return
                 raise SinkRefused(
-                    f"{source.name} has not the {source.rows} rows that its compaction has found"
+                    f"{source.name} has not the {counted(source.rows, 'row')} that its"
+                    " compaction has found"
                     " in it: was it changed by hand? Bring it back"
                 )
             footers[source.name] = footer_of(metadata) or {}

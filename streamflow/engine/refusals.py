@@ -33,17 +33,17 @@ def other_topology(tp: TopicPartition, changelog: TopicPartition, source: str) -
 def other_partitions(tp: TopicPartition, then: int, now: int) -> StateRefused:
     """The source has another number of partitions than it had."""
     return StateRefused(
-        f"{tp}: the state was written when {tp.topic} had {then} partitions, now it has {now}, so "
-        "keys have moved; use a new app id"
+        f"{tp}: the state was written when {tp.topic} had {counted(then, 'partition')}, now it"
+        f" has {now}, so keys have moved; use a new app id"
     )
 
 
 def source_grew(topic: str, then: int, now: int) -> StateRefused:
     """The source was given partitions while the worker ran."""
     return StateRefused(
-        f"{topic} had {then} partitions when this worker started, now it has {now}, so keys have "
-        "moved, and their windows and what is remembered of them would be in two tasks; what is "
-        "committed stays as it is. Use a new app id"
+        f"{topic} had {counted(then, 'partition')} when this worker started, now it has {now},"
+        " so keys have moved, and their windows and what is remembered of them would be in two"
+        " tasks; what is committed stays as it is. Use a new app id"
     )
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamflow.batch import Headers, TopicPartition
 from streamflow.core.merging import Merging
 from streamflow.core.rows import RowsChunk, Trailer, decode
+from streamflow.counted import counted
 from streamflow.errors import SinkRefused
 
 #: What a record takes beside the bytes of its rows: what it says of itself, as objects.
@@ -201,7 +202,8 @@ class Buffer:
         commits = {chunk.commit for chunk in self._begun.values()}
         if len(self._begun) != trailer.chunks or commits - {trailer.commit}:
             raise SinkRefused(
-                f"the trailer of commit {trailer.commit} ends {trailer.chunks} chunks, but"
+                f"the trailer of commit {trailer.commit} ends"
+                f" {counted(trailer.chunks, 'chunk')}, but"
                 f" {len(self._begun)} came before it, of {_commits(commits)}"
             )
         begun, self._begun = self._begun, {}

@@ -24,6 +24,7 @@ import pyarrow as pa
 from streamflow.clock import Timer, cpu_seconds
 from streamflow.core.hive import Group
 from streamflow.core.parquet import encode_parquet, why_not
+from streamflow.counted import counted
 from streamflow.errors import SettingsError
 from streamflow.ports import TableFiles
 from streamflow.storage.drift import drift
@@ -195,7 +196,7 @@ def _number(name: str) -> int:
 def _changed(plan: Plan, sample: pa.Table) -> str | None:
     """Why the plan is to be measured anew, in words."""
     if plan.rows * GROWN <= min(sample.num_rows, SAMPLE_ROWS):
-        return f"{sample.num_rows:,} rows where there were {plan.rows:,}"
+        return f"{counted(sample.num_rows, 'row')} where there were {plan.rows:,}"
     found = drift(plan.profile, profile(sample))
     return "; ".join(found[:3]) or None
 

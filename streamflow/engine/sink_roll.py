@@ -13,6 +13,7 @@ from streamflow.core.origins import is_emptied
 from streamflow.core.parquet import Inside, most_distinct, write_parquet
 from streamflow.core.parquet_tail import footer_bytes, row_count
 from streamflow.core.rows import Layout
+from streamflow.counted import counted
 from streamflow.engine.sink_buffer import Commits
 from streamflow.engine.sink_parts import Parts, row_groups
 from streamflow.engine.sink_rows import Rows
@@ -139,7 +140,9 @@ def _counted(tables: Iterable[pa.Table], cut: Cut, file: CutFile) -> Iterator[pa
         yield table
         del table  # while the next one is made
     if count != file.rows:
-        raise SinkRefused(f"{cut}: {file.name} came out with {count} rows instead of {file.rows}")
+        raise SinkRefused(
+            f"{cut}: {file.name} came out with {counted(count, 'row')} instead of {file.rows}"
+        )
 
 
 class FileStream:
@@ -173,7 +176,7 @@ def _see_that_it_is_that(cut: Cut, file: CutFile, files: TableFiles) -> None:
         tail = files.tail(file.name, size)
     found = row_count(tail)
     if found != file.rows and not (found == 0 and is_emptied(tail)):
-        what = "is no Parquet file" if found is None else f"has {found} rows"
+        what = "is no Parquet file" if found is None else f"has {counted(found, 'row')}"
         raise SinkRefused(
             f"{file.name} is there and {what}, and {cut} says {file.rows}: something else wrote"
             " it; take it away, and the sink writes the rows of the cut"

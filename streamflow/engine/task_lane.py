@@ -20,6 +20,7 @@ from random import Random
 from typing import Any
 
 from streamflow.batch import TopicPartition
+from streamflow.counted import counted
 from streamflow.engine.directives import Directive
 from streamflow.engine.failures import is_disk_full, is_hopeless, is_short_of_memory
 from streamflow.engine.idle_watch import IdleWatch
@@ -254,7 +255,8 @@ class TaskLane:
 
     def _given_up(self, error: Exception, attempts: int) -> StreamflowError:
         made = StreamflowError(
-            f"{self.tp}: failed {attempts} times without a commit in between, and does not pass by "
+            f"{self.tp}: failed {counted(attempts, 'time')} without a commit in between, and"
+            " does not pass by "
             f"itself: {error!r}. Nothing is lost; mend it and start the worker again"
         )
         made.__cause__ = error

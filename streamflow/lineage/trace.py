@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
 
 from streamflow.batch import Record, TopicPartition
+from streamflow.counted import counted
 from streamflow.errors import SettingsError
 
 
@@ -37,7 +38,9 @@ def row_origin(file: Path, row: int) -> RowOrigin:
     """
     parquet = pyarrow.parquet.ParquetFile(file)
     if not 0 <= row < parquet.metadata.num_rows:
-        raise SettingsError(f"{file} has {parquet.metadata.num_rows} rows, there is no row {row}")
+        raise SettingsError(
+            f"{file} has {counted(parquet.metadata.num_rows, 'row')}, there is no row {row}"
+        )
     missing = {"_topic", "_partition", "_offset"} - set(parquet.schema_arrow.names)
     if missing:
         raise SettingsError(f"{file} has no columns {sorted(missing)}; its rows have no one origin")

@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 
 from streamflow.batch import Record
 from streamflow.clock import Clock, SystemClock
+from streamflow.counted import counted
 from streamflow.edges.partitioner import default_partitions
 from streamflow.errors import SettingsError, StreamflowError
 from streamflow.produce.limits import OVERHEAD_BYTES, Limits
@@ -257,20 +258,20 @@ class Sender:
         self._sent = waiting
         if failed:
             lost = sum(count for count, _ in failed)
-            raise self._words(failed[0][1], f" for {lost:,} records") from failed[0][1]
+            raise self._words(failed[0][1], f" for {counted(lost, 'record')}") from failed[0][1]
 
     def _words(self, error: BaseException, what: str = "") -> StreamflowError:
         detail = f": {error}" if str(error) else ""
         return StreamflowError(
             f"topic {self._topic!r}: {type(error).__name__}{what}{detail}; not all of the "
-            f"{self.count:,} records handed over are in the topic"
+            f"{counted(self.count, 'record')} handed over are in the topic"
         )
 
 
 async def _look_up(connection: Mapping[str, Any], topic: str, partitions: int) -> Limits:
     found, limits = await existing_topic(connection, topic)
     if found != partitions:
-        raise SettingsError(f"topic {topic!r} has {found} partitions, not {partitions}")
+        raise SettingsError(f"topic {topic!r} has {counted(found, 'partition')}, not {partitions}")
     return limits
 
 

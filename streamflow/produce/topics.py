@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from streamflow.counted import counted
 from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
 from streamflow.errors import SettingsError
 from streamflow.produce.limits import Limits
@@ -43,7 +44,8 @@ async def made_topic(
     found, limits = await existing_topic(connection, topic)
     if partitions is not None and found != partitions:
         raise SettingsError(
-            f"topic {topic!r} exists and has {found} partitions, not {partitions}; leave out "
+            f"topic {topic!r} exists and has {counted(found, 'partition')}, not {partitions};"
+            " leave out "
             "--partitions, or send to another topic"
         )
     return found, limits

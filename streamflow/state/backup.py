@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from streamflow.clock import from_millis
+from streamflow.counted import counted
 from streamflow.edges.local_state import standing_of
 from streamflow.edges.rocksdb import StateFolder, open_as_it_is
 from streamflow.edges.state_backup import Backup, Manifest, back_up, backups, put_back
@@ -118,5 +119,8 @@ def restore_one(
             found.remove(backup)
             continue
         left = (bounds[1] if bounds is not None else 0) - backup.manifest.applied
-        yield f"{place.name}: put back from {backup.path}; {left:,} offsets are left to read"
+        yield (
+            f"{place.name}: put back from {backup.path};"
+            f" {counted(left, 'offset is', 'offsets are')} left to read"
+        )
         return

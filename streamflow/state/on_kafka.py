@@ -12,6 +12,7 @@ from types import TracebackType
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import SystemClock
+from streamflow.counted import counted
 from streamflow.edges.kafka_admin import KafkaAdmin, KafkaOffsets
 from streamflow.edges.kafka_changelog import KafkaChangelog
 from streamflow.edges.kafka_outbox import KafkaOutbox
@@ -80,7 +81,9 @@ class AppStates:
             if topic not in counts:
                 raise SettingsError(f"source topic {topic!r} does not exist")
             if partition is not None and partition >= counts[topic]:
-                raise SettingsError(f"{topic!r} has {counts[topic]} partitions, no {partition}")
+                raise SettingsError(
+                    f"{topic!r} has {counted(counts[topic], 'partition')}, no {partition}"
+                )
             chosen = range(counts[topic]) if partition is None else [partition]
             places += [
                 Place(plan, self.names, TopicPartition(topic, p), counts[topic]) for p in chosen

@@ -21,6 +21,7 @@ from streamflow.core.part import Part
 from streamflow.core.seal import Sealed, seal
 from streamflow.core.step import Step, TaskState
 from streamflow.core.table_records import namings
+from streamflow.counted import counted
 from streamflow.engine.commit import commit
 from streamflow.engine.refusals import other_partitions, reset_command
 from streamflow.engine.restore import restore
@@ -58,13 +59,13 @@ class Reset:
         lines = [f"{tp}: goes on at {to}" + ("" if old in (None, to) else f" instead of {old}")]
         if old is not None and to > old:
             lines.append(
-                f"  {to - old:,} offsets from {old} on are passed over: nothing comes of their "
-                "records, as if they had never been in the topic"
+                f"  from {old} on {counted(to - old, 'offset is', 'offsets are')} passed over:"
+                " nothing comes of what is there, as if it had never been in the topic"
             )
         if old is not None and to < old:
             lines.append(
-                f"  {old - to:,} offsets from {to} on are processed again: all that came of their "
-                "records comes a second time, rows into tables and records into topics"
+                f"  from {to} on {counted(old - to, 'offset is', 'offsets are')} processed again:"
+                " all that came of them comes a second time, rows to tables and records to topics"
             )
         if self.discard:
             lines += self._forgotten()
@@ -76,7 +77,10 @@ class Reset:
     def _forgotten(self) -> Iterator[str]:
         standing, plan = self.standing, self.standing.place.plan
         count, size = sum(standing.entries.values()), sum(standing.sizes.values())
-        yield f"  the state is forgotten: {count:,} entries, {size:,} bytes"
+        yield (
+            f"  the state is forgotten: {counted(count, 'entry', 'entries')},"
+            f" {counted(size, 'byte')}"
+        )
         if plan.kept_windows:
             yield (
                 f"    what open windows and checks hold comes to no result; those that began before"

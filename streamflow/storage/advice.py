@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from streamflow.core.file_layout import can_bloom
 from streamflow.core.folder_name import names_a_folder
+from streamflow.counted import counted
 from streamflow.storage.profile import ColumnProfile
 from streamflow.storage.queries import Access
 
@@ -107,7 +108,7 @@ def _remark(column: pa.ChunkedArray, is_constant: bool) -> str:
     if is_constant:
         return "one value only, so no order leaves any rows out"
     if values < BLOCKS:
-        return f"{values:,} values in the sample are too few to tell"
+        return f"{counted(values, 'value')} in the sample are too few to tell"
     skip = skipping(column)
     if skip is None:
         return f"it is {column.type}, which has no order here"

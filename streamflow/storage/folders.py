@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from streamflow.counted import counted
 from streamflow.errors import SinkRefused
 
 FORMAT: Final = 1
@@ -114,9 +115,9 @@ def folder_lines(folders: Folders) -> Sequence[str]:
     by = (
         f"in folders by {', '.join(folders.partition_by)}" if folders.partition_by else "no folders"
     )
-    of = f" of {folders.rows:,} rows" if folders.rows else ""
+    of = f" of {counted(folders.rows, 'row')}" if folders.rows else ""
     told = [
-        f"  {one.column}: {one.values:,} values, files of about {one.file_bytes:,} bytes:"
+        f"  {one.column}: {counted(one.values, 'value')}, files of about {one.file_bytes:,} bytes:"
         f" {one.verdict}"
         for one in folders.columns
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from streamflow.counted import counted
 from streamflow.storage.plan import ColumnPlan, Plan
 from streamflow.storage.profile import ColumnProfile
 from streamflow.storage.trial import Trial
@@ -14,7 +15,9 @@ _HEAD = ("column", "type", "values", "encoding", "codec", "bytes", "zstd", "snap
 def plan_lines(plan: Plan) -> list[str]:
     """What a plan does, column by column, next to pyarrow's defaults."""
     rows = [_HEAD, *[_row(column, plan) for column in plan.columns]]
-    made = f"plan {plan.number} for {plan.aim} files, of {plan.rows:,} rows ({plan.reason})"
+    made = (
+        f"plan {plan.number} for {plan.aim} files, of {counted(plan.rows, 'row')} ({plan.reason})"
+    )
     zstd = f"{plan.zstd_bytes:,} with pyarrow's zstd ({_less(plan.bytes, plan.zstd_bytes)})"
     snappy = f"{plan.snappy_bytes:,} with its snappy ({_less(plan.bytes, plan.snappy_bytes)})"
     lines = [
@@ -51,7 +54,7 @@ def describe_values(profile: ColumnProfile) -> str:
     if not profile.constant and profile.run is not None and profile.run >= 2:
         words.append(f"runs of {profile.run:,.0f}")
     if profile.spread_bits is not None and not profile.constant:
-        words.append(f"{profile.spread_bits} bits")
+        words.append(f"{counted(profile.spread_bits, 'bit')}")
     if profile.mean_length is not None:
         words.append(f"{profile.mean_length:,.0f} B each")
     if profile.nulls:

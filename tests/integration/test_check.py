@@ -77,7 +77,7 @@ def test_everything_is_ok_after_the_topics_were_created(checking: Checking, fres
     assert found["problem"] == found["warning"] == []
     topics = [what for what in found["ok"] if "topic '" in what]
     assert len(topics) == 9
-    one = [what for what in topics if "has 1 partitions" in what]
+    one = [what for what in topics if "has 1 partition" in what]
     assert [what.split("'")[1] for what in one] == [f"{fresh}-control", f"{fresh}-journal"]
     assert all("has 3 partitions" in what for what in topics if what not in one)
     tables = [what for what in found["ok"] if what.startswith("table '")]

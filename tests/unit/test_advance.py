@@ -227,7 +227,7 @@ def test_a_task_never_skips_records(driver: TopologyDriver) -> None:
 def test_a_changed_partition_count_is_refused(driver: TopologyDriver) -> None:
     driver.send("orders", order(0))
     driver.broker.topics["orders"].append(type(driver.broker.topics["orders"][0])())
-    with pytest.raises(StateRefused, match="had 1 partitions, now it has 2"):
+    with pytest.raises(StateRefused, match="had 1 partition, now it has 2"):
         driver.restart()
 
 

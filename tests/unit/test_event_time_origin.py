@@ -145,7 +145,7 @@ def test_a_function_that_fails_is_no_function_that_gives_null() -> None:
 def test_a_function_gives_one_time_for_each_row(made: Any) -> None:
     driver = times_of(made, record(1, NOON), record(2, NOON))
     assert letters(driver) == [(0, "event-time"), (1, "event-time")]
-    assert b"values for 1 rows" in (said(driver) or b"")
+    assert b"values for 1 row" in (said(driver) or b"")
 
 
 def test_the_ingest_time_is_that_of_the_fetch_and_is_never_ahead() -> None:

@@ -177,11 +177,11 @@ TWO = pa.RecordBatch.from_arrays([pa.array(["x", "y"])], names=["items"])
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (gives(lambda _: pa.array([0]), TWO), "gives 1 parents for 2 rows"),
+        (gives(lambda _: pa.array([0]), TWO), "gives 1 parent for 2 rows"),
         (gives(lambda _: pa.array([1]), ONE), "do not rise from 0 to below 1"),
         (gives(lambda _: pa.array([-1]), ONE), "do not rise from 0 to below 1"),
         (gives(lambda _: pa.array([0.0]), ONE), "no pa.Array of integers"),
-        (gives(lambda _: pa.array([None], pa.int64()), ONE), "gives 1 parents"),
+        (gives(lambda _: pa.array([None], pa.int64()), ONE), "gives 1 parent"),
         (gives(lambda _: pa.array([0]), "x"), "does not give"),
     ],
 )

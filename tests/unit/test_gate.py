@@ -207,7 +207,7 @@ def test_a_fix_that_fails_on_a_row_makes_it_a_dead_letter_and_no_other() -> None
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (pa.array([1, 2, 3]), "ValueError: the function gives 3 values for 1 rows"),
+        (pa.array([1, 2, 3]), "ValueError: the function gives 3 values for 1 row"),
         (pa.array(["x"]), "ValueError: the fix gives string, but n is int64"),
         (pa.array([None], pa.int64()), "ValueError: the fix gives null, but n cannot be null"),
         ([1], "ValueError: the function gives a list, not a pa.Array"),
@@ -246,7 +246,7 @@ def test_a_condition_that_cannot_be_computed_can_be_fixed_or_fails_again() -> No
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (pa.array([True, False]), "the function gives 2 values for 1 rows"),
+        (pa.array([True, False]), "the function gives 2 values for 1 row"),
         (pa.array([1]), "the condition gives int64, not true or false"),
         (True, "the function gives a bool, not a pa.Array"),
     ],

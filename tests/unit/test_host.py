@@ -180,7 +180,7 @@ def test_partitions_that_a_source_is_given_stop_the_worker(broker: MemoryBroker)
         await host.assign([TP, TopicPartition("orders", 1)])
         await settled(host)
         assert host.finished.is_set()
-        assert "had 1 partitions when this worker started, now it has 2" in str(host.failure)
+        assert "had 1 partition when this worker started, now it has 2" in str(host.failure)
         assert not any(lane.is_open for lane in host.tasks.values())
         await host.close()
 

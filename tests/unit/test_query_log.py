@@ -125,7 +125,7 @@ def test_the_table_is_the_one_that_is_called_as_the_data() -> None:
     access, notes = of_table(log, None, "exports")
     assert access.columns == ["a", "b"]
     assert notes[0].startswith(
-        "1 statements of the query log are no SQL that is known here, the first: 'x y z' (Invalid"
+        "of the query log 1 statement is no SQL that is known here, the first: 'x y z' (Invalid"
     )
     assert notes[1] == (
         "the query log looks for columns of t, u, and none is called 'exports': all of them are"

@@ -259,7 +259,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"default": ("_event_time", None)}, "default of '_event_time': there is no such field"),
     ({"fix": ("name", absolute)}, "fix of 'name': gives int64, but the field is string"),
     ({"fix": ("cents", lambda _: 1)}, "fix of 'cents': gives a int, not a pa.Array"),
-    ({"fix": ("cents", gives(pa.array([1])))}, "gives 1 values for zero rows; give one value"),
+    ({"fix": ("cents", gives(pa.array([1])))}, "gives 1 value for zero rows; give one value"),
     ({"fix": ("cents", lambda rows: rows["x"])}, "tried on zero rows: KeyError"),
     ({"default": ("cents", None)}, "default of 'cents': is null, but the field cannot be null"),
     ({"default": ("cents", 1.5)}, "default of 'cents': 1.5 is no int64, as the field is"),
@@ -317,7 +317,7 @@ def test_a_fix_gives_a_column_of_its_field() -> None:
     ("field", "made", "words"),
     [
         ("cents", [1, 2], r"the function gives a list, not a pa\.Array"),
-        ("cents", pa.array([1]), "the function gives 1 values for 2 rows"),
+        ("cents", pa.array([1]), "the function gives 1 value for 2 rows"),
         ("cents", pa.array(["a", "b"]), "the fix gives string, but cents is int64"),
         ("cents", pa.array([1, None]), "the fix gives null, but cents cannot be null"),
         ("weight", pa.array([0, 2**53 + 1]), "Integer value 9007199254740993 not in range"),

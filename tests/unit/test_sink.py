@@ -316,7 +316,7 @@ def trailer(commit: int, previous: int | None, chunks: int = 0) -> Record:
     [
         ([trailer(1, None)], r"@2: the trailer of commit 1 follows no commit, .* here is commit 1"),
         ([trailer(3, 2)], "follows commit 2, but the last one here is commit 1"),
-        ([trailer(2, 1, chunks=1)], "ends 1 chunks, but 0 came"),
+        ([trailer(2, 1, chunks=1)], "ends 1 chunk, but 0 came"),
         ([*encode_rows([rows([1])], 2), trailer(2, 1)], "ends 0 chunks, but 1 came"),
         ([*encode_rows([rows([1])], 3), trailer(2, 1, 1)], "but 1 came before it, of commit 3"),
         (encode_rows([rows(range(999))], 2, chunk_bytes=2000)[1:], "chunk 0 of commit 2 was exp"),

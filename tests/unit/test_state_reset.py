@@ -25,8 +25,8 @@ CHANGELOG = TopicPartition("orders-orders-changelog", 0)
 
 
 PASSED_OVER = (
-    "  1 offsets from 5 on are passed over: nothing comes of their records, as if they had never "
-    "been in the topic"
+    "  from 5 on 1 offset is passed over: nothing comes of what is there, as if it had never been"
+    " in the topic"
 )
 
 
@@ -91,7 +91,7 @@ def test_a_reset_says_what_it_does(settling: Settling) -> None:
         "  the group's offset, which was 4, becomes 6",
     ]
     lines = settling.plan("1", discard=True).words()
-    assert lines[1].startswith("  4 offsets from 1 on are processed again")
+    assert lines[1].startswith("  from 1 on 4 offsets are processed again")
     assert re.match(r"  the state is forgotten: 6 entries, [\d,]+ bytes", lines[2])
     assert "those that began before offset 1 are computed from the records after it" in lines[3]
 

@@ -87,12 +87,12 @@ def test_an_analysis_says_what_helps_and_why(tmp_path: Path) -> None:
         "select * from t where HOST = 'web-01';\nselect * from u where other = 1;\nx y z"
     )
     shown = said("analyze", tmp_path / "t.parquet", "--query-log", tmp_path / "log.sql")
-    assert "1 files" in shown
+    assert "1 file, " in shown
     assert "6,400 rows; sampled 6,400 rows" in shown
     assert re.search(
         r"^sort by host: a query for one value of host reads 100%", shown, re.MULTILINE
     )
-    assert "1 statements of the query log are no SQL" in shown
+    assert "of the query log 1 statement is no SQL" in shown
     name = tmp_path.name
     assert shown.endswith(f'as a table of a topology: parquet("{name}", sort_by=["host"])\n')
     (tmp_path / "log.sql").write_text(

@@ -156,7 +156,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: stream().gate(Rule("r", "1 = 1")), "gives a BooleanScalar, not a pa.Array"),
     (lambda: rule(lambda rows: [True] * len(rows)), "rule 'r': gives a list, not a pa.Array with"),
     (lambda: rule(lambda rows: None), "rule 'r': gives a NoneType, not a pa.Array with one value"),
-    (lambda: rule(lambda rows: pa.array([True])), "gives 1 values for zero rows; give one value"),
+    (lambda: rule(lambda rows: pa.array([True])), "gives 1 value for zero rows; give one value"),
     (lambda: rule(lambda rows: rows["cents"]), "rule 'r': gives int64, not true or false"),
     (lambda: rule(lambda rows: rows["cent"]), "tried on zero rows: KeyError: .*cent"),
     (lambda: rule(lambda rows: rows["cents"][0]), "tried on zero rows: IndexError: "),
@@ -171,7 +171,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         r"source\('orders'\): event_time=<lambda>: cannot be computed .* KeyError: .*when",
     ),
     (lambda: stream(event_time=lambda rows: [1]), "gives a list, not a pa.Array"),
-    (lambda: stream(event_time=lambda rows: pa.array([0])), "gives 1 values for zero rows"),
+    (lambda: stream(event_time=lambda rows: pa.array([0])), "gives 1 value for zero rows"),
     (
         lambda: stream(event_time=lambda rows: rows["cents"]),
         "gives int64, not points in time; make a pa.timestamp",
