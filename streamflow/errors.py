@@ -2,6 +2,7 @@
 
     StreamflowError
     ├── TopologyError     fix the topology and start again
+    │   └── NoMethod      the same: what was asked for is no method of this part
     ├── SettingsError     fix the settings or the command line and start again
     │   └── NoBroker      the same at the start; later it is waited for
     ├── CheckFailed       fix what `streamflow check` lists and start again
@@ -43,6 +44,10 @@ class StreamflowError(Exception):
 
 class TopologyError(StreamflowError):
     """The topology cannot be built as written."""
+
+
+class NoMethod(TopologyError, AttributeError):
+    """A part of a topology is asked for what only another part of it has."""
 
 
 class SettingsError(StreamflowError):

@@ -15,7 +15,7 @@ from streamflow.aggregates import Aggregate, AggregateFunction, UserDefined, fie
 from streamflow.arguments import in_words, is_some_duration
 from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
-from streamflow.errors import TopologyError
+from streamflow.errors import NoMethod, TopologyError
 from streamflow.schema import TIMESTAMP, arrow_schema
 from streamflow.triggers import Early, LatePolicy, check_triggers
 from streamflow.windows import Window, is_window
@@ -34,6 +34,16 @@ class Windowed:
     grace: timedelta
     early: Early | None = None
     late: LatePolicy = "side_output"
+
+    if not TYPE_CHECKING:  # to which what is not there is an error, and shall be
+
+        def __getattr__(self, name: str) -> Any:
+            """In words, for what a stream would have. Raises `NoMethod`."""
+            _need_stream_method(self, name)
+            raise NoMethod(
+                f"a window on {self.stream} has no .{name}: only .aggregate(Model, ...) follows it;"
+                " what is to be done with rows, do before .window(...)"
+            )
 
     def aggregate(
         self, model: type[BaseModel], **aggregates: Aggregate | AggregateFunction
@@ -68,6 +78,17 @@ class Results:
             raise TopologyError(f"{self.model.__name__}.window_start must be an AwareDatetime")
         object.__setattr__(self, "schema", schema)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """In words, for what a stream would have. Raises `NoMethod`."""
+            _need_stream_method(self, name)
+            lose = ", or leave the window out, if nobody wants them" if name == "drop" else ""
+            raise NoMethod(
+                f"results of {self.model.__name__} have no .{name}: send them on, by"
+                f" .to(topic(...)) or .to(parquet(...)){lose}"
+            )
+
     def __str__(self) -> str:
         return repr(self.name)
 
@@ -84,6 +105,14 @@ class Results:
     def to(self, destination: Topic | Parquet) -> Edge:
         """Send results on, to a topic keyed by group and window start, or to a table."""
         return edge_to(self, destination, Topic, Parquet)
+
+
+def _need_stream_method(of: object, name: str) -> None:
+    """Raises `AttributeError` for what is no method of a stream either."""
+    from streamflow.stream import Stream
+
+    if name.startswith("_") or not callable(getattr(Stream, name, None)):
+        raise AttributeError(f"{type(of).__name__!r} object has no attribute {name!r}")
 
 
 def windowed(

@@ -1,5 +1,6 @@
 """What windows give must fit the results' model; what cannot is refused when it is built."""
 
+from copy import copy
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -134,3 +135,23 @@ def test_a_group_is_what_the_records_have() -> None:
         per_shop(PerShopNumber)
     with pytest.raises(TopologyError, match="cannot group by 'tags', which is list"):
         per_shop(PerStreet, by=("shop", "tags"))
+
+
+def test_what_only_streams_have_is_refused_in_words() -> None:
+    rows = source(topic("sales"), Sale, key="shop", event_time="at")
+    window: Any = rows.window(Tumbling(HOUR), by="shop")
+    results: Any = window.aggregate(PerShop, made=Count())
+    words = r"results of PerShop have no .drop: .* \.to\(parquet\(...\)\), or leave the window out"
+    with pytest.raises(TopologyError, match=words):
+        results.drop()
+    with pytest.raises(TopologyError, match=r"have no .filter: .* \.to\(parquet\(...\)\)$"):
+        results.filter("n > 1")
+    words = r"a window on 'sales' has no .map: only .aggregate\(Model, ...\) follows it"
+    with pytest.raises(TopologyError, match=words):
+        window.map(PerShop)
+    for part in (window, results):
+        assert not hasattr(part, "drop")
+        assert type(copy(part)) is type(part)
+        for name in ("nothing", "_private", "source"):
+            with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
+                getattr(part, name)
