@@ -15,7 +15,6 @@ from streamflow.core.compaction import Pack, last_cuts
 from streamflow.core.cut import decode_cut
 from streamflow.destinations import PRIVATE
 from streamflow.edges.kafka_admin import KafkaAdmin
-from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.compact import Compactor
 from streamflow.engine.refusals import has_members
 from streamflow.engine.roll_memory import RollMemory
@@ -24,7 +23,7 @@ from streamflow.engine.sink_chain import OWNER
 from streamflow.errors import SettingsError
 from streamflow.ports import ReplaceableFiles, TableFiles
 from streamflow.service import connection
-from streamflow.store_url import DELTA, located
+from streamflow.store_url import DELTA, located, problem_of
 from streamflow.table_files import table_files
 from streamflow.writer_settings import Storage, WriterSettings
 
@@ -32,35 +31,51 @@ from streamflow.writer_settings import Storage, WriterSettings
 NAMED = 5
 
 
-def local_table(settings: Settings, path: str) -> LocalFiles:
-    """The files of a plain table in a folder below the lake.
+def plain_table(settings: Settings, path: str) -> ReplaceableFiles:
+    """The files of a plain table, in a folder below the lake or in an object store.
 
     Raises:
         SettingsError: it is none.
+        SinkUnavailable: its store does not answer.
     """
     if path.startswith(DELTA):
-        raise SettingsError(
-            f"{path} is a Delta table: its workers join its small files, with upkeep=Upkeep(...)"
-        )
-    if located(settings.lake, path) is not None:
-        raise SettingsError(
-            f"{path} lies in an object store, where files are not compacted yet; a Delta table is,"
-            " by its workers, with upkeep=Upkeep(...)"
-        )
+        raise _is_delta(path)
+    url = located(settings.lake, path)
+    return _in_folder(settings, path) if url is None else _in_store(settings, url)
+
+
+def _in_folder(settings: Settings, path: str) -> ReplaceableFiles:
     name = _below(settings.lake, path)
     folder = Path(settings.lake, name)
     if (folder / "_delta_log").exists():
-        raise SettingsError(
-            f"{folder} is a Delta table: its workers join its small files, with upkeep=Upkeep(...)"
-        )
+        raise _is_delta(folder)
     if not _is_table(folder):
         raise SettingsError(
             f"{folder} is no table of streamflow: there is no {folder.name}{PRIVATE} beside it;"
             f" {_instead(settings.lake, path)}"
         )
-    files = table_files(settings, name)
-    assert isinstance(files, LocalFiles), "it lies in a folder"
+    return table_files(settings, name)
+
+
+def _in_store(settings: Settings, url: str) -> ReplaceableFiles:
+    problem = problem_of(url)
+    if problem is not None:
+        raise SettingsError(problem)
+    files = table_files(settings, url)
+    if any(name.startswith("_delta_log/") for name in files.names()):
+        raise _is_delta(url)
+    if not files.exists(OWNER, private=True):
+        beside = f"{url.rpartition('/')[2]}{PRIVATE}"
+        raise SettingsError(
+            f"{url} is no table of streamflow: there is no {beside}/{OWNER}; is its address right?"
+        )
     return files
+
+
+def _is_delta(place: object) -> SettingsError:
+    return SettingsError(
+        f"{place} is a Delta table: its workers join its small files, with upkeep=Upkeep(...)"
+    )
 
 
 def _below(lake: str, path: str) -> str:

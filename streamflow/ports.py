@@ -243,13 +243,20 @@ class TableFiles(Protocol):
 class ReplaceableFiles(TableFiles, Protocol):
     """Files of a table that an offline command may put others in the place of."""
 
-    def size(self, name: str) -> int:
-        """The bytes of a data file. Raises `FileNotFoundError`."""
+    def sizes(self) -> Mapping[str, int]:
+        """The bytes of all data files, by name in order."""
         ...
 
     def replace(self, name: str, data: bytes | memoryview) -> None:
         """Put other bytes under the name of a data file: at any moment it is whole, the old or the
         new one. Raises `SinkUnavailable`.
+        """
+        ...
+
+    def exchange(self, name: str, seen: bytes, data: bytes) -> bool:
+        """Put other bytes under the name of a private file that is as it was `seen`, or return
+        False: of those who have seen the same, one does it. Also where its own answer was lost it
+        may be False. Raises `SinkUnavailable`.
         """
         ...
 

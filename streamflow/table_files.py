@@ -14,7 +14,7 @@ from streamflow.edges.local_files import LocalFiles, ignore
 from streamflow.engine.chain import Table
 from streamflow.engine.settings import Settings
 from streamflow.errors import SettingsError
-from streamflow.ports import LoggedTable, TableFiles, TableLog
+from streamflow.ports import LoggedTable, ReplaceableFiles, TableLog
 from streamflow.store_url import DELTA, located, split
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def open_table(
 
 def table_files(
     settings: Settings, path: str, *, faults: Callable[[str], None] = ignore
-) -> TableFiles:
+) -> ReplaceableFiles:
     """The files of a table at an address, or in a folder below the lake. Raises `SettingsError`."""
     url = located(settings.lake, path)
     if url is None:

@@ -13,7 +13,7 @@ import orjson
 from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.on_broker import run_on_broker
 from streamflow.clock import SystemClock
-from streamflow.compacting import compactor, holder, local_table, owner_of, refuse_workers
+from streamflow.compacting import compactor, holder, owner_of, plain_table, refuse_workers
 from streamflow.core.compaction import Compaction, Pack
 from streamflow.counted import counted
 from streamflow.engine.lease import lease
@@ -29,15 +29,17 @@ Examples:
     streamflow compact flights --lake lake --dry-run
     streamflow compact flights --lake lake --broker 127.0.0.1:9092
     streamflow compact flights --lake lake --vacuum
+    streamflow compact s3://bucket/lake/flights --broker 127.0.0.1:9092
 
-TABLE is the table's path below the lake. While it runs, readers of the folder may see rows of the
-files that are being joined twice, and miss none: let them wait until it has ended. Broken off at
-any moment, it is run again, and ends with the same rows."""
+TABLE is the table's path below the lake, or its address in an object store. While it runs, readers
+may see rows of the files that are being joined twice, and miss none: let them wait until it has
+ended. In a store a query that runs meanwhile may end with an error; it is asked again. Broken off
+at any moment, the command is run again, and ends with the same rows."""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("table")
-@click.option("--lake", help="Folder below which tables lie.")
+@click.option("--lake", help="Folder below which tables lie, or an address: s3://bucket/lake.")
 @click.option("--broker", help="Kafka's bootstrap servers; asked whether workers run.")
 @click.option("--no-broker", is_flag=True, help="Ask nobody: you know that no worker runs.")
 @click.option(
@@ -75,7 +77,7 @@ def command(
     if no_broker and given["broker"] is not None:
         raise SettingsError("--no-broker asks nobody; leave --broker or --no-broker out")
     target_bytes = (target_mib or TARGET_MIB) * MIB
-    files = local_table(settings, table)
+    files = plain_table(settings, table)
 
     def tell(pack: Pack, left: int) -> None:
         line = f"{pack.name}: {_made_of(pack)}; {left:,} to go"

@@ -7,9 +7,10 @@ a name be taken once without locks; `rename()` would replace what is there.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -130,13 +131,37 @@ class LocalFiles:
             except OSError as error:
                 raise self.words(path, error) from error
 
-    def size(self, name: str) -> int:
-        """See `ReplaceableFiles.size`."""
-        return self._path(name, private=False).stat().st_size
+    def sizes(self) -> Mapping[str, int]:
+        """See `ReplaceableFiles.sizes`."""
+        found: dict[str, int] = {}
+        for name in self.names():
+            with suppress(FileNotFoundError):  # it was deleted this moment
+                found[name] = (self._table / name).stat().st_size
+        return found
 
     def replace(self, name: str, data: bytes | memoryview) -> None:
         """See `ReplaceableFiles.replace`."""
-        path, temp = self._path(name, private=False), self.temp()
+        self._replace(self._path(name, private=False), data)
+
+    def exchange(self, name: str, seen: bytes, data: bytes) -> bool:
+        """See `ReplaceableFiles.exchange`. Who does it holds a lock (flock), which the kernel drops
+        with the process.
+        """
+        path = self._path(name, private=True)
+        try:
+            with self.temp().with_name(f"{path.name}.lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if path.read_bytes() != seen:
+                    return False
+                self._replace(path, data)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self.words(path, error) from error
+        return True
+
+    def _replace(self, path: Path, data: bytes | memoryview) -> None:
+        temp = self.temp()
         try:
             with temp.open("xb") as file:
                 file.write(data)

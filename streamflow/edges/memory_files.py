@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from streamflow.edges.table_names import check_name
 from streamflow.edges.whole_file import OpenBytes, WholeFile
@@ -72,13 +72,22 @@ class MemoryFiles:
         for name in names:
             side.pop(name, None)
 
-    def size(self, name: str) -> int:
-        """See `ReplaceableFiles.size`."""
-        return len(self.read(name))
+    def sizes(self) -> Mapping[str, int]:
+        """See `ReplaceableFiles.sizes`."""
+        return {name: len(self.read(name)) for name in self.names()}
 
     def replace(self, name: str, data: bytes | memoryview) -> None:
         """See `ReplaceableFiles.replace`."""
         self._side(private=False)[name] = bytes(data)
+
+    def exchange(self, name: str, seen: bytes, data: bytes) -> bool:
+        """See `ReplaceableFiles.exchange`."""
+        side = self._side(private=True)
+        with self._taking:
+            if side.get(name) != seen:
+                return False
+            side[name] = data
+        return True
 
     def delete(self, name: str) -> None:
         """See `ReplaceableFiles.delete`."""

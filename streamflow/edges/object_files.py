@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import ObjectStore
 
 from streamflow.edges.object_store import OpenObject, in_words
@@ -121,26 +122,62 @@ class ObjectFiles:
 
     def names(self, *, private: bool = False) -> list[str]:
         """See `TableFiles.names`."""
-        top = f"{self._beside if private else self._table}/"
-        with in_words(self._url(top)):
-            keys = [
-                found["path"]
-                for chunk in obstore.list(self._store, prefix=top)
-                for found in chunk
-                if found["path"].startswith(top)
-            ]
-        names = [key.removeprefix(top) for key in keys]
-        return sorted(name for name in names if not (private and name.startswith("tmp/")))
+        found = self._listed(f"{self._beside if private else self._table}/")
+        return [name for name in found if not (private and name.startswith("tmp/"))]
 
     def delete_private(self, names: Iterable[str]) -> None:
         """See `TableFiles.delete_private`. One by one: not every store has a request for many."""
         for name in names:
-            key = self._key(name, private=True)
+            self._delete(self._key(name, private=True))
+
+    def sizes(self) -> Mapping[str, int]:
+        """See `ReplaceableFiles.sizes`."""
+        return self._listed(f"{self._table}/")
+
+    def replace(self, name: str, data: bytes | memoryview) -> None:
+        """See `ReplaceableFiles.replace`. To send it twice is to send it once."""
+        key = self._key(name, private=False)
+        self._faults("temp")
+        with in_words(self._url(key)):
+            obstore.put(self._store, key, memoryview(data).cast("B"), use_multipart=False)
+
+    def exchange(self, name: str, seen: bytes, data: bytes) -> bool:
+        """See `ReplaceableFiles.exchange`: put on condition that it is the object that was read."""
+        key = self._key(name, private=True)
+        with in_words(self._url(key)):
             try:
-                with in_words(self._url(key)):
-                    obstore.delete(self._store, key)
-            except FileNotFoundError:
-                continue
+                found = obstore.get(self._store, key)
+                # GCS goes by the version, the others by the tag.
+                known = {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
+                mode: Any = {name: value for name, value in known.items() if value is not None}
+                if bytes(found.bytes()) != seen:
+                    return False
+                obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+            except (FileNotFoundError, PreconditionError):
+                return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """See `ReplaceableFiles.delete`."""
+        self._delete(self._key(name, private=False))
+
+    def _delete(self, key: str) -> None:
+        try:
+            with in_words(self._url(key)):
+                obstore.delete(self._store, key)
+        except FileNotFoundError:
+            return
+
+    def _listed(self, top: str) -> dict[str, int]:
+        """The names below `top`, sorted, and their bytes."""
+        with in_words(self._url(top)):
+            found = {
+                each["path"].removeprefix(top): each["size"]
+                for chunk in obstore.list(self._store, prefix=top)
+                for each in chunk
+                if each["path"].startswith(top)
+            }
+        return dict(sorted(found.items()))
 
     def _url(self, key: str) -> str:
         return f"{self._where}/{key}"

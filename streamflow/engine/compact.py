@@ -161,9 +161,8 @@ class Compactor:
     def _packs(self, target_bytes: int) -> Iterator[list[Small]]:
         folders: dict[str, list[Small]] = {}
         last = last_cuts(self._files.names(private=True))
-        for name in self._files.names():
+        for name, size in self._files.sizes().items():
             if name.endswith(".parquet") and is_settled(name, last):
-                size = self._files.size(name)
                 small = self._small(name, size) if 2 * size <= target_bytes else None
                 if small is not None:
                     folders.setdefault(name.rpartition("/")[0], []).append(small)

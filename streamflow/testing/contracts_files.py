@@ -1,4 +1,5 @@
-"""What every `TableFiles` must keep. Run `LAWS`, each with files of a fresh table.
+"""What every `TableFiles` must keep. Run `LAWS`, each with files of a fresh table; and also
+`REPLACEABLE`, of files that an offline command may replace.
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_my_files_keep_the_contract(law, my_files):
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from streamflow.errors import SinkRefused
-from streamflow.ports import TableFiles
+from streamflow.errors import SinkRefused, SinkUnavailable
+from streamflow.ports import ReplaceableFiles, TableFiles
 
 _NESTED = "month=2013-01/origin=EWR/rows-00000-00000001-00000.parquet"
 
@@ -172,4 +173,73 @@ LAWS: Sequence[Callable[[TableFiles], None]] = (
     names_are_sorted_and_relative,
     private_files_can_be_deleted,
     names_that_could_leave_the_table_are_refused,
+)
+
+
+def all_sizes_are_told_at_once(files: ReplaceableFiles) -> None:
+    assert dict(files.sizes()) == {}
+    assert files.create("b/x.parquet", b"abc")
+    assert files.create("a.parquet", b"")
+    assert files.create("a.json", b"private", private=True)
+    assert list(files.sizes().items()) == [("a.parquet", 0), ("b/x.parquet", 3)]
+
+
+def a_file_is_replaced_as_a_whole(files: ReplaceableFiles) -> None:
+    assert files.create(_NESTED, b"first")
+    files.replace(_NESTED, memoryview(b"-other-")[1:6])
+    files.replace(_NESTED, b"other")
+    assert files.read(_NESTED) == b"other"
+    assert not files.create(_NESTED, b"third")
+    assert files.names() == [_NESTED]
+
+
+def what_is_open_is_never_half_of_another_file(files: ReplaceableFiles) -> None:
+    assert files.create(_NESTED, b"a" * 1000)
+    opened = files.open(_NESTED)
+    files.replace(_NESTED, b"b" * 1000)
+    try:
+        assert opened.read(10, 5) == b"aaaaa"
+    except SinkUnavailable:
+        return
+    finally:
+        opened.close()
+
+
+def a_deleted_name_is_free(files: ReplaceableFiles) -> None:
+    assert files.create(_NESTED, b"first")
+    files.delete(_NESTED)
+    files.delete(_NESTED)
+    assert not files.exists(_NESTED)
+    assert files.create(_NESTED, b"second")
+    assert files.read(_NESTED) == b"second"
+
+
+def a_private_file_is_exchanged_for_what_was_seen(files: ReplaceableFiles) -> None:
+    assert not files.exchange("lease.json", b"a", b"b")
+    assert files.create("lease.json", b"a", private=True)
+    assert not files.exchange("lease.json", b"other", b"b")
+    assert files.exchange("lease.json", b"a", b"b")
+    assert not files.exchange("lease.json", b"a", b"c")
+    assert files.read("lease.json", private=True) == b"b"
+    assert files.names(private=True) == ["lease.json"]
+    files.delete_private(["lease.json"])
+    assert not files.exchange("lease.json", b"b", b"c")
+
+
+def of_many_who_exchange_exactly_one_does(files: ReplaceableFiles) -> None:
+    assert files.create("lease.json", b"old", private=True)
+    contents = [str(i).encode() * 1000 for i in range(8)]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        won = list(pool.map(lambda data: files.exchange("lease.json", b"old", data), contents))
+    assert won.count(True) == 1
+    assert files.read("lease.json", private=True) == contents[won.index(True)]
+
+
+REPLACEABLE: Sequence[Callable[[ReplaceableFiles], None]] = (
+    all_sizes_are_told_at_once,
+    a_file_is_replaced_as_a_whole,
+    what_is_open_is_never_half_of_another_file,
+    a_deleted_name_is_free,
+    a_private_file_is_exchanged_for_what_was_seen,
+    of_many_who_exchange_exactly_one_does,
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from streamflow.cli import main
 from streamflow.clock import SimulatedClock
-from streamflow.compacting import compactor, local_table, owner_of
+from streamflow.compacting import compactor, owner_of, plain_table
 from streamflow.core.compaction import is_settled, last_cuts
 from streamflow.core.origins import read_footer
 from streamflow.edges.local_files import LocalFiles
@@ -249,8 +249,9 @@ def test_a_lease_is_held_by_one_and_runs_out() -> None:
         ):
             pass
         clock.advance(LONGEST)
-        with lease(files, "b", clock):
+        with lease(files, "b", clock), pytest.raises(StateRefused), lease(files, "d", clock):
             pass
+    assert files.names(private=True) == []
     with lease(files, "c", clock):
         pass
     assert files.names(private=True) == []
@@ -308,11 +309,11 @@ def test_what_cannot_be_compacted_is_refused(lake: Path) -> None:
     settings = Settings.load(lake=str(lake))
     for path, words in (
         ("delta:flights", "its workers join its small files"),
-        ("s3://bucket/flights", "lies in an object store"),
+        ("ftp://bucket/flights", "ftp:// is no store that is known"),
         ("other", "is no table of streamflow"),
     ):
         with pytest.raises(SettingsError, match=words):
-            local_table(settings, path)
+            plain_table(settings, path)
     known = f"it is a table's path below the lake '{lake}'; its tables are flights$"
     for path, words in (
         ("", f"^TABLE '' names no table: {known}"),
@@ -326,17 +327,17 @@ def test_what_cannot_be_compacted_is_refused(lake: Path) -> None:
         ("other", f"^{lake}/other is no table of .* beside it; its tables are flights$"),
     ):
         with pytest.raises(SettingsError, match=words):
-            local_table(settings, path)
+            plain_table(settings, path)
     with pytest.raises(SettingsError, match="there is no table in that lake; is --lake right"):
-        local_table(Settings.load(lake=str(lake / "none")), "flights")
-    assert local_table(settings, "./flights/").names() == LocalFiles(lake, "flights").names()
+        plain_table(Settings.load(lake=str(lake / "none")), "flights")
+    assert plain_table(settings, "./flights/").names() == LocalFiles(lake, "flights").names()
     for i in range(6):
         (lake / "sub" / f"t{i}.streamflow").mkdir(parents=True)
     with pytest.raises(SettingsError, match=r"are flights, sub/t0, .*, sub/t3 and 2 more$"):
-        local_table(settings, "other")
+        plain_table(settings, "other")
     (lake / "flights" / "_delta_log").mkdir()
     with pytest.raises(SettingsError, match="is a Delta table"):
-        local_table(settings, "flights")
+        plain_table(settings, "flights")
     assert owner_of(LocalFiles(lake, "flights")) == "app"
     with pytest.raises(SettingsError, match="nobody knows whose table"):
         owner_of(MemoryFiles())

@@ -128,7 +128,7 @@ def test_a_joined_file_has_its_filters_and_says_its_order() -> None:
     with writes.joined("all.parquet", names, dict.fromkeys(names, FOOTER)) as made:
         assert made.new.create()
         assert made.metadata.num_rows == 120
-        assert made.size == files.size("all.parquet")
+        assert made.size == files.sizes()["all.parquet"]
     found = pq.ParquetFile(pa.BufferReader(files.read("all.parquet")))
     assert found.metadata.num_row_groups > 1
     assert found.metadata.metadata[b"streamflow.sort"] == b'["key"]'

@@ -14,15 +14,15 @@ from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.object_files import ObjectFiles
 from streamflow.errors import SinkRefused, SinkUnavailable
-from streamflow.ports import TableFiles
-from streamflow.testing.contracts_files import LAWS
+from streamflow.ports import ReplaceableFiles, TableFiles
+from streamflow.testing.contracts_files import LAWS, REPLACEABLE
 
 
 class Crash(BaseException):
     """The process is gone."""
 
 
-def files_in(place: str, root: Path) -> TableFiles:
+def files_in(place: str, root: Path) -> ReplaceableFiles:
     if place == "local":
         return LocalFiles(root, "lake/flights")
     if place == "store":
@@ -31,12 +31,19 @@ def files_in(place: str, root: Path) -> TableFiles:
 
 
 @pytest.fixture(params=["memory", "local", "store"])
-def files(request: pytest.FixtureRequest, tmp_path: Path) -> TableFiles:
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> ReplaceableFiles:
     return files_in(request.param, tmp_path)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_the_contract_is_kept(law: Callable[[TableFiles], None], files: TableFiles) -> None:
+    law(files)
+
+
+@pytest.mark.parametrize("law", REPLACEABLE, ids=lambda law: law.__name__)
+def test_the_contract_of_files_that_a_command_replaces_is_kept(
+    law: Callable[[ReplaceableFiles], None], files: ReplaceableFiles
+) -> None:
     law(files)
 
 
