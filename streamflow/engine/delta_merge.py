@@ -24,7 +24,7 @@ from streamflow.core.merging import REVISION, may_have, replacing, without
 from streamflow.core.origins import merged
 from streamflow.core.parquet import Inside, why_not
 from streamflow.engine.file_rows import FileRows
-from streamflow.engine.rewrite import written
+from streamflow.engine.rewrite import begun, write_rows
 from streamflow.engine.roll_memory import RollMemory
 from streamflow.engine.sink_parts import row_groups
 from streamflow.engine.sink_rows import Rows
@@ -130,7 +130,8 @@ def _look_into(
     folder = file.name.rpartition("/")[0]
     name = f"{folder}/merged-{uuid.uuid4().hex}.parquet".removeprefix("/")
     inside = Inside(schema, settings, tuple(sort))
-    with written(files.begin(name), inside, left, footer, room) as made:
-        if not made.new.create():
+    with begun(files, name) as new:
+        made = write_rows(new, inside, left, footer, room)
+        if not new.create():
             raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
         found.added.append(AddedFile(name, made.size, file.values, stats_of(made.metadata)))

@@ -81,30 +81,34 @@ class Rewriter:
             if sort:
                 footer["sort"] = orjson.dumps(sort).decode()
             inside = Inside(rows.schema, settings, sort)
-            with self._memory.share(rows.unpacked) as room:
-                parts = rows.parts(sort, room)
-                with written(self._files.begin(name), inside, parts, footer, room) as made:
-                    yield made
+            with begun(self._files, name) as new:
+                with self._memory.share(rows.unpacked) as room:
+                    made = write_rows(new, inside, rows.parts(sort, room), footer, room)
+                yield made  # with no share any more: a store may take its time
 
 
 @contextmanager
-def written(
-    new: NewFile, inside: Inside, parts: Parts, footer: Mapping[str, str], room: int
-) -> Generator[Rewritten]:
-    """Write rows into a new file, row group by row group; it is dropped at the end."""
+def begun(files: TableFiles, name: str) -> Generator[NewFile]:
+    """A new file, which is dropped at the end."""
+    new = files.begin(name)
     try:
-        stream, settings = FileStream(new), inside.settings
-        bloom = [name for name in settings.bloom if name in inside.schema.names]
-        if bloom:
-            groups = row_groups(parts.tables(bloom), settings.row_group_rows)
-            most = most_distinct(groups, bloom)
-            inside = Inside(inside.schema, settings, inside.sort, most)
-        tables = row_groups(parts.tables(), settings.row_group_rows, room)
-        to = pa.PythonFile(stream, mode="w")
-        metadata = write_parquet(to, inside, tables, footer)
-        yield Rewritten(new, stream.size, metadata)
+        yield new
     finally:
         new.drop()
+
+
+def write_rows(
+    new: NewFile, inside: Inside, parts: Parts, footer: Mapping[str, str], room: int
+) -> Rewritten:
+    """Write rows into a new file, row group by row group, each within `room`."""
+    stream, settings = FileStream(new), inside.settings
+    bloom = [name for name in settings.bloom if name in inside.schema.names]
+    if bloom:
+        groups = row_groups(parts.tables(bloom), settings.row_group_rows)
+        inside = Inside(inside.schema, settings, inside.sort, most_distinct(groups, bloom))
+    tables = row_groups(parts.tables(), settings.row_group_rows, room)
+    metadata = write_parquet(pa.PythonFile(stream, mode="w"), inside, tables, footer)
+    return Rewritten(new, stream.size, metadata)
 
 
 class _Whole:
