@@ -34,6 +34,7 @@ from streamflow.engine.delivery import Delivery
 from streamflow.engine.faults import faults_from_environment
 from streamflow.engine.host import Host
 from streamflow.engine.journal import Journal
+from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.lookups import Lookups
 from streamflow.engine.settings import COMMAND_WAIT, Settings
 from streamflow.engine.sharing import MarkPorts
@@ -201,6 +202,11 @@ class KafkaWorld:
             self._suspects[tp],
             self._settings.masks,
         )
+
+    @property
+    def lookups(self) -> Mapping[str, LookupCounts]:
+        """See `World.lookups`."""
+        return self._lookups.counts
 
     def _outbox(self, tp: TopicPartition, batch_bytes: Callable[[str], int]) -> Outbox:
         given = self._connection, self._names.producer(tp), self._names.app, batch_bytes

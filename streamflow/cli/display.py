@@ -98,6 +98,7 @@ def _cells(status: Status, rate: float) -> list[tuple[str, str]]:
         *([("delivery", "at least once")] if status.delivery == "at_least_once" else []),
         *([("paused", _paused(status))] if status.paused else []),
         *([("standbys", _standbys(status))] if status.standbys else []),
+        *((name, str(counts)) for name, counts in sorted(status.lookups.items())),
     ]
 
 

@@ -25,6 +25,7 @@ from streamflow.engine.group_offset import see_that_they_agree
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
 from streamflow.engine.left_behind import refuse_left_behind
+from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.opening import until_it_passes
 from streamflow.engine.pauses import Consumption, Pauses
 from streamflow.engine.refusals import source_grew
@@ -111,6 +112,11 @@ class Host:
     def delivery(self) -> Delivery:
         """How tasks deliver; known after `prepare`."""
         return self._world.delivery
+
+    @property
+    def lookups(self) -> Mapping[str, LookupCounts]:
+        """What its `enrich` stages have asked for so far."""
+        return self._world.lookups
 
     async def prepare(self, consumption: Consumption) -> None:
         """Before anything is consumed: wait for the broker, make missing topics and agree with the

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamflow.counted import counted
+
 
 @dataclass(slots=True)
 class LookupCounts:
@@ -24,3 +26,10 @@ class LookupCounts:
     retried: int = 0
     failed: int = 0
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """The shares that tell whether it is the service that a worker waits for."""
+        cached = f"{self.cached / self.keys:.0%} cached, " if self.cached else ""
+        each = f" of {1000 * self.seconds / self.calls:,.0f} ms" if self.calls else ""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        return f"{cached}{counted(self.calls, 'call')}{each}{failed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -12,8 +12,10 @@ from typing import Any
 from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY
 from streamflow.engine.delivery import Delivery
+from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.standby import Lag
+from streamflow.engine.task import Task
 from streamflow.engine.task_lane import TaskLane
 
 
@@ -39,6 +41,7 @@ class Status:
             `records` and about so many `bytes`, and the `problem` for which it does not follow.
         circuits: Tables whose circuit breaker is `open` or `half_open` on this worker.
         upkeep: Delta tables that this worker cannot optimize or vacuum, and why.
+        lookups: By `enrich` stage what this worker has asked since it started (`LookupCounts`).
     """
 
     totals: Counter[str]
@@ -59,6 +62,7 @@ class Status:
     standbys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     circuits: Mapping[str, str] = field(default_factory=dict)
     upkeep: Mapping[str, str] = field(default_factory=dict)
+    lookups: Mapping[str, LookupCounts] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a machine."""
@@ -83,7 +87,8 @@ def later_status(app: Any) -> Callable[[], Status]:
     ends = {tp: _highwater(app, tp) for tp in tasks}
     waits, lags = host.waits, host.standbys.lags
     circuits, upkeep = host.stage.circuits, host.stage.upkeep_problems
-    return lambda: status_of(tasks, sinks, ends, waits, lags, circuits, upkeep)
+    lookups = host.lookups
+    return lambda: status_of(tasks, sinks, ends, waits, lags, circuits, upkeep, lookups)
 
 
 def status_of(
@@ -94,14 +99,15 @@ def status_of(
     standbys: Mapping[Any, Lag] = MappingProxyType({}),
     circuits: Mapping[str, str] = MappingProxyType({}),
     upkeep: Mapping[str, str] = MappingProxyType({}),
+    lookups: Mapping[str, LookupCounts] = MappingProxyType({}),
 ) -> Status:
     """The status of these lanes, also of closed ones; `ends` are the sources' end offsets, `waits`
     the partitions that wait, with reasons, `standbys` how far behind what is followed is,
-    `circuits` the tables whose circuit breakers are not closed, `upkeep` those not seen to.
+    `circuits` the tables whose circuit breakers are not closed, `upkeep` those not seen to,
+    `lookups` what stages have asked.
     """
     totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
-    gates: dict[str, Counter[str]] = {}
     marks: list[int] = []
     lag: int | None = 0
     opened = ended = idle = restored = 0
@@ -111,10 +117,6 @@ def status_of(
         opened += 1
         state = lane.task.state
         rules.update(state.rules)
-        for watch in lane.task.plan.watches:
-            breaker = state.breakers.get(watch.name)
-            phase = breaker.phase if breaker is not None else "closed"
-            gates.setdefault(watch.name, Counter())[phase] += 1
         totals.update(lane.task.totals)
         mark = state.watermark(lane.task.plan.out_of_orderness)
         if mark is not None and mark != INFINITY:
@@ -140,12 +142,24 @@ def status_of(
         bytes=sum(sink.written.bytes for sink in open_sinks),
         paused={str(tp): dict(reasons) for tp, reasons in waits.items()},
         delivery="at_least_once" if plain else "exactly_once",
-        gates=gates,
+        gates=_gates([lane.task for lane in tasks.values() if lane.task is not None]),
         restored=restored,
         standbys={str(tp): lag.as_json() for tp, lag in standbys.items()},
         circuits=dict(circuits),
         upkeep=dict(upkeep),
+        lookups=dict(lookups),
     )
+
+
+def _gates(tasks: Iterable[Task]) -> dict[str, Counter[str]]:
+    """Per threshold in how many tasks it is closed, open, half open."""
+    gates: dict[str, Counter[str]] = {}
+    for task in tasks:
+        for watch in task.plan.watches:
+            breaker = task.state.breakers.get(watch.name)
+            phase = breaker.phase if breaker is not None else "closed"
+            gates.setdefault(watch.name, Counter())[phase] += 1
+    return gates
 
 
 def _highwater(app: Any, tp: Any) -> int | None:

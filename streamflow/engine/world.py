@@ -8,6 +8,7 @@ from typing import Protocol
 from streamflow.batch import TopicPartition
 from streamflow.engine.chain import Table
 from streamflow.engine.delivery import Delivery
+from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.standbys import LocalStates
 from streamflow.engine.task_ports import TaskPorts
@@ -56,6 +57,11 @@ class World(Protocol):
 
     def task_ports(self, tp: TopicPartition) -> TaskPorts:
         """Ports for the task on this source partition; called again for each new life of it."""
+        ...
+
+    @property
+    def lookups(self) -> Mapping[str, LookupCounts]:
+        """What `enrich` stages have asked services for so far, by stage."""
         ...
 
     def states(self) -> LocalStates:

@@ -16,6 +16,7 @@ from streamflow.edges.memory import (
 )
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.delivery import Delivery
+from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.ports import Changelog, TableFiles
@@ -87,6 +88,10 @@ class MemoryWorld:
             self.disk.store(tp),
             self._clock,
         )
+
+    @property
+    def lookups(self) -> Mapping[str, LookupCounts]:
+        return {}
 
     def states(self) -> MemoryStates:
         return self.disk

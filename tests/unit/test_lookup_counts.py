@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from pydantic import AwareDatetime, BaseModel
 
 from streamflow import Cache, RetryPolicy, source, topic
@@ -59,3 +60,17 @@ def test_keys_calls_and_time_are_counted() -> None:
         keys=6, cached=1, calls=6, retried=1, failed=2, seconds=6.0
     )
     assert before[stage.name].keys == 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (LookupCounts(), "0 calls"),
+        (LookupCounts(keys=8, cached=6, calls=1, seconds=0.5), "75% cached, 1 call of 500 ms"),
+        (LookupCounts(keys=9, calls=9, failed=2, seconds=0.009), "9 calls of 1 ms, 2 failed"),
+    ],
+)
+def test_a_person_sees_what_tells_whether_the_service_is_slow(
+    counts: LookupCounts, expected: str
+) -> None:
+    assert str(counts) == expected

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from streamflow.batch import TopicPartition
+from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.standby import Lag
 from streamflow.engine.status import later_status, worker_status
 from streamflow.engine.web import Health
@@ -26,6 +27,7 @@ class App:
             stalled=[],
             standbys=SimpleNamespace(lags={TP: Lag(7, 700)}),
             stage=SimpleNamespace(circuits={"flights": "open"}, upkeep_problems={"t": "why"}),
+            lookups={"enrich Priced": LookupCounts(keys=8, cached=6, calls=2, seconds=0.5)},
             failure=None,
             closed=False,
             assigned=False,
@@ -41,6 +43,7 @@ def test_a_worker_that_starts_is_live_but_not_ready() -> None:
     assert report["standbys"] == {str(TP): {"records": 7, "bytes": 700, "problem": None}}
     assert report["circuits"] == {"flights": "open"}
     assert report["upkeep"] == {"t": "why"}
+    assert report["lookups"]["enrich Priced"]["cached"] == 6
     well, report = health.ready()
     assert (well, report["state"]) == (False, "starting")
 
