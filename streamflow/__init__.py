@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TopK,
         Variance,
     )
+    from streamflow.archives import archive
     from streamflow.changes import content
     from streamflow.checks import (
         Freshness,
@@ -98,6 +99,7 @@ __all__ = [
     "Variance",
     "Volume",
     "WriterSettings",
+    "archive",
     "cast",
     "cleared",
     "content",
@@ -140,6 +142,7 @@ _HOMES = {
         "TopK",
         "Variance",
     ),
+    "archives": ("archive",),
     "changes": ("content",),
     "checks": ("Freshness", "Measure", "NullRate", "RowCount", "Share", "Unique", "Volume"),
     "envelopes": ("debezium",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -76,9 +77,7 @@ class MicroBatch:
 
     def cut(self, start: int, stop: int) -> MicroBatch:
         """The part of this batch whose offsets lie in `[start, stop)`."""
-        first = next((i for i, offset in enumerate(self.offsets) if offset >= start), len(self))
-        last = next((i for i, offset in enumerate(self.offsets) if offset >= stop), len(self))
-        rows = slice(first, last)
+        rows = slice(bisect_left(self.offsets, start), bisect_left(self.offsets, stop))
         return MicroBatch(
             self.tp,
             max(start, self.start),

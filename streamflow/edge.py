@@ -9,6 +9,7 @@ from streamflow.destinations import Destination, Drop, Parquet, Topic
 from streamflow.errors import TopologyError
 
 if TYPE_CHECKING:
+    from streamflow.archives import Archive
     from streamflow.extents import OverExtents
     from streamflow.results import Results
     from streamflow.stream import Stream
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Edge:
     """One way out: what leaves, and where to."""
 
-    origin: Stream | Results | OverExtents | Exit
+    origin: Stream | Results | OverExtents | Exit | Archive
     destination: Destination
 
     @property
@@ -51,7 +52,7 @@ class Exit:
 
 
 def edge_to(
-    origin: Stream | Results | OverExtents | Exit,
+    origin: Stream | Results | OverExtents | Exit | Archive,
     destination: Any,
     *kinds: type[Topic | Parquet],
 ) -> Edge:

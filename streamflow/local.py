@@ -83,6 +83,11 @@ class LocalRun:
                 raise SettingsError(
                     f"{folder} exists already; a local run writes a new folder each time"
                 )
+        if topology.archives:
+            raise SettingsError(
+                f"{topology.archives[0].source!r} is archived, which keeps what a topic has; a"
+                " local run has no topics: leave the archive out, or run the topology on Kafka"
+            )
         self._topology = topology
         self._folder = folder
         self._work = folder.with_name(f".{folder.name}.unfinished")

@@ -27,6 +27,7 @@ from streamflow.edges.kafka_outbox import KafkaOutbox
 from streamflow.edges.kafka_plain_outbox import KafkaPlainOutbox
 from streamflow.edges.kafka_runs import take_up_run
 from streamflow.engine.app import StreamflowApp, faust_settings
+from streamflow.engine.archive_feed import archives_of
 from streamflow.engine.broker_wait import BrokerWait
 from streamflow.engine.chain import Table
 from streamflow.engine.chosen import NEEDED, Chosen, chosen
@@ -40,7 +41,7 @@ from streamflow.engine.settings import COMMAND_WAIT, Settings
 from streamflow.engine.sharing import MarkPorts
 from streamflow.engine.suspects import Suspects
 from streamflow.engine.task_ports import TaskPorts
-from streamflow.errors import CheckFailed
+from streamflow.errors import CheckFailed, SettingsError
 from streamflow.ports import Changelog, Outbox
 from streamflow.ranges import Ranges
 from streamflow.states import WorkerStates
@@ -114,8 +115,9 @@ class KafkaWorld:
             self._chosen = chosen(tuple(await admin.lacks(NEEDED)), self._settings)
             if self._chosen.words is not None:
                 log.error("%s", self._chosen.words)
-            found = await admin.partitions(list(self._sources))
-            missing = [topic for topic in self._sources if topic not in found]
+            read = [*self._sources, *archives_of(self._topology, self._names)]
+            found = await admin.partitions(read)
+            missing = [topic for topic in read if topic not in found]
             if missing:
                 raise CheckFailed(
                     [
@@ -124,6 +126,7 @@ class KafkaWorld:
                         for topic in missing
                     ]
                 )
+            found = {topic: found[topic] for topic in self._sources}
         if self._offsets is None:
             offsets = KafkaOffsets(self._connection)
             await offsets.start()
@@ -312,6 +315,11 @@ def topology_app(topology: Topology, settings: Settings | None = None) -> Stream
     chosen = settings or Settings.load()
     require_key(topology.tasks, chosen.masks)
     names = chosen.names(topology.name)
+    if names.run is not None and not topology.tasks:
+        raise SettingsError(
+            f"--run-id {names.run!r}: {topology.name!r} only archives, and its tables have every"
+            " record; a run is for what is made of them"
+        )
     app = StreamflowApp(**faust_settings(chosen, names.app))
 
     def make() -> Host:
@@ -338,6 +346,7 @@ def topology_app(topology: Topology, settings: Settings | None = None) -> Stream
     topics = [names.source(plan.source.topic) for plan in topology.tasks]
     topics += [names.rows(sink.name) for plan in topology.tasks for sink in plan.all_sinks]
     sources = topics[: len(topology.tasks)]
+    topics += archives_of(topology, names)
     app.run_topology(
         topics,
         make,

@@ -19,7 +19,7 @@ from streamflow.errors import TopologyError
 if TYPE_CHECKING:
     import faust
 
-    from streamflow.core.plan import TaskPlan
+    from streamflow.core.plan import SinkPlan, TaskPlan
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -30,15 +30,18 @@ class Topology:
 
     Attributes:
         tasks: One compiled plan per source; a task runs it on one partition.
+        archives: The tables of topics that no task reads, with their topics.
         version: A hash of everything that decides what comes out.
     """
 
     name: str
     edges: tuple[Edge, ...]
     tasks: tuple[TaskPlan, ...]
+    archives: tuple[SinkPlan, ...]
     version: str
 
     def __init__(self, name: str, *edges: Edge) -> None:
+        from streamflow.core.archives import compile_archives, is_archive
         from streamflow.core.compile import compile_tasks  # values below, plans above
         from streamflow.core.names import Names, check_outputs
         from streamflow.core.plan import version_of
@@ -50,11 +53,20 @@ class Topology:
         _check_edges(name, edges)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "edges", edges)
-        object.__setattr__(self, "tasks", compile_tasks(name, edges))
-        object.__setattr__(self, "version", version_of(self.tasks))
-        check_outputs(Names(name), self.tasks)
-        for sink in [sink for task in self.tasks for sink in task.all_sinks]:
+        kept = [edge for edge in edges if is_archive(edge)]
+        others = [edge for edge in edges if not is_archive(edge)]
+        tasks = compile_tasks(name, others) if others or not kept else ()
+        object.__setattr__(self, "tasks", tasks)
+        object.__setattr__(self, "archives", compile_archives(name, kept, tasks))
+        object.__setattr__(self, "version", version_of(tasks, self.archives))
+        check_outputs(Names(name), tasks, self.archives)
+        for sink in self.tables:
             table_spec(self, Names(name), sink)
+
+    @property
+    def tables(self) -> list[SinkPlan]:
+        """Every table that it writes."""
+        return [*(sink for task in self.tasks for sink in task.all_sinks), *self.archives]
 
     def faust_app(self, **settings: Any) -> faust.App:
         """The Faust app that hosts this topology; opens nothing until a worker starts it."""

@@ -64,7 +64,7 @@ def check_folders(
     paths: list[str] = []
     if topology is not None:
         names = settings.names(topology.name)
-        tables = [sink.table.location for plan in topology.tasks for sink in plan.all_sinks]
+        tables = [sink.table.location for sink in topology.tables]
         paths = [names.table(path) for path in tables]
     urls = {path: located(settings.lake, path) for path in map(_path, paths)}
     if any(path.startswith(DELTA) for path in paths):
@@ -104,6 +104,9 @@ def _topology(topology: Topology | StreamflowError) -> Finding:
     if isinstance(topology, StreamflowError):
         return Finding.problem("topology", str(topology), "fix the topology or name another one")
     sources = ", ".join(repr(plan.source.topic) for plan in topology.tasks)
+    archived = ", ".join(repr(sink.source) for sink in topology.archives)
+    both = {"reads": sources, "archives": archived}
+    does = " and ".join(f"{what} {topics}" for what, topics in both.items() if topics)
     return Finding.ok(
-        "topology", f"topology {topology.name!r} of version {topology.version} reads {sources}"
+        "topology", f"topology {topology.name!r} of version {topology.version} {does}"
     )

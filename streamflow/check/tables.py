@@ -34,8 +34,7 @@ class CheckedTable:
 def check_tables(topology: Topology, settings: Settings) -> list[CheckedTable]:
     """Hold each table's columns and folders against what its sink writes, and see whose it is."""
     names = settings.names(topology.name)
-    sinks = (sink for plan in topology.tasks for sink in plan.all_sinks)
-    specs = (table_spec(topology, names, sink) for sink in sinks)
+    specs = (table_spec(topology, names, sink) for sink in topology.tables)
     return [found for spec in specs for found in _check(spec, names.app, settings)]
 
 

@@ -10,8 +10,9 @@ from streamflow.check.replicas import KAFKA_S_OWN, check_replicas
 from streamflow.core.names import Names
 from streamflow.counted import counted
 from streamflow.edges.kafka_admin import KafkaAdmin, TopicSpec
+from streamflow.engine.archive_feed import archives_of
 from streamflow.errors import StreamflowError
-from streamflow.service import LAG, topic_specs
+from streamflow.service import COMPACTION_LAG_MS, LAG, topic_specs
 from streamflow.topology import Topology
 
 
@@ -25,7 +26,8 @@ async def check_topics(
     """Sources first, then every topic that is derived from one that is there; those that are made
     get so many replicas.
     """
-    sources = [names.source(plan.source.topic) for plan in topology.tasks]
+    archived = archives_of(topology, names)
+    sources = [*(names.source(plan.source.topic) for plan in topology.tasks), *archived]
     try:
         async with KafkaAdmin(connection) as admin:
             made: list[str] = []
@@ -38,6 +40,8 @@ async def check_topics(
             if create_partitions is not None:
                 made += await admin.create(specs)
             findings = [check_source(source, counts.get(source), made) for source in sources]
+            configs = await admin.configs([topic for topic in archived if topic in counts])
+            findings += [one for found in configs.items() for one in check_archived(*found)]
             counts = await admin.partitions([spec.name for spec in specs])
             internal = _internal(topology, names)
             for spec in specs:
@@ -68,6 +72,21 @@ def check_source(name: str, count: int | None, made: list[str]) -> Finding:
         )
     new = ", just made" if name in made else ""
     return Finding.ok("topic", f"source topic {name!r} has {counted(count, 'partition')}{new}")
+
+
+def check_archived(name: str, config: Mapping[str, str]) -> list[Finding]:
+    """A topic of others whose records are to be archived before it deletes them."""
+    kept = int(config.get(LAG, 0)) >= COMPACTION_LAG_MS
+    if kept or "compact" not in config.get("cleanup.policy", ""):
+        return []
+    return [
+        Finding.warning(
+            "topic",
+            f"source topic {name!r} is compacted: records that it drops before they are rolled are"
+            " in no archive, and a roll that a crash cut short cannot be made again without them",
+            f"set {LAG}={COMPACTION_LAG_MS} on topic {name}, or more",
+        )
+    ]
 
 
 def check_topic(

@@ -104,9 +104,10 @@ def _work(topology: str, as_json: bool, given: dict[str, Any]) -> None:
 def summary_lines(status: Status, seconds: float) -> list[str]:
     """Totals go on over restarts, files are counted by each worker for itself: both say so."""
     made = f"{counted(status.files, 'file')}, {counted(status.rows, 'row')}"
+    since = ["since the app began, in the partitions of this worker:"]
+    since += [f"  {line}" for line in conservation(status.totals)]
     return [
-        "since the app began, in the partitions of this worker:",
-        *(f"  {line}" for line in conservation(status.totals)),
+        *(since if status.tasks or not status.archived else []),
         *(["delivery at least once"] if status.delivery == "at_least_once" else []),
         f"in this run: {made}, {seconds:.1f} s",
     ]

@@ -32,6 +32,8 @@ async def tell(
         SettingsError: there is no such source or partition, or no broker.
     """
     sources = [plan.source.topic for plan in topology.tasks]
+    if not sources:
+        raise SettingsError("the topology only archives, and archives go on; stop its workers")
     if source is not None and source not in sources:
         raise SettingsError(f"the topology reads {sources}, not {source!r}")
     wanted = [names.source(name) for name in sources if source in (None, name)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from streamflow.archives import Archive
 from streamflow.checking import Checks
 from streamflow.core.folder_name import DEFAULT_PARTITION
 from streamflow.destinations import Parquet
@@ -64,7 +65,9 @@ class Closing:
                 yield mark
 
 
-def closing_of(origin: Stream | Results | Checks | Quality, table: Parquet) -> Closing | None:
+def closing_of(
+    origin: Stream | Results | Checks | Quality | Archive, table: Parquet
+) -> Closing | None:
     """How the time partitions of a table become complete; None where that is not known."""
     lags = dict(_lags(origin))
     for place, by in enumerate(table.partition_by):
@@ -73,7 +76,7 @@ def closing_of(origin: Stream | Results | Checks | Quality, table: Parquet) -> C
     return None
 
 
-def _lags(origin: Stream | Results | Checks | Quality) -> Iterator[tuple[str, int]]:
+def _lags(origin: Stream | Results | Checks | Quality | Archive) -> Iterator[tuple[str, int]]:
     """The time columns whose values cannot come below the watermark, less what is told here."""
     if isinstance(origin, Stream):
         event_time = origin.source.event_time

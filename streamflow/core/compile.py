@@ -12,6 +12,7 @@ from datetime import timedelta
 import pyarrow as pa
 
 from streamflow.aggregates import Aggregate, Part, fields_of, name_of
+from streamflow.archives import Archive
 from streamflow.changes import Changed
 from streamflow.checking import CHECKED, Checks
 from streamflow.core.compile_checks import compile_checks
@@ -371,6 +372,7 @@ def _stream_of(edge: Edge) -> Stream:
     origin = edge.origin.of if isinstance(edge.origin, Exit) else edge.origin
     if isinstance(origin, OverExtents):
         return origin.stream
+    assert not isinstance(origin, Archive), "these are compiled apart"
     return origin if isinstance(origin, Stream) else origin.windowed.stream
 
 

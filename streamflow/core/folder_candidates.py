@@ -18,6 +18,7 @@ from streamflow.core.folder_name import DEFAULT_PARTITION, MAX_NAME_BYTES, names
 from streamflow.stream import Stream
 
 if TYPE_CHECKING:
+    from streamflow.archives import Archive
     from streamflow.checking import Checks
     from streamflow.quality import Quality
     from streamflow.results import Results
@@ -27,7 +28,7 @@ LONGEST: Final = len(DEFAULT_PARTITION) - 1
 
 
 def folder_candidates(
-    origin: Stream | Results | Checks | Quality,
+    origin: Stream | Results | Checks | Quality | Archive,
     columns: Iterable[pa.Field],
     renamed: Mapping[str, str],
     taken: Iterable[str],

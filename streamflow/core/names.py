@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from streamflow.batch import TopicPartition
-from streamflow.core.plan import TaskPlan
+from streamflow.core.plan import SinkPlan, TaskPlan
 from streamflow.errors import SettingsError, TopologyError
 
 
@@ -80,9 +80,17 @@ class Names:
         return name if self.run is None else f"{name}.{self.run}"
 
 
-def check_outputs(names: Names, plans: Sequence[TaskPlan]) -> None:
-    """Raises `TopologyError` where an output topic is one that the engine keeps for itself."""
+def check_outputs(
+    names: Names, plans: Sequence[TaskPlan], archives: Sequence[SinkPlan] = ()
+) -> None:
+    """Raises `TopologyError` where a topic is one that the engine keeps for itself."""
     own = _internal(names, plans)
+    for topic in (sink.source for sink in archives):
+        if topic is not None and names.source(topic) in own:
+            raise TopologyError(
+                f"{topic!r} is a topic of this app's own state or rows, which is trimmed or"
+                " compacted; archive what it is made from"
+            )
     for plan in plans:
         outputs = {topic: names.topic(topic) for topic in plan.output_topics}
         for topic, name in {plan.source.topic: names.source(plan.source.topic), **outputs}.items():

@@ -37,7 +37,7 @@ class SinkPlan:
     """A table and the rows that go there; `schema` has the partition values as columns. `renamed`
     has the field of each column whose field has another name by now, `merging` says which rows take
     the place of earlier ones, `folders` which columns may name folders, where that is left to the
-    rows.
+    rows. `source` is the topic whose records are its rows as they are; None where tasks make them.
     """
 
     name: str
@@ -47,6 +47,7 @@ class SinkPlan:
     renamed: Mapping[str, str] = field(default_factory=dict[str, str])
     merging: Merging | None = None
     folders: tuple[str, ...] | None = None
+    source: str | None = None
 
     @cached_property
     def schema_id(self) -> str:
@@ -339,9 +340,10 @@ class TaskPlan:
         return digest([self.source.topic, *(_describe_window(w) for w in self.windows)])
 
 
-def version_of(tasks: Sequence[TaskPlan]) -> str:
-    """A short hash of everything that decides what comes out of these tasks."""
-    return digest([_describe_task(plan) for plan in tasks])[:12]
+def version_of(tasks: Sequence[TaskPlan], archives: Sequence[SinkPlan] = ()) -> str:
+    """A short hash of everything that decides what comes out of these tasks and archives."""
+    said = [f"archive {sink.source} {sink.table!r}:{sink.schema}" for sink in archives]
+    return digest([*(_describe_task(plan) for plan in tasks), *said])[:12]
 
 
 def _describe_window(window: WindowPlan) -> str:

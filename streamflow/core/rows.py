@@ -22,6 +22,7 @@ import orjson
 import pyarrow as pa
 
 from streamflow.batch import Headers, Record
+from streamflow.core.hive import Position
 from streamflow.core.merging import Merging
 from streamflow.errors import SinkRefused
 
@@ -122,6 +123,10 @@ class RowsChunk:
         except (pa.ArrowException, OSError) as error:
             raise _malformed(f"rows chunk {self.number} of commit {self.commit}", error) from None
 
+    def place(self, at: Position) -> Position:
+        """Where a row of the chunk lies that is found at this offset, and number in the chunk."""
+        return at
+
 
 def encode_rows(
     batches: Sequence[pa.RecordBatch],
@@ -152,7 +157,7 @@ def encode_rows(
                 *owner,
             ),
         )
-        for number, (payload, unpacked) in enumerate(_chunks(rows, chunk_bytes))
+        for number, (payload, unpacked, _) in enumerate(encoded_chunks(rows, chunk_bytes))
     ]
 
 
@@ -215,28 +220,29 @@ def record_name(record: Record) -> str:
     return f"the row of {found.to_pylist()[0]} in commit {held.commit}"
 
 
-def _chunks(rows: pa.Table, chunk_bytes: int) -> list[tuple[bytes, int]]:
-    """Encoded slices of the rows, and what each takes unpacked. Each is sized by the one before it,
-    so that rows are seldom encoded twice; the first by its size uncompressed.
+def encoded_chunks(rows: pa.Table, chunk_bytes: int) -> list[tuple[bytes, int, int]]:
+    """Encoded slices of the rows, what each takes unpacked, and how many rows it has. Each is sized
+    by the one before it, so that rows are seldom encoded twice; the first by its size uncompressed.
     """
-    payloads: list[tuple[bytes, int]] = []
+    payloads: list[tuple[bytes, int, int]] = []
     start, step = 0, max(1, rows.num_rows * chunk_bytes // max(rows.nbytes, 1))
     while start < rows.num_rows:
         part = rows.slice(start, step)
         if part.nbytes > 2 * UNPACKED_BYTES and part.num_rows > 1:
             step = max(1, part.num_rows * UNPACKED_BYTES // part.nbytes)
             continue
-        payload = _encode(part)
+        payload = encode_table(part)
         if len(payload) > chunk_bytes and part.num_rows > 1:
             step = part.num_rows // 2
             continue
-        payloads.append((payload, part.nbytes))
+        payloads.append((payload, part.nbytes, part.num_rows))
         start += part.num_rows
         step = max(1, part.num_rows * chunk_bytes * 9 // (10 * len(payload)))
     return payloads
 
 
-def _encode(rows: pa.Table) -> bytes:
+def encode_table(rows: pa.Table) -> bytes:
+    """Rows as they are held: a whole Arrow IPC stream."""
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1))
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, rows.schema, options=options) as writer:

@@ -30,6 +30,7 @@ class SinkSpec:
     `partition_by` is left to the rows, `folders` are the columns that may come to be in it.
     `compatibility` says what later versions of `schema` may change.
     `run` is that of the names, where it is one of a part of the sources.
+    `source` is the topic that its rows are read from as records, where no task makes them.
     `zones` are those that the values of `partition_by` are times of, where one is not UTC.
     """
 
@@ -51,6 +52,7 @@ class SinkSpec:
     folders: tuple[str, ...] | None = None
     compatibility: Compatibility = "backward"
     run: str | None = None
+    source: str | None = None
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)

@@ -20,6 +20,7 @@ from streamflow.partition_by import PartitionBy
 from streamflow.writer_settings import WriterSettings
 
 if TYPE_CHECKING:
+    from streamflow.archives import Archive
     from streamflow.checking import Checks
     from streamflow.quality import Quality
     from streamflow.results import Results
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def sink_plan(
-    table: Parquet, schema: pa.Schema, origin: Stream | Results | Checks | Quality
+    table: Parquet, schema: pa.Schema, origin: Stream | Results | Checks | Quality | Archive
 ) -> SinkPlan:
     """A table of the rows of `origin`, of this schema.
 

@@ -104,6 +104,11 @@ class Host:
         return list(self.stage.tables)
 
     @property
+    def reading(self) -> list[TopicPartition]:
+        """The partitions of topics of others that this worker reads: of sources, and archived."""
+        return [*self.tasks, *(tp for tp in self.sinks if tp.topic in self.stage.archives)]
+
+    @property
     def partitions(self) -> Mapping[str, int]:
         """Partition counts of the source topics."""
         return self._partitions
@@ -227,11 +232,8 @@ class Host:
             await asyncio.sleep(0.1)
 
     def _all_done(self) -> bool:
-        wanted = sum(self._partitions.get(topic, 0) for topic in self._plans)
-        if not self.tasks or not wanted:
-            return False
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
-        return all(lane.done for lane in lanes)
+        return bool(self.reading) and all(lane.done for lane in lanes)
 
     async def _open_after(self, grown: asyncio.Task[bool], lane: TaskLane | SinkLane) -> None:
         await asyncio.wait({grown})
@@ -353,7 +355,8 @@ class Host:
 
     def _sink_lane(self, tp: TopicPartition) -> SinkLane:
         assert self._pauses is not None, "prepare() comes first"
-        writers = max(self._partitions[topic] for topic in self._filling(tp.topic))
+        filling = [self._partitions[topic] for topic in self._filling(tp.topic)]
+        writers = max(filling, default=0)
         return self.stage.lane(tp, writers, lambda: self._bounds(tp), self._pauses, self.refuse)
 
     async def _refuse_growth(self) -> None:

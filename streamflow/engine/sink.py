@@ -26,7 +26,7 @@ from streamflow.core.file_layout import settings_of, sort_of
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.engine.chain import Table, chain_of, files_of
 from streamflow.engine.holdings import Holdings
-from streamflow.engine.sink_buffer import Buffer
+from streamflow.engine.sink_feed import Feed, RowsFeed
 from streamflow.engine.sink_fold import FOLD_AFTER
 from streamflow.engine.sink_plan import Planner
 from streamflow.engine.sink_roll import Written, check_commits, check_schema
@@ -55,7 +55,7 @@ class SinkPartition:
     nothing is lost or repeated. After `SinkRefused` only `close` may follow.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works on, and what tests give it
         self,
         spec: SinkSpec,
         tp: TopicPartition,
@@ -63,6 +63,7 @@ class SinkPartition:
         *,
         clock: Clock,
         owner: str,
+        feed: Feed | None = None,
         faults: Callable[[str], None] = ignore,
         holdings: Holdings | None = None,
         fold_after: int = FOLD_AFTER,
@@ -70,6 +71,7 @@ class SinkPartition:
         self.spec = spec
         self.tp = tp
         self._chain = chain_of(table, clock)
+        self._feed: Feed = feed or RowsFeed()
         self._clock = clock
         self._owner = owner
         self._faults = faults
@@ -87,7 +89,7 @@ class SinkPartition:
         # The last finished cut, the one that stands but is not finished yet, and what lies beyond.
         self._last: Cut | None = None
         self._pending: Cut | None = None
-        self._buffer = Buffer(tp, 0, None)
+        self._buffer = self._feed.held(tp, 0, None)
         # When the first commit came that is not rolled, and the last one with rows.
         self._since: float | None = None
         self._heard: float | None = None
@@ -99,6 +101,7 @@ class SinkPartition:
         `[first_offset, end_offset)` is what the rows partition holds. A last cut that is not
         finished is executed as soon as its rows have come again.
         """
+        self._feed.opened(end_offset)
         self.close()
         self._chain.claim(self.spec, self._owner)
         cut = self._chain.start(self.tp, self.spec, first_offset)
@@ -110,18 +113,13 @@ class SinkPartition:
                 f" records; give sink {self.spec.name!r} a new table, or restore the topic"
             )
         if first_offset > needed:
-            raise SinkRefused(
-                f"{self.tp} starts at offset {first_offset}, but sink {self.spec.name!r} still"
-                f" needs it from {needed} ({cut}): rows were deleted before they were rolled; check"
-                " the topic's retention, and replay the missing range of the sources into a new"
-                " table"
-            )
+            raise self._feed.deleted(self.spec, cut, needed, first_offset)
         if finished:
             self._follow(cut)
         else:
             self._pending = cut
             before = self._chain.epoch_before(cut)
-            self._buffer = Buffer(self.tp, cut.first, cut.after, before)
+            self._buffer = self._feed.held(self.tp, cut.first, cut.after, before)
         return needed
 
     def receive(self, batch: MicroBatch) -> int | None:
@@ -139,17 +137,13 @@ class SinkPartition:
         trim = self._settle()
         wanted = batch.cut(buffer.position, max(batch.stop, buffer.position))
         self._measure(wanted)
-        records = zip(wanted.offsets, wanted.values, wanted.headers, strict=True)
-        for offset, value, headers in records:
-            if offset < self._buffer.position:
-                continue  # a roll has found the chain beyond this batch
-            ended = self._buffer.take(offset, value, headers)
-            if ended is not None:
-                self._holdings.hold(self.tp, self._buffer.held_bytes)
-                now = self._clock.monotonic()
-                self._since = now if self._since is None else self._since
-                self._heard = now if ended.chunks else self._heard
-                trim = _latest(trim, self._settle())
+        # A roll may find the chain beyond this batch: then nothing is left of it.
+        while (ended := self._buffer.take_from(wanted)) is not None:
+            self._holdings.hold(self.tp, self._buffer.held_bytes)
+            now = self._clock.monotonic()
+            self._since = now if self._since is None else self._since
+            self._heard = now if ended.chunks else self._heard
+            trim = _latest(trim, self._settle())
         self._buffer.skip(batch.stop)
         self._holdings.hold(self.tp, self._buffer.held_bytes)
         return trim
@@ -160,13 +154,18 @@ class SinkPartition:
 
     def roll(self) -> int | None:
         """Roll every whole commit that is held, due or not; as `receive`."""
-        return self._settle(due=lambda: self._buffer.last is not None)
+        return self._settle(due=lambda: self._buffer.commits > 0)
 
     def close(self) -> None:
         """Drop everything held; nothing is written."""
         self._holdings.forget(self.tp)
         self._last = self._pending = self._since = self._heard = None
-        self._buffer = Buffer(self.tp, 0, None)
+        self._buffer = self._feed.held(self.tp, 0, None)
+
+    def deleted(self, first: int) -> SinkRefused:
+        """What to say where the partition has come to begin at `first`, behind what was read."""
+        assert self._last is not None, "open() comes first"
+        return self._feed.deleted(self.spec, self._last, self.wanted, first)
 
     @property
     def position(self) -> int:
@@ -189,8 +188,10 @@ class SinkPartition:
     @property
     def done(self) -> bool:
         """Has the input ended, and is every row of it visible?"""
-        rolled = self._pending is None and not len(self._buffer) and not self._success.is_due
-        return rolled and self._last is not None and self._last.end_of_input
+        last = self._last
+        if last is None or self._pending is not None or self._success.is_due:
+            return False
+        return self._feed.is_done(last, self._buffer)
 
     def _settle(self, due: Callable[[], bool] | None = None) -> int | None:
         """Finish what stands and roll what is due, as far as the rows held allow."""
@@ -226,12 +227,11 @@ class SinkPartition:
 
         All files of a cut have one layout, so it is when the first commit of another has come.
         """
-        last = self._buffer.last
-        if last is None:
+        if not self._buffer.commits:
             return False
-        if last.end_of_input or self._buffer.one_layout < self._buffer.stop:
+        if self._buffer.ended or self._buffer.one_layout < self._buffer.stop:
             return True
-        if not self._buffer.whole_bytes:
+        if not self._buffer.whole_bytes and not self._buffer.ages_empty:
             return self._buffer.commits >= IDLE_COMMITS
         if self._buffer.whole_bytes * self._ratio >= self.spec.target_bytes:
             return True
@@ -290,11 +290,13 @@ class SinkPartition:
         self._pending = last
         if self._buffer.position < last.first:
             before = self._chain.epoch_before(last)
-            self._buffer = Buffer(self.tp, last.first, last.after, before)
+            self._buffer = self._feed.held(self.tp, last.first, last.after, before)
         self._buffer.drop(last.first)
 
-    def _finish(self, cut: Cut, rows: Rows) -> int:
-        """Make all files of the cut visible and go on after it; returns the cut's `first`."""
+    def _finish(self, cut: Cut, rows: Rows) -> int | None:
+        """Make all files of the cut visible and go on after it; returns up to where the log may be
+        trimmed then.
+        """
         commits = self._buffer.upto(cut.next)
         standing, written = self._chain.finish(cut, rows, self._faults)
         if written.files and written.files == len(cut.files):
@@ -303,14 +305,14 @@ class SinkPartition:
         self._follow(standing)
         if cut.k % self._fold_after == 0:
             self._chain.fold(self.tp, self._faults)
-        return cut.first
+        return self._feed.to_trim(cut)
 
     def _follow(self, cut: Cut) -> None:
         """Go on after a finished cut."""
         self._last, self._pending = cut, None
         self._success.visible(cut)
         if self._buffer.position < cut.next:
-            self._buffer = Buffer(self.tp, cut.next, cut.trailer, cut.epoch)
+            self._buffer = self._feed.held(self.tp, cut.next, cut.trailer, cut.epoch)
         self._buffer.drop(cut.next)
         self._holdings.hold(self.tp, self._buffer.held_bytes)
         self._since = self._clock.monotonic() if len(self._buffer) else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
 
-from streamflow.batch import Headers, TopicPartition
+from streamflow.batch import Headers, MicroBatch, TopicPartition
 from streamflow.core.merging import Merging
 from streamflow.core.rows import RowsChunk, Trailer, decode
 from streamflow.counted import counted
@@ -102,12 +103,35 @@ class Buffer:
         return next(reversed(self._trailers.values()), None)
 
     @property
+    def ended(self) -> bool:
+        """Has the last of the whole commits ended the input?"""
+        last = self.last
+        return last is not None and last.end_of_input
+
+    @property
+    def ages_empty(self) -> bool:
+        """Commits without rows wait for others: the log is trimmed behind them all the same."""
+        return False
+
+    @property
     def commits(self) -> int:
         return len(self._trailers)
 
     def __len__(self) -> int:
         waiting = len(self._begun) + (self._pending is not None)
         return len(self._chunks) + len(self._trailers) + waiting
+
+    def take_from(self, batch: MicroBatch) -> Trailer | None:
+        """Hold the records of a batch from `position` on, up to the next one with which a commit
+        counts; its trailer, or None where there is none in what is left of the batch.
+
+        Raises `SinkRefused` as `take` does.
+        """
+        for row in range(bisect_left(batch.offsets, self.position), len(batch)):
+            counted = self.take(batch.offsets[row], batch.values[row], batch.headers[row])
+            if counted is not None:
+                return counted
+        return None
 
     def take(self, offset: int, value: bytes | None, headers: Headers) -> Trailer | None:
         """Hold one record; the trailer when a commit counts from now on.

@@ -66,15 +66,15 @@ def _refuse_others(files: TableFiles, spec: SinkSpec, owner: str) -> None:
 
 
 def start(files: TableFiles, tp: TopicPartition, spec: SinkSpec, first_offset: int) -> Cut:
-    """The last cut of the chain; a new chain starts at offset 0.
+    """The last cut of the chain; a new chain starts where the topic does.
 
     Raises:
-        SinkRefused: there is no chain, but the topic was trimmed, which only a chain's roll does:
-            this is not the table that the topic's earlier rows went to.
+        SinkRefused: there is no chain, but the rows topic was trimmed, which only a chain's roll
+            does: this is not the table that the topic's earlier rows went to.
     """
     cut = last(files, tp)
     if cut is None:
-        if first_offset > 0:
+        if first_offset > 0 and spec.source is None:
             raise SinkRefused(
                 f"table {spec.path!r} of sink {spec.name!r} has no chain of cuts for {tp}, but that"
                 f" topic starts at offset {first_offset}: its earlier rows were rolled into another"

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from streamflow.batch import TopicPartition
+from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.engine.inbox import Arrival, Inbox
+from streamflow.engine.opening import until_it_passes
 from streamflow.engine.pauses import Pauses, Reason
 from streamflow.engine.retries import TABLE, Retries
 from streamflow.engine.sink import SinkPartition
@@ -52,11 +53,18 @@ class SinkLane:
         self._held: Arrival | None = None
         self._retry = retry
         self._retries: Retries | None = None
+        #: The next offset to read, and that up to which all is visible; also of one that is closed.
+        self.read = self.rolled = 0
 
     @property
     def is_open(self) -> bool:
         """Is the sink at work?"""
         return self.sink is not None and self._runner is not None and not self._closing
+
+    @property
+    def is_archive(self) -> bool:
+        """Does it read a topic of others? Told once it has been opened."""
+        return self.sink is not None and self.sink.spec.source is not None
 
     @property
     def done(self) -> bool:
@@ -75,6 +83,7 @@ class SinkLane:
         sink = self._make()
         position = await asyncio.to_thread(sink.open, first, stop)
         self.sink = sink
+        self._note(sink)
         return position
 
     def start(self) -> None:
@@ -134,9 +143,11 @@ class SinkLane:
             if self._held is None:
                 done = await asyncio.to_thread(sink.tick)
             else:
+                await self._see_that_all_came(sink, self._held.batch)
                 done = await asyncio.to_thread(sink.receive, self._held.batch)
                 self._held.ack()
                 self._held = None
+            self._note(sink)
             if self._retries is not None:
                 self._retries = None
                 log.warning("%s: the table takes writes again", self.tp)
@@ -144,6 +155,30 @@ class SinkLane:
                     await self._pauses.remove(self.tp, reason)
             if done is not None:
                 await self._trim_log(done)
+
+    def _note(self, sink: SinkPartition) -> None:
+        self.read, self.rolled = sink.wanted, sink.position
+
+    async def _see_that_all_came(self, sink: SinkPartition, batch: MicroBatch) -> None:
+        """Of a topic that is not ours: where offsets are missing before the first record, see that
+        they carried none. The client goes on at the beginning where retention has overtaken it.
+
+        Raises:
+            SinkRefused: the topic begins beyond them; what was read before is rolled by then.
+        """
+        start = max(batch.start, sink.wanted)
+        first = next(iter(batch.offsets), batch.stop)
+        if not self.is_archive or first <= start:
+            return
+        found: list[int] = []
+
+        async def look() -> None:
+            found.append((await self._bounds())[0])
+
+        await until_it_passes(f"the beginning of {self.tp}", look)
+        if found[-1] > start:
+            await asyncio.to_thread(sink.roll)
+            raise sink.deleted(found[-1])
 
     async def _trim_log(self, before: int) -> None:
         try:

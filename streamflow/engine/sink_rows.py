@@ -85,6 +85,7 @@ class Rows:
         #: The bytes of rows that may be unpacked at once, and what bounds those of all.
         self.room = room
         self.memory = memory
+        self._chunks = chunks
         _check(chunks, {*by, *form.sort})
         #: What is looked at first; where folders have no names, a column to count rows by.
         self._names = by or next((c.schema.names[:1] for c in chunks.values()), ())
@@ -164,8 +165,12 @@ class Rows:
                 found[group.folder] = group if known is None else known.joined(group)
                 size = group.count * piece.nbytes // piece.rows
                 sizes[group.folder] = sizes.get(group.folder, 0) + size
-        self.groups = [found[folder] for folder in sorted(found)]
+        self.groups = [self._placed(found[folder]) for folder in sorted(found)]
         self._sizes = sizes
+
+    def _placed(self, group: Group) -> Group:
+        first, last = (self._chunks[at[0]].place(at) for at in (group.first, group.last))
+        return replace(group, first=first, last=last)
 
     def _groups(self, piece: Piece) -> list[Group]:
         return arrange(piece.tables(self._names), self._by).groups

@@ -10,6 +10,7 @@ from streamflow.clock import Clock
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan
 from streamflow.destinations import Delta
+from streamflow.engine.archive_feed import archives_of, feed_of
 from streamflow.engine.chain import Table, chain_of
 from streamflow.engine.circuit import Phase
 from streamflow.engine.faults import Faults
@@ -49,10 +50,13 @@ class SinkStage:
         clock: Clock,
         faults: Faults,
     ) -> None:
-        #: Of every rows topic the table.
+        #: Of every rows topic the table, and of every topic that is archived.
         self.tables: dict[str, SinkPlan] = {
             names.rows(sink.name): sink for plan in topology.tasks for sink in plan.all_sinks
         }
+        self.archives = archives_of(topology, names)
+        self.tables |= self.archives
+        self._bounded = settings.bounded
         rolls = RollMemory(settings.roll_memory)
         self.holdings = Holdings(settings.sink_buffer_bytes, rolls)
         self._topology = topology
@@ -86,7 +90,7 @@ class SinkStage:
         pauses: Pauses,
         on_refused: Callable[[StreamflowError], None],
     ) -> SinkLane:
-        """The lane of a rows partition; so many tasks (`writers`) write the table."""
+        """The lane of a partition; so many tasks (`writers`) write the table."""
         sink, trim = self.tables[tp.topic], self._world.trim
         make = lambda: self._partition(sink, tp, writers)  # noqa: E731
         return SinkLane(tp, make, bounds, trim, pauses, on_refused, self._retry)
@@ -121,6 +125,7 @@ class SinkStage:
             self._table(spec.path),
             clock=self._clock,
             owner=self._names.app,
+            feed=feed_of(sink, spec, bounded=self._bounded),
             faults=self._faults,
             holdings=self.holdings,
         )

@@ -30,7 +30,9 @@ class Status:
         tasks, opened: Source partitions of this worker, and those of them that are in the totals.
         ended: Tasks whose input was declared complete.
         idle: Tasks whose partition has been silent for so long that it is idle.
-        lag: Records that are in the source partitions and not processed; None while unknown.
+        lag: Records that are in the source partitions and not processed, and in archived ones and
+            not read; None while unknown.
+        archived: Partitions of archived topics of this worker. They are in no totals.
         files, rows, bytes: What the sinks of this worker have made visible since it started.
         paused: Partitions that wait, with the reasons: `opening`, `gate`, `operator`, `breaker`,
             `pressure`; and for each what there is to say of it.
@@ -63,6 +65,7 @@ class Status:
     circuits: Mapping[str, str] = field(default_factory=dict)
     upkeep: Mapping[str, str] = field(default_factory=dict)
     lookups: Mapping[str, LookupCounts] = field(default_factory=dict)
+    archived: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a machine."""
@@ -84,7 +87,7 @@ def later_status(app: Any) -> Callable[[], Status]:
     """
     host = app.host
     tasks, sinks = dict(host.tasks), dict(host.sinks)
-    ends = {tp: _highwater(app, tp) for tp in tasks}
+    ends = {tp: _highwater(app, tp) for tp in host.reading}
     waits, lags = host.waits, host.standbys.lags
     circuits, upkeep = host.stage.circuits, host.stage.upkeep_problems
     lookups = host.lookups
@@ -109,9 +112,8 @@ def status_of(
     totals: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     marks: list[int] = []
-    lag: int | None = 0
     opened = ended = idle = restored = 0
-    for tp, lane in tasks.items():
+    for lane in tasks.values():
         if lane.task is None:
             continue
         opened += 1
@@ -124,9 +126,8 @@ def status_of(
         ended += state.ended is not None
         idle += lane.idle
         restored += lane.task.restored_offsets
-        end = ends.get(tp)
-        lag = None if lag is None or end is None else lag + max(end - state.position, 0)
     plain = any(lane.task.delivery == "at_least_once" for lane in tasks.values() if lane.task)
+    archives = {tp: lane for tp, lane in sinks.items() if lane.is_archive}
     open_sinks = [lane.sink for lane in sinks.values() if lane.sink is not None]
     return Status(
         totals=totals,
@@ -136,7 +137,7 @@ def status_of(
         opened=opened,
         ended=ended,
         idle=idle,
-        lag=lag,
+        lag=_lag(tasks, archives, ends),
         files=sum(sink.written.files for sink in open_sinks),
         rows=sum(sink.written.rows for sink in open_sinks),
         bytes=sum(sink.written.bytes for sink in open_sinks),
@@ -148,6 +149,7 @@ def status_of(
         circuits=dict(circuits),
         upkeep=dict(upkeep),
         lookups=dict(lookups),
+        archived=len(archives),
     )
 
 
@@ -160,6 +162,22 @@ def _gates(tasks: Iterable[Task]) -> dict[str, Counter[str]]:
             phase = breaker.phase if breaker is not None else "closed"
             gates.setdefault(watch.name, Counter())[phase] += 1
     return gates
+
+
+def _lag(
+    tasks: Mapping[Any, TaskLane],
+    archives: Mapping[Any, SinkLane],
+    ends: Mapping[Any, int | None],
+) -> int | None:
+    read = {tp: lane.task.state.position for tp, lane in tasks.items() if lane.task is not None}
+    read |= {tp: lane.read for tp, lane in archives.items()}
+    lag = 0
+    for tp, position in read.items():
+        end = ends.get(tp)
+        if end is None:
+            return None
+        lag += max(end - position, 0)
+    return lag
 
 
 def _highwater(app: Any, tp: Any) -> int | None:

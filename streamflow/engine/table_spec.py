@@ -34,4 +34,5 @@ def table_spec(
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
         compatibility=sink.table.compatibility,
         run=names.run,
+        source=None if sink.source is None else names.source(sink.source),
     )

@@ -71,6 +71,8 @@ class AppStates:
             SettingsError: there is none of these.
         """
         plans = {plan.source.topic: plan for plan in self._topology.tasks}
+        if not plans:
+            raise SettingsError("the topology only archives: it has no tasks, and no state")
         if source is not None and source not in plans:
             raise SettingsError(f"the topology has no source {source!r}; it has {sorted(plans)}")
         wanted = [plan for topic, plan in plans.items() if source in (None, topic)]

@@ -24,7 +24,6 @@ from streamflow.core.keys import recorded
 from streamflow.core.masking import Masks
 from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan, TaskPlan
-from streamflow.core.seal import to_json
 from streamflow.core.step import Decision
 from streamflow.edges.memory import (
     MemoryBroker,
@@ -33,6 +32,7 @@ from streamflow.edges.memory import (
     MemoryPlainOutbox,
     MemoryStore,
 )
+from streamflow.engine.archive_feed import feed_of
 from streamflow.engine.chain import chain_of
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
@@ -46,6 +46,7 @@ from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import Fenced, Refused, TaskLost
 from streamflow.testing.readable import readable
+from streamflow.testing.sending import key_of, record_of
 from streamflow.testing.tables import Tables
 from streamflow.topology import Topology
 
@@ -108,6 +109,8 @@ class TopologyDriver:
         self._sinks: dict[TopicPartition, SinkPartition] = {}
         for plan in topology.tasks:
             self._create_topics(plan, partitions)
+        for sink in topology.archives:
+            self.broker.create(str(sink.source), partitions)
         self._open_all()
 
     def send(self, topic: str, *records: Any, headers: Headers = ()) -> None:
@@ -116,12 +119,9 @@ class TopologyDriver:
         A record is a mapping (its JSON becomes the value, its key field the key), bytes (the value,
         keyed like the record before it or not at all), or a `Record`.
         """
-        plans = {plan.source.topic: plan for plan in self._topology.tasks}
-        if topic not in plans:
-            raise ValueError(f"the topology does not read {topic!r}; it reads {sorted(plans)}")
-        plan = plans[topic]
+        key = key_of(self._topology, topic)
         for record in records:
-            made = self._record(plan, record, headers)
+            made = record_of(record, key, headers)
             self.broker.append(self.broker.place(topic, made.key), made)
         self.process()
 
@@ -145,6 +145,9 @@ class TopologyDriver:
         for tp in self._tasks:
             self._until_taken(tp, self._end_input)
         self._run_sinks()
+        for sink in self._sinks.values():
+            if sink.spec.source is not None:
+                sink.roll()
 
     @contextmanager
     def crash(self, *, at: str, after: int = 0) -> Generator[None]:
@@ -305,7 +308,7 @@ class TopologyDriver:
         self._tasks, self._sinks, self._watches = {}, {}, {}
         lookups = Lookups(self.clock, wait=no_wait, breaking=False)
         self._answer = self._beside.blocking(lookups.answer)
-        for sink in [sink for plan in self._topology.tasks for sink in plan.all_sinks]:
+        for sink in self._topology.tables:
             spec = table_spec(self._topology, self._names, sink)
             chain_of(self._tables.of(sink.table), self.clock).agree(spec)
         for plan in self._topology.tasks:
@@ -321,6 +324,10 @@ class TopologyDriver:
                 for sink in plan.all_sinks:
                     rows = TopicPartition(self._names.rows(sink.name), partition)
                     self._sinks[rows] = self._open_sink(sink, rows)
+        for sink in self._topology.archives:
+            for partition in range(len(self.broker.topics[str(sink.source)])):
+                tp = TopicPartition(str(sink.source), partition)
+                self._sinks[tp] = self._open_sink(sink, tp)
 
     def _open_task(self, plan: TaskPlan, tp: TopicPartition) -> Task:
         store = self._stores.setdefault(tp, MemoryStore())
@@ -353,12 +360,14 @@ class TopologyDriver:
         return task
 
     def _open_sink(self, sink: SinkPlan, tp: TopicPartition) -> SinkPartition:
+        spec = table_spec(self._topology, self._names, sink, len(self.broker.topics[tp.topic]))
         opened = SinkPartition(
-            table_spec(self._topology, self._names, sink, len(self.broker.topics[tp.topic])),
+            spec,
             tp,
             self._tables.of(sink.table),
             clock=self.clock,
             owner=self._names.app,
+            feed=feed_of(sink, spec),
             faults=self._faults,
         )
         log = self.broker.partition(tp)
@@ -370,19 +379,6 @@ class TopologyDriver:
         internal.append(self._names.changelog(plan.source.topic))
         for topic in (plan.source.topic, *plan.output_topics, *internal):
             self.broker.create(topic, partitions)
-
-    def _record(self, plan: TaskPlan, record: Any, headers: Headers) -> Record:
-        if isinstance(record, Record):
-            return record
-        if isinstance(record, bytes):
-            return Record(None, record, None, headers)
-        if not isinstance(record, Mapping):
-            raise TypeError(
-                f"a record is a mapping, bytes or a Record, not {record!r}; one without a value is "
-                "Record(key, None)"
-            )
-        key = record.get(plan.source.key) if plan.source.key is not None else None
-        return Record(None if key is None else str(key).encode(), to_json(record), None, headers)
 
     def _faults(self, point: str) -> None:
         if point == self._crash_at:

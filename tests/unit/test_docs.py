@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from streamflow.batch import Record
 from streamflow.cli import COMMANDS, main
 from streamflow.engine.settings import Settings
 from streamflow.former_names import stored_name
@@ -62,6 +63,28 @@ def test_the_tables_that_are_shown_can_be_declared() -> None:
         "parquet('s3://bucket/lake/flights')",
         "delta('s3://bucket/lake/hourly')",
     ]
+
+
+def test_the_archive_that_is_shown_keeps_topics_as_they_are() -> None:
+    names: dict[str, Any] = {}
+    [shown] = [block for block in blocks("python", TABLES) if "archive(" in block]
+    exec(shown, names)
+    driver = TopologyDriver(names["raw"], datetime(2026, 1, 1, tzinfo=UTC))
+    driver.send("clicks", Record(b"user", None, 0, (("trace", b"1"), ("trace", b"2"))))
+    driver.send("payments", b"no JSON")
+    driver.end_of_input()
+    [click], [payment] = driver.tables("raw/clicks"), driver.tables("raw/payments")
+    assert click.select(["key", "value", "headers", "_offset"]).to_pylist() == [
+        {
+            "key": b"user",
+            "value": None,
+            "headers": [{"key": "trace", "value": b"1"}, {"key": "trace", "value": b"2"}],
+            "_offset": 0,
+        }
+    ]
+    assert payment["value"].to_pylist() == [b"no JSON"]
+    described = TABLES.split("## A topic as it is")[1].split("\n## ")[0]
+    assert all(f"`{column}`" in described for column in payment.column_names)
 
 
 def test_the_readers_that_are_shown_read_all_versions_as_one(tmp_path: Path) -> None:

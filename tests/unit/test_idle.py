@@ -23,6 +23,7 @@ from streamflow.engine.sync import run_sync
 from streamflow.engine.task_lane import cancelled
 from streamflow.errors import StateRefused, TopologyError
 from streamflow.testing import TopologyDriver
+from streamflow.testing.sending import record_of
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -412,7 +413,7 @@ def test_what_is_not_committed_is_told_to_nobody() -> None:
     before = watched.task.committed_watermark
     record = order(FIRST, NOON + HOUR)
     watched.driver._commit_records = 1_000
-    log.append(watched.tp, watched.driver._record(watched.task.plan, record, ()))
+    log.append(watched.tp, record_of(record, watched.task.plan.source.key, ()))
     run_sync(watched.task.receive(log.fetch(watched.tp, 1)))
     watched.watch.record()
     assert not watched.after(SECOND, end=3)

@@ -18,6 +18,8 @@ from streamflow.errors import StateRefused, StreamflowError, TaskLost
 from streamflow.stages import Watch
 from streamflow.thresholds import Threshold
 
+from .sink_log import spec
+
 TP = TopicPartition("orders", 0)
 
 
@@ -195,6 +197,8 @@ def test_a_lost_task_is_not_done_until_it_was_taken_up_and_has_committed() -> No
 
 class Sink:
     done = False
+    wanted = position = 0
+    spec = spec()
 
     def open(self, first: int, stop: int) -> int:
         del stop

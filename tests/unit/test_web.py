@@ -23,6 +23,7 @@ class App:
         self.host: Any = SimpleNamespace(
             tasks={},
             sinks={},
+            reading=[],
             waits={},
             stalled=[],
             standbys=SimpleNamespace(lags={TP: Lag(7, 700)}),
