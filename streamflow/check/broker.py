@@ -73,7 +73,7 @@ def standing_by(replicas: int, workers: int) -> Finding:
         return Finding.ok("standbys", f"{of_each}, where {replicas + 1} workers or more run")
     return Finding.warning(
         "standbys",
-        f"{of_each} take {replicas + 1} workers, and {workers} run now",
+        f"{of_each}: {replicas + 1} workers are needed, and now it is {workers}",
         "start more workers of the app, or lower STREAMFLOW_STANDBY_REPLICAS",
     )
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from streamflow.counted import counted
 from streamflow.errors import StreamflowError
 from streamflow.produce.chunk import Chunk
 from streamflow.produce.file import InputFile
@@ -153,7 +154,7 @@ class _Wrong:
     wanted: int
 
     def __str__(self) -> str:
-        return f"the row has {self.cells} fields and the header {self.wanted}"
+        return f"the row has {counted(self.cells, 'field')} and the header {self.wanted}"
 
 
 class _Rows:

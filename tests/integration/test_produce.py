@@ -246,7 +246,7 @@ def test_a_wrong_row_ends_it_with_its_line_and_everything_before_it_sent(
     path.write_bytes(b'k,v\na,"1\n2"\nb,3\nc\nd,4\n')
     done = run(kafka, fresh, str(path), "--create", "--key", "k")
     assert done.exit_code == 2
-    assert f"error: {path}:5: the row has 1 fields and the header 2; --keep-bad" in done.stderr
+    assert f"error: {path}:5: the row has 1 field and the header 2; --keep-bad" in done.stderr
     values = sorted(r.value or b"" for part in stored(kafka, fresh) for r in part)
     assert values == [b'{"k":"a","v":"1\\n2"}', b'{"k":"b","v":"3"}']
 

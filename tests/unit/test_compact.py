@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from streamflow.cli import main
 from streamflow.clock import SimulatedClock
 from streamflow.compacting import compactor, owner_of, plain_table
-from streamflow.core.compaction import is_settled, last_cuts
+from streamflow.core.compaction import Compaction, is_settled, last_cuts
 from streamflow.core.origins import read_footer
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
@@ -238,6 +238,23 @@ def test_files_of_the_last_two_cuts_are_not_settled() -> None:
     assert not is_settled("a=b/t-00003-00000004-00000.parquet", last)
     assert not is_settled("t-00004-00000000-00000.parquet", last), "its chain is not here"
     assert is_settled("a=b/compacted-00000000-00000.parquet", last)
+
+
+def test_what_is_to_be_done_is_told_before_a_file_is_changed() -> None:
+    files = MemoryFiles()
+    filled(files, [5, 9, 4, 6])
+    there = set(files.names())
+    told: list[int] = []
+
+    def before(plan: Compaction) -> None:
+        assert plan.packs
+        assert set(files.names()) == there
+        assert len(with_rows(files)) == len(there)
+        told.append(plan.number)
+
+    assert [plan.number for plan in work(files).run(MIB, before)] == told == [0]
+    assert work(files).run(MIB, before) == []
+    assert told == [0]
 
 
 def test_a_lease_is_held_by_one_and_runs_out() -> None:

@@ -154,7 +154,7 @@ def test_lines_are_counted_through_quoted_newlines_blank_lines_and_wrong_rows() 
         (3, b'{"a":"1","b\\nc":"x\\n\\ny"}', None),
         (7, b"2,3,4", "the row has 3 fields and the header 2"),
         (9, b'{"a":"p\\nq","b\\nc":"5"}', None),
-        (11, b"6", "the row has 1 fields and the header 2"),
+        (11, b"6", "the row has 1 field and the header 2"),
     ]
 
 
