@@ -158,8 +158,7 @@ def _header(text: Text, delimiter: str) -> tuple[list[str], int]:
 
     def lines() -> Any:
         nonlocal taken
-        # The end may lie within a character, and is no header's.
-        for line in io.StringIO(text.data.decode(errors="ignore"), newline=""):
+        for line in io.StringIO(text.data.decode(), newline=""):
             taken += len(line.encode())
             yield line
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The first bytes of a text, unpacked, of which `whole` says that they are all."""
+    """The first characters of a text, unpacked, of which `whole` says that they are all."""
 
     data: bytes
     whole: bool
@@ -65,7 +64,7 @@ class Text:
     def check_utf_8(self) -> None:
         """Raises `Unreadable` where it is another encoding, or no text at all."""
         try:
-            codecs.getincrementaldecoder("utf-8")().decode(self.data, self.whole)
+            self.data.decode()
         except UnicodeDecodeError as error:
             if b"\0" in self.data:
                 raise Unreadable("it is no text: it has bytes that are zero") from None
@@ -105,7 +104,12 @@ def read_text(path: Path, size: int) -> Text:
     for beginning, words in _BEGINNINGS.items():
         if data.startswith(beginning):
             raise Unreadable(f"it is {words}")
-    return Text(data[:size].removeprefix(_BOM), len(data) <= size)
+    if len(data) <= size:
+        return Text(data.removeprefix(_BOM), whole=True)
+    last = size - 1
+    while last and data[last] & 0xC0 == 0x80:  # within a character
+        last -= 1
+    return Text(data[:last].removeprefix(_BOM), whole=False)
 
 
 def read_parquet(path: Path, rows: int) -> pa.Table:

@@ -114,7 +114,7 @@ def _spread(text: Text, rows: int) -> list[_Item]:
 def _elements(text: Text, rows: int) -> list[_Item] | None:
     """The first elements of a document that is one array; None for lines that are arrays."""
     text.check_utf_8()
-    document = text.data.decode(errors="ignore")  # only of a character that is cut in two
+    document = text.data.decode()
     found: list[_Item] = []
     at = _after_space(document, document.index("[") + 1)
     while len(found) < rows and document[at : at + 1] != "]":
