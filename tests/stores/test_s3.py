@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -11,10 +13,13 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 import pytest
 
+from streamflow import delta, parquet
 from streamflow.check.folders import check_store
+from streamflow.check.tables import check_tables
 from streamflow.edges.object_files import ObjectFiles
 from streamflow.edges.object_store import StoreOptions, open_store
 from streamflow.engine.failures import classify
+from streamflow.engine.settings import Settings
 from streamflow.engine.sink import CRASH_POINTS
 from streamflow.errors import SinkRefused, SinkUnavailable
 from streamflow.ports import TableFiles
@@ -24,6 +29,7 @@ from tests.stores.exactly_once import crashes_leave_no_trace, log_of, one_owner_
 from tests.stores.proxy import Proxy, Trouble, proxied
 from tests.stores.server import BUCKET, CREDENTIALS, LOOPBACK, S3Server
 from tests.unit.sink_log import drain, ids, partition
+from tests.unit.test_check_tables import Noted, Sale, Text, of, start
 
 WHERE = f"s3://{BUCKET}"
 
@@ -155,6 +161,32 @@ def test_the_check_leaves_nothing_that_a_table_would_have(files: ObjectFiles, fr
         f"table '{WHERE}/{fresh}/flights' is writable and its store takes a name once",
     )
     assert files.names() == files.names(private=True) == []
+
+
+@pytest.mark.parametrize("table", [parquet, delta], ids=["plain", "delta"])
+def test_the_check_reads_a_table_and_writes_nothing(
+    s3: S3Server, fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: Any
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load(lake=f"{WHERE}/{fresh}", state_dir=tmp_path)
+    beside = ObjectFiles(s3.store(), WHERE, f"{fresh}/sales")
+    new, words = [], list[str]()
+    for model in (Sale, Sale, Noted, Text):
+        made = of(model, table("sales"))
+        if words:
+            start(of(Sale, table("sales")), settings)
+        before = beside.names(private=True)
+        [found] = check_tables(made, settings)
+        new.append(found.finding.level)
+        words.append(found.finding.what.splitlines()[0])
+        assert beside.names(private=True) == before
+    assert new == ["ok", "ok", "ok", "problem"]
+    assert words[:3] == [
+        "table 'sales' does not stand yet: a worker makes it",
+        "table 'sales' has these columns as version 0",
+        "table 'sales' gets these columns as version 1: 'note' is added, string",
+    ]
 
 
 class _Forgetful(BaseHTTPRequestHandler):

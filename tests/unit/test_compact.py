@@ -3,6 +3,7 @@ ever missing, wherever it is broken off.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,13 @@ def test_a_lease_is_held_by_one_and_runs_out() -> None:
     assert files.names(private=True) == []
     with lease(files, "c", clock):
         pass
+    with ExitStack() as slow:
+        slow.enter_context(lease(files, "a", clock))
+        clock.advance(LONGEST)
+        with lease(files, "b", clock):
+            slow.close()
+            with pytest.raises(StateRefused, match="b is"), lease(files, "c", clock):
+                pass
     assert files.names(private=True) == []
 
 

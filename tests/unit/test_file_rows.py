@@ -170,6 +170,17 @@ def test_another_one_who_joins_the_same_files_meanwhile_is_followed(n: int) -> N
     assert len(plan.packs) == 3
 
 
+def test_a_file_that_a_person_changes_meanwhile_is_joined_with_none() -> None:
+    files = Touched(0, lambda: None)
+    filled(files, [5, 9, 4, 6])
+    pack = work(files).next(MIB).packs[0]
+    fewer = files.read(pack.of[1].name)
+    files.left, files.act = 1, lambda: files.replace(pack.of[0].name, fewer)
+    with pytest.raises(SinkUnavailable, match="were changed while they were read"):
+        work(files).run(MIB)
+    assert not files.exists(pack.name)
+
+
 def test_a_file_that_was_emptied_meanwhile_is_not_taken_for_what_it_was() -> None:
     files, names, _ = several([30, 40])
     with closing(FileRows(files, names, RollMemory())) as rows:
