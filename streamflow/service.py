@@ -341,7 +341,7 @@ def topology_app(topology: Topology, settings: Settings | None = None) -> Stream
             started=began,
             heard=began,
         )
-        return Journal(announcer, execution, lambda: host.tasks, clock)
+        return Journal(announcer, execution, lambda: host.reading, clock)
 
     topics = [names.source(plan.source.topic) for plan in topology.tasks]
     topics += [names.rows(sink.name) for plan in topology.tasks for sink in plan.all_sinks]

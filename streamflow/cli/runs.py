@@ -84,6 +84,8 @@ def lines_of(run: Run, now: datetime, whole: bool) -> list[str]:
         lines.append(f"  reads from {run.ranges.start} to {run.ranges.stop}")
     if run.executions and not run.tasks:
         lines.append("  nothing is said of its partitions yet")
+    elif run.executions and not run.totals:  # archives count none
+        lines.append(f"  nothing is counted of its {counted(len(run.tasks), 'partition')}")
     elif run.executions:
         totals = run.totals
         lines.append(

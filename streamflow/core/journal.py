@@ -43,7 +43,7 @@ WORDS = 2_000
 class Progress:
     """How far the task of a source partition was when its process looked last, `at` that time: the
     offset after all that is processed, if its bounded input is done, and its records per exit since
-    the app, or the run, began.
+    the app, or the run, began. Of a partition that is archived, up to where it is in the table.
     """
 
     at: datetime

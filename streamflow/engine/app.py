@@ -134,10 +134,10 @@ class StreamflowApp(faust.App):
     async def on_stop(self) -> None:
         """Commit what is in hand while the consumer is still a member of its group."""
         if self._host is not None:
-            tasks = dict(self._host.tasks)
+            lanes = self._host.reading
             await self._host.close()
             if self._journal is not None:
-                await self._journal.end(*self._ended(self._host), tasks)
+                await self._journal.end(*self._ended(self._host), lanes)
         if self._watch is not None:
             self._watch.cancel()
         await super().on_stop()

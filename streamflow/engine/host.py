@@ -104,9 +104,10 @@ class Host:
         return list(self.stage.tables)
 
     @property
-    def reading(self) -> list[TopicPartition]:
+    def reading(self) -> dict[TopicPartition, TaskLane | SinkLane]:
         """The partitions of topics of others that this worker reads: of sources, and archived."""
-        return [*self.tasks, *(tp for tp in self.sinks if tp.topic in self.stage.archives)]
+        kept = self.stage.archives
+        return {**self.tasks, **{tp: lane for tp, lane in self.sinks.items() if tp.topic in kept}}
 
     @property
     def partitions(self) -> Mapping[str, int]:

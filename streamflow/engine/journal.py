@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.journal import TELL_SECONDS, Execution, Progress, State
 from streamflow.engine.periodic import again_and_again
+from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.task_lane import TaskLane, cancelled
 from streamflow.ports import Announcer
 
@@ -21,7 +23,8 @@ log = logging.getLogger(__name__)
 #: The last word waits so long for the broker.
 LAST_SECONDS = 3.0
 
-Lanes = Mapping[TopicPartition, TaskLane]
+#: Of sources, and of topics that are archived.
+Lanes = Mapping[TopicPartition, TaskLane | SinkLane]
 
 
 class Journal:
@@ -66,10 +69,15 @@ class Journal:
 
     async def _tell(self, state: State, tasks: Lanes, error: str = "") -> None:
         now = self._clock.now()
-        made = {
-            tp: Progress(now, lane.task.state.position, lane.done, dict(lane.task.totals))
-            for tp, lane in tasks.items()
-            if lane.task is not None
-        }
+        found = {tp: _progress(lane, now) for tp, lane in tasks.items()}
+        made = {tp: progress for tp, progress in found.items() if progress is not None}
         self.execution = self.execution.moved(state, now, made, error)
         await self._announcer.publish([self.execution.record()])
+
+
+def _progress(lane: TaskLane | SinkLane, now: datetime) -> Progress | None:
+    """How far it is for good; None before it is open. An archive counts no records."""
+    if isinstance(lane, SinkLane):
+        return None if lane.sink is None else Progress(now, lane.rolled, lane.done)
+    task = lane.task
+    return task and Progress(now, task.state.position, lane.done, dict(task.totals))

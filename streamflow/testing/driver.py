@@ -91,6 +91,7 @@ class TopologyDriver:
         self.delivery: Delivery = "exactly_once"
         self._topology = topology
         self._names = Names(topology.name)
+        self._partitions = partitions
         self._batches = cycle(batches)
         self._commit_records = commit_records
         self._keep_disk = keep_disk
@@ -109,8 +110,6 @@ class TopologyDriver:
         self._sinks: dict[TopicPartition, SinkPartition] = {}
         for plan in topology.tasks:
             self._create_topics(plan, partitions)
-        for sink in topology.archives:
-            self.broker.create(str(sink.source), partitions)
         self._open_all()
 
     def send(self, topic: str, *records: Any, headers: Headers = ()) -> None:
@@ -141,7 +140,9 @@ class TopologyDriver:
             sink.tick()
 
     def end_of_input(self) -> None:
-        """Declare the end of every source, as `--until-end` does; every window closes."""
+        """Declare the end of every source, as `--until-end` does; every window closes, and all that
+        is archived is visible.
+        """
         for tp in self._tasks:
             self._until_taken(tp, self._end_input)
         self._run_sinks()
@@ -325,8 +326,10 @@ class TopologyDriver:
                     rows = TopicPartition(self._names.rows(sink.name), partition)
                     self._sinks[rows] = self._open_sink(sink, rows)
         for sink in self._topology.archives:
-            for partition in range(len(self.broker.topics[str(sink.source)])):
-                tp = TopicPartition(str(sink.source), partition)
+            topic = str(sink.source)
+            self.broker.create(topic, self._partitions)
+            for partition in range(len(self.broker.topics[topic])):
+                tp = TopicPartition(topic, partition)
                 self._sinks[tp] = self._open_sink(sink, tp)
 
     def _open_task(self, plan: TaskPlan, tp: TopicPartition) -> Task:

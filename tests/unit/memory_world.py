@@ -53,9 +53,10 @@ class MemoryWorld:
         for plan in self.topology.tasks:
             width = len(self.broker.topics[plan.source.topic])
             internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
-            internal += [self._names.changelog(plan.source.topic), self._names.control.topic]
+            internal.append(self._names.changelog(plan.source.topic))
             for name in (*plan.output_topics, *internal):
                 self.broker.create(name, width)
+        self.broker.create(self._names.control.topic, 1)
         return await self.partitions()
 
     async def ranges(self) -> None:

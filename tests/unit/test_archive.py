@@ -3,8 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import polars as pl
 import pytest
 from pydantic import AwareDatetime, BaseModel
 
@@ -12,17 +16,22 @@ from streamflow import Topology, TopologyError, archive, day, delta, parquet, so
 from streamflow.batch import MicroBatch, Record, TopicPartition
 from streamflow.check import check_folders
 from streamflow.check.topics import check_archived
+from streamflow.cli.runs import lines_of
 from streamflow.clock import SimulatedClock
+from streamflow.core.journal import Execution, decode_execution, runs_of
 from streamflow.core.names import Names
 from streamflow.core.raw_rows import raw_rows
 from streamflow.destinations import Parquet
-from streamflow.edges.memory import MemoryBroker
+from streamflow.edges.local_files import LocalFiles
+from streamflow.edges.memory import MemoryAnnouncer, MemoryBroker
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.archive_feed import archives_of, feed_of
+from streamflow.engine.compact import Compactor
 from streamflow.engine.faults import no_faults
 from streamflow.engine.holdings import Holdings
 from streamflow.engine.host import Host
 from streamflow.engine.inbox import Arrival
+from streamflow.engine.journal import Journal
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_chain import last
@@ -70,7 +79,7 @@ def batch_of(start: int, *records: Record | None, stop: int | None = None) -> Mi
 
 
 def sink_on(
-    files: MemoryFiles, table: Parquet | None = None, *, bounded: bool = False, **more: Any
+    files: Any, table: Parquet | None = None, *, bounded: bool = False, **more: Any
 ) -> SinkPartition:
     topology = Topology("t", CLICKS.to(table or parquet("raw", target_bytes=10**9)))
     plan = topology.archives[0]
@@ -116,6 +125,16 @@ def test_records_are_rows_as_they_are() -> None:
         {"key": None, "value": None, "headers": []},
         {"key": None, "value": b'{"a":1}', "headers": []},
     ]
+
+
+def test_an_archive_can_join_a_topology() -> None:
+    driver = TopologyDriver(Topology("t", *ORDERS_EDGES), NOW, partitions=2)
+    driver.deploy(Topology("t", *ORDERS_EDGES, CLICKS.to(parquet("raw"))))
+    driver.send("clicks", b"1", b"2")
+    driver.restart()
+    driver.end_of_input()
+    [rows] = driver.tables("raw")
+    assert rows["value"].to_pylist() == [b"1", b"2"]
 
 
 def test_an_empty_batch_has_no_rows() -> None:
@@ -317,7 +336,7 @@ def test_a_worker_of_nothing_but_an_archive_ends_when_all_is_visible() -> None:
         topology = Topology("t", CLICKS.to(parquet("raw")))
         broker = broker_of(click(0), click(1), click(2))
         host = await assigned(broker, topology, until_end="1")
-        assert (host.tasks, host.reading, host.source_topics) == ({}, [TP], [])
+        assert (host.tasks, list(host.reading), host.source_topics) == ({}, [TP], [])
         watching = asyncio.create_task(host.watch())
         assert (status(host, 3).lag, status(host, 3).archived) == (3, 1)
         await asyncio.sleep(0.15)  # it looks, and finds nothing done
@@ -335,13 +354,42 @@ def test_a_worker_of_nothing_but_an_archive_ends_when_all_is_visible() -> None:
     asyncio.run(go())
 
 
+def test_the_journal_says_how_far_an_archive_is() -> None:
+    async def go() -> None:
+        topology = Topology("t", CLICKS.to(parquet("raw")))
+        broker = broker_of(click(0), click(1))
+        log = TopicPartition("t-journal", 0)
+        broker.create(log.topic, 1)
+        host = await assigned(broker, topology, until_end="1")
+        began = Execution("live", "a", "worker", "ann", "t", "1", "exactly_once", NOW, NOW)
+        journal = Journal(
+            MemoryAnnouncer(broker, log), began, lambda: host.reading, SimulatedClock(NOW)
+        )
+        journal.begin()
+        await host.receive(Arrival(broker.fetch(TP, 0), lambda: None))
+        await asyncio.wait_for(host.watch(), 5)
+        lanes = host.reading
+        await host.close()
+        await journal.end("success", "", lanes)
+        last = broker.records(log.topic)[-1]
+        told = decode_execution(last.value or b"")
+        assert told is not None
+        assert told.tasks[TP].position == 2
+        (run,) = runs_of([told], [])
+        words = lines_of(run, NOW, whole=True)
+        assert "  nothing is counted of its 1 partition" in words
+        assert "    clicks[0] to 2" in words
+
+    asyncio.run(go())
+
+
 def test_an_archive_and_a_task_of_another_topic_do_not_meet() -> None:
     async def go() -> None:
         topology = Topology("t", *ORDERS_EDGES, CLICKS.to(parquet("raw")))
         broker = broker_of(click(0))
         host = await assigned(broker, topology)
         orders = TopicPartition("orders", 0)
-        assert (host.reading, list(host.sinks)) == (
+        assert (list(host.reading), list(host.sinks)) == (
             [orders, TP],
             [TopicPartition("t-orders-rows", 0), TP],
         )
@@ -382,3 +430,26 @@ def test_offsets_that_the_client_went_past_are_looked_at(deleted: bool) -> None:
         await host.close()
 
     asyncio.run(go())
+
+
+def test_an_archive_is_read_sorted_planned_and_compacted_as_other_tables_are(
+    tmp_path: Path,
+) -> None:
+    files = LocalFiles(tmp_path, "raw")
+    table = parquet("raw", target_bytes=1, sort_by="key", bloom_by="key")
+    sink = sink_on(files, table)
+    sink.open(0, 10**6)
+    counts = [1_500, 1_500, 3, 3, 3]
+    for start, count in zip(accumulate(counts, initial=0), counts, strict=False):
+        records = [Record(b"%d" % (i % 9), b"%d" % i, i, (("h", None),)) for i in range(count)]
+        sink.receive(batch_of(start, *records))
+    assert any(name.startswith("plan-") for name in files.names(private=True))
+    before = pl.read_parquet(f"{tmp_path}/raw/*.parquet")
+    [made] = Compactor(files, "none", SimulatedClock(NOW), no_faults).run(1024 * 1024)
+    assert [len(pack.of) for pack in made.packs] == [3]
+    with duckdb.connect() as connection:
+        rows = connection.read_parquet(f"{tmp_path}/raw/*.parquet").order("_offset")
+        found = rows.select("_offset, key, value, headers").fetchall()
+    assert len(found) == sum(counts)
+    assert [row[0] for row in found] == sorted(before["_offset"].to_list())
+    assert found[1_500][1:] == (b"0", b"0", [{"key": "h", "value": None}])
