@@ -188,7 +188,7 @@ def _mixed(items: Sequence[_Item], text: Text) -> tuple[pa.Table, list[str]]:
             good.append(item)
     if not good:
         text.check_utf_8()
-        raise Unreadable(f"there is no JSON object in it, or none is read: {(beyond + bad)[0]}")
+        raise Unreadable(f"no JSON object can be read of it: {(beyond + bad)[0]}")
     of_all = f"of {counted(len(items), items[0].place.split()[0])}"
     notes = [*_passed_by(bad, of_all, "is", "are", "no JSON object")]
     notes += _passed_by(beyond, of_all, "has", "have", "a number beyond what a double holds")
