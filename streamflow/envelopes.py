@@ -186,6 +186,8 @@ def _unknown(op: str | None) -> str:
         return "no change event: it has no op"
     if op == "t":
         return "op 't' empties a table and names no row; drop the table's state and read it again"
+    if len(op) > 1:  # not of Debezium: it may be anything
+        return "its op is none of c, u, d, r"
     return f"op {op!r} is none of c, u, d, r"
 
 

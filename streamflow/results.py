@@ -17,6 +17,7 @@ from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, Exit, edge_to
 from streamflow.errors import NoMethod, TopologyError
 from streamflow.schema import TIMESTAMP, arrow_schema
+from streamflow.sensitive import Sensitive, ways_of
 from streamflow.triggers import Early, LatePolicy, check_triggers
 from streamflow.windows import Window, is_window
 
@@ -52,7 +53,8 @@ class Windowed:
 
         `model` has the grouping fields, `window_start`, and one field per aggregate.
         """
-        made = {name: _aggregate(name, given) for name, given in aggregates.items()}
+        ways = ways_of(self.stream.schema)
+        made = {name: _aggregate(name, given, ways) for name, given in aggregates.items()}
         return Results(self, model, MappingProxyType(made))
 
 
@@ -155,10 +157,11 @@ def _groups(stream: Stream, by: Any) -> tuple[str, ...]:
     return groups
 
 
-def _aggregate(name: str, given: Any) -> Aggregate:
+def _aggregate(name: str, given: Any, ways: Mapping[str, Sensitive]) -> Aggregate:
     """What was given for a field of the results, which has to be an aggregate."""
     if isinstance(given, AggregateFunction):
-        return UserDefined(given)
+        made = UserDefined(given)
+        return UserDefined(given, discreet=not ways.keys().isdisjoint(made.fields))
     if not isinstance(given, Aggregate):
         raise TopologyError(
             f"aggregate(): {name} is {given!r}; it must be an aggregate, such as Count(), or an "

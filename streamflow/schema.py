@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from streamflow.arguments import is_model
 from streamflow.errors import TopologyError
@@ -60,6 +61,13 @@ AGGREGATE_LINEAGE = pa.schema(
     ]
 )
 
+#: Pydantic's errors whose words have nothing of the value that they are about.
+_WITHOUT_VALUES = frozenset(get_args(ErrorType)) - {
+    *("value_error", "assertion_error", "union_tag_invalid", "no_such_attribute"),
+    *("get_attribute_error", "iteration_error", "mapping_type", "uuid_parsing"),
+    *("datetime_object_invalid", "url_parsing", "url_syntax_violation", "url_scheme"),
+}
+
 _PLAIN: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
     int: pa.int64(),
@@ -74,12 +82,15 @@ _PLAIN: dict[Any, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Why one value is not a record of the contract; `field` is empty for the whole value."""
+    """Why one value is not a record of the contract; `field` is empty for the whole value.
+    `says_no_value` is known of words that pydantic has itself.
+    """
 
     index: int
     reason: str
     field: str
     message: str
+    says_no_value: bool = False
 
 
 Parsed = tuple[list[dict[str, Any]], list[int], list[Invalid]]
@@ -300,4 +311,4 @@ def _invalid(index: int, error: ValidationError) -> Invalid:
     reason = "not-json" if problem["type"] == "json_invalid" else "invalid"
     more = error.error_count() - 1
     message = problem["msg"] + (f" (and {more} more)" if more else "")
-    return Invalid(index, reason, field, message)
+    return Invalid(index, reason, field, message, problem["type"] in _WITHOUT_VALUES)

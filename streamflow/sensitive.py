@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import pyarrow as pa
 
@@ -23,6 +23,8 @@ from streamflow.errors import TopologyError
 
 #: Under which name a column's metadata, in files too, say how it left.
 SENSITIVE = b"sensitive"
+#: Stands for words that may have a value.
+WITHHELD: Final = "(its words are withheld: they may be sensitive)"
 #: As many characters may be shown.
 MOST_SHOWN = 8
 

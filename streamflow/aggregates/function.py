@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from streamflow.aggregates.part import Part
 from streamflow.aggregates.reductions import flat
 from streamflow.errors import StateRefused, TopologyError
+from streamflow.sensitive import WITHHELD
 
 #: Where a row comes from, for the words of a failure.
 _PLACE = ("_topic", "_partition", "_offset")
@@ -79,9 +80,12 @@ class AggregateFunction(ABC):
 
 @dataclass(frozen=True)
 class UserDefined:
-    """An `AggregateFunction` as the partials and results of groups."""
+    """An `AggregateFunction` as the partials and results of groups. `discreet` is one whose fields
+    are sensitive: words that may have values of them are not said.
+    """
 
     function: AggregateFunction
+    discreet: bool = field(default=False, repr=False)
     field: ClassVar[None] = None
     null_of_nulls: ClassVar[bool] = False
     null_of_few: ClassVar[bool] = False
@@ -155,11 +159,17 @@ class UserDefined:
         try:
             made = getattr(self.function, method)(*given)
         except Exception as error:
+            if self.discreet:
+                words = f"{self.name}.{method}() raised {type(error).__name__} {WITHHELD}"
+                raise StateRefused(words) from None
             raise StateRefused(f"{self.name}.{method}() raised {error!r}") from error
         kind = self.function.type if method == "result" else self.function.state
         try:
             return _value(made, kind)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            if self.discreet:
+                words = f"{self.name}.{method}() gave a {type(made).__name__}, not {kind}"
+                raise StateRefused(words) from None
             raise StateRefused(
                 f"{self.name}.{method}() gave {made!r}, which is no {kind}: {error}"
             ) from error

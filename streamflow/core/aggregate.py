@@ -15,6 +15,7 @@ from streamflow.core.plan import PartColumn, WindowPlan
 from streamflow.core.window import Assigned, each_window, ends_of
 from streamflow.errors import StateRefused
 from streamflow.schema import TIMESTAMP
+from streamflow.sensitive import SENSITIVE
 from streamflow.windows import Session
 
 START, END = "__start", "__end"
@@ -166,10 +167,12 @@ def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
     try:
         return pc.cast(values, declared)
     except pa.ArrowInvalid as error:
+        marked = SENSITIVE in (field.metadata or {})
         raise StateRefused(
-            f"{tp}: a result of {plan.name!r} does not fit {output} ({declared}): {error}; "
+            f"{tp}: a result of {plan.name!r} does not fit {output} ({declared})"
+            f"{'' if marked else f': {error}'}; "
             "declare it as a type that holds it, a Decimal for large integers"
-        ) from error
+        ) from (None if marked else error)
 
 
 def _columns(plan: WindowPlan) -> list[str]:

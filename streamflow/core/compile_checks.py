@@ -14,6 +14,7 @@ from streamflow.checking import Checks
 from streamflow.checks import Check, Freshness, Measure, NullRate, Share, Unique, Volume
 from streamflow.core.describe import describe_function, digest
 from streamflow.core.plan import ChecksPlan, PartColumn, SinkPlan, WindowPlan
+from streamflow.core.sensitive_fields import check_sensitive_checks
 from streamflow.errors import TopologyError
 from streamflow.rules import Condition
 from streamflow.stages import filter_stage
@@ -31,6 +32,7 @@ def compile_checks(
     """Raises `TopologyError` for a condition or an aggregate that does not fit the stream."""
     where = f"check on {checks.stream}"
     schema = checks.stream.schema
+    check_sensitive_checks(where, checks.checks, schema)
     numbered = dict(enumerate(checks.checks))
     marked = {n: _condition(c, schema, where) for n, c in numbered.items() if _marks(c)}
     kept = [_kept(check) for check in checks.checks]

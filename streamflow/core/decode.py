@@ -69,7 +69,10 @@ def decode(plan: TaskPlan, batch: MicroBatch) -> Decoded:
         places.append(pc.add(pa.array(decoding.places, pa.int64()), start))
         for bad in decoding.refused:
             raw = Raw.of(batch, at[start + bad.index])
-            rejects.append(Reject(raw, "decode", bad.reason, bad.message, bad.field))
+            plain = bad.says_no_value
+            rejects.append(
+                Reject(raw, "decode", bad.reason, bad.message, bad.field, says_no_value=plain)
+            )
     places = pa.concat_arrays(places)
     if inner.places is not None:
         places = pa.array(inner.places, pa.int64()).take(places)

@@ -24,7 +24,7 @@ from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Raw, Reject, Step
 from streamflow.envelopes import key_texts
 from streamflow.errors import SettingsError
-from streamflow.sensitive import Sensitive, ways_of
+from streamflow.sensitive import WITHHELD, Sensitive, hashed, ways_of
 
 #: Says of a record that left masked which of its fields are not as they came; `*` for its value.
 MASKED_HEADER: Final = "streamflow.masked"
@@ -33,13 +33,8 @@ HIDDEN: Final = "****"
 DIGEST_BYTES: Final = 16
 _ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder().encode
-#: Reasons whose words never have a value, and how pydantic's own begin, which have none either.
+#: Reasons whose words never have a value.
 _WITHOUT_VALUES: Final = {"no-value", "not-json", "gate-tripped", "late", "envelope"}
-_OF_PYDANTIC: Final = (
-    *("Field required", "Input should be ", "Extra inputs ", "String should ", "List should "),
-    *("Dictionary should ", "Decimal input should ", "Datetime should ", "Date should "),
-)
-_WITHHELD: Final = "(its words are withheld: they may be sensitive)"
 
 Ways = Mapping[str, Sensitive]
 
@@ -78,31 +73,35 @@ class Masks:
             batch = batch.set_column(place, batch.schema.field(place), made)
         return batch
 
-    def key_of(self, mark: Sensitive | None, key: bytes | None) -> bytes | None:
-        """The key of a record, where the field it is of is marked."""
-        if mark is None or key is None:
-            return key
-        made = self.text(mark, key.decode(errors="surrogateescape"))
+    def key_of(self, key: bytes | None) -> bytes | None:
+        """The hash of a record's key."""
+        made = None if key is None else self.text(hashed(), key.decode(errors="surrogateescape"))
         return None if made is None else made.encode()
 
 
 @dataclass(frozen=True)
 class Json:
     """How JSON objects of a model leave: by the name that a field has there its field's name, and
-    the fields that are marked.
+    the fields that are marked. A name that two fields have is that of the marked one.
     """
 
     fields: Mapping[str, str]
     ways: Ways
 
     @staticmethod
-    def of(model: type[BaseModel], schema: pa.Schema) -> Json:
-        """Those of a model; a field is known by its name and its alias."""
-        fields = {name: name for name in model.model_fields}
+    def taken(model: type[BaseModel], schema: pa.Schema) -> Json:
+        """Those that a model takes; a field is known by its name and its aliases."""
+        fields, ways = {name: name for name in model.model_fields}, ways_of(schema)
         for name, info in model.model_fields.items():
-            aliases = (info.alias, info.validation_alias)
-            fields |= {alias: name for alias in aliases if isinstance(alias, str)}
-        return Json(fields, ways_of(schema))
+            for alias in (info.alias, *getattr(info.validation_alias, "choices", ())):
+                if isinstance(alias, str) and fields.get(alias) not in ways:
+                    fields[alias] = name
+        return Json(fields, ways)
+
+    @staticmethod
+    def made(schema: pa.Schema) -> Json:
+        """Those that are made of rows; a field has its own name."""
+        return Json({name: name for name in schema.names}, ways_of(schema))
 
     def hides(self, name: str) -> bool:
         """Does a field not leave as it came? So do fields that nobody declared."""
@@ -151,7 +150,7 @@ class Exits:
 
     def words(self, message: str) -> str:
         """What may be said aloud of an error of a user's function: of which kind it is."""
-        return f"{message.partition(':')[0]} {_WITHHELD}"
+        return f"{message.partition(':')[0]} {WITHHELD}"
 
     @cached_property
     def _rows(self) -> dict[int, Ways]:
@@ -163,12 +162,12 @@ class Exits:
 
     @cached_property
     def _made(self) -> dict[int, Json]:
-        return {one.number: Json.of(one.model, one.schema) for one in self.plan.outlets}
+        return {one.number: Json.made(one.schema) for one in self.plan.outlets}
 
     @cached_property
     def _source(self) -> Json:
         contract = self.plan.source.contract
-        return Json.of(contract.model, contract.schema)
+        return Json.taken(contract.model, contract.schema)
 
     def _batches(self, ways: Ways, batches: Iterable[pa.RecordBatch]) -> tuple[pa.RecordBatch, ...]:
         return tuple(self.masks.rows(ways, batch) for batch in batches)
@@ -179,18 +178,18 @@ class Exits:
         """
         if self.plan.source.envelope is None or raw.value is None:
             return self._masked(raw, self._source)
-        return self._keyed(raw, value=None).with_header(MASKED_HEADER, "*")
+        return self._keyed(raw, None, self._source).with_header(MASKED_HEADER, "*")
 
     def _masked(self, raw: Raw, json: Json) -> Raw:
         """A record whose value has its fields masked; one that is no JSON object is withheld."""
         if raw.value is None:
-            return self._keyed(raw, None)
+            return self._keyed(raw, None, json)
         row = _row(raw.value)
         if row is None:
-            return self._keyed(raw, None).with_header(MASKED_HEADER, "*")
+            return self._keyed(raw, None, json).with_header(MASKED_HEADER, "*")
         hidden = sorted(name for name in row if json.hides(name))
         if not hidden:
-            return self._keyed(raw, raw.value)
+            return self._keyed(raw, raw.value, json)
         made = {
             name: value if mark is None else self._value(mark, value)
             for name, value, mark in (
@@ -200,21 +199,31 @@ class Exits:
             )
         }
         known = ",".join(name for name in hidden if name in made)
-        return self._keyed(raw, _ENCODE(made)).with_header(MASKED_HEADER, known)
+        return self._keyed(raw, _ENCODE(made), json).with_header(MASKED_HEADER, known)
 
     def _value(self, mark: Sensitive, value: msgspec.Raw) -> str | None:
         """A value of JSON; one that is no text is none that the model takes, and is withheld."""
         found = _decoded(value)
         return self.masks.text(mark, found) if isinstance(found, str) else None
 
-    def _keyed(self, raw: Raw, value: bytes | None) -> Raw:
-        name, key = self.plan.source.key or "", raw.key
-        if key is not None and self.plan.source.envelope is not None:
+    def _keyed(self, raw: Raw, value: bytes | None, json: Json) -> Raw:
+        """With its key hashed, where a model marks the field it is of, or nobody says which."""
+        name, key = self.plan.source.key, raw.key
+        if key is not None and name is not None and self.plan.source.envelope is not None:
             [key] = key_texts([key], name)
-        return replace(raw, key=self.masks.key_of(self._source.ways.get(name), key), value=value)
+        ways = {**self._source.ways, **json.ways}
+        hides = name in ways or (name is None and bool(ways))
+        return replace(raw, key=self.masks.key_of(key) if hides else key, value=value)
 
     def _reject(self, reject: Reject) -> Reject:
-        return replace(reject, raw=self._as_it_came(reject.raw), message=_words_of(reject))
+        raw, field = self._as_it_came(reject.raw), reject.field
+        if reject.reason == "wrong-key" and self._source.ways:
+            raw = replace(raw, key=self.masks.key_of(reject.raw.key))
+        name = field.partition(".")[0]
+        if reject.reason == "invalid" and self._source.hides(name):
+            # Of a marked one what is within may be the key of a mapping; others nobody declared.
+            field = name if name in self._source.fields else ""
+        return replace(reject, raw=raw, field=field, message=_words_of(reject))
 
 
 def sensitive_field(plan: TaskPlan) -> str | None:
@@ -255,7 +264,7 @@ def _row(value: bytes) -> dict[str, msgspec.Raw] | None:
     """The fields of a JSON object; None for anything else."""
     try:
         return _ROW.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -263,7 +272,7 @@ def _decoded(value: msgspec.Raw) -> Any:
     """A value of JSON; None where it cannot be read, as null."""
     try:
         return msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -271,11 +280,9 @@ def _words_of(reject: Reject) -> str:
     """What is wrong with a record, in words that have no value of it: those that streamflow and
     pydantic have for it themselves.
     """
-    if reject.reason in _WITHOUT_VALUES:
+    if reject.reason in _WITHOUT_VALUES or reject.says_no_value:
         return reject.message
     if reject.reason == "rule":
         return f"breaks rule {reject.rule!r}"
-    if reject.reason == "invalid" and reject.message.startswith(_OF_PYDANTIC):
-        return reject.message
     kind = reject.message.partition(":")[0] if reject.reason == "failed" else reject.reason
-    return f"{kind} {_WITHHELD}"
+    return f"{kind} {WITHHELD}"

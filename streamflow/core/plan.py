@@ -23,6 +23,7 @@ from streamflow.epochs import Epoch
 from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
 from streamflow.rules import Condition
 from streamflow.schema import schema_id
+from streamflow.sensitive import ways_of
 from streamflow.stages import Branch, Gate, Stage, Watch
 from streamflow.triggers import Early
 from streamflow.windows import Window, micros
@@ -208,10 +209,12 @@ class Outlet:
     @cached_property
     def folder_columns(self) -> Mapping[str, str]:
         """Fields of text that name folders of some table: not every text can, `_topic` can. To each
-        the longest name that its column has, which leaves the least room.
+        the longest name that its column has, which leaves the least room. What leaves instead of a
+        sensitive one always can.
         """
         sinks = [*self.sinks, *(sink for window in self.windows for sink in window.sinks)]
         texts = {field.name for field in self.schema if pa.types.is_string(field.type)}
+        texts -= ways_of(self.schema).keys()
         found: dict[str, str] = {}
         for sink in sinks:
             for part, column in zip(sink.table.partition_by, sink.partition_by, strict=True):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
 from streamflow.aggregates import ApproxDistinct, Count, Distinct, fields_of, name_of
+from streamflow.checks import Check, Measure
 from streamflow.enrich import Enrich
 from streamflow.errors import TopologyError
+from streamflow.event_time import Epoch
 from streamflow.expand import Expand
 from streamflow.results import Results
 from streamflow.sensitive import Sensitive, marks_of, ways_of
@@ -33,6 +35,7 @@ def check_sensitive(where: str, source: Source, streams: Iterable[Stream]) -> No
             f" {source.topic!r} and marked {mark}: records of different keys would have one; mark"
             " it hashed()"
         )
+    _check_event_time(where, source)
     for stream in streams:
         before = source.contract.schema
         for stage in stream.stages:
@@ -61,6 +64,31 @@ def check_sensitive_results(where: str, results: Results) -> None:
         if not isinstance(aggregate, _COUNTS):
             made = f"{model}.{name}, {name_of(aggregate)}()"
             _check_field(where, made, results.schema.field(name), set(fields_of(aggregate)), before)
+
+
+def check_sensitive_checks(where: str, checks: Sequence[Check], schema: pa.Schema) -> None:
+    """The same of what checks of rows say: no model of theirs could say that it may leave."""
+    ways = ways_of(schema)
+    for check in checks:
+        if isinstance(check, Measure) and not isinstance(check.computed, _COUNTS):
+            found = sorted(ways.keys() & set(check.fields))
+            if found:
+                raise TopologyError(
+                    f"{where}: {check.label} is made of {found[0]!r}, which is sensitive; take a"
+                    " field of a map that is marked cleared(why)"
+                )
+
+
+def _check_event_time(where: str, source: Source) -> None:
+    given = source.event_time
+    name = given.field if isinstance(given, Epoch) else given
+    mark = ways_of(source.contract.schema).get(name) if isinstance(name, str) else None
+    if mark is not None:
+        raise TopologyError(
+            f"{where}: {source.contract.model.__name__}.{name} is the event time of"
+            f" {source.topic!r} and marked {mark}: rows, windows and records would say it; mark it"
+            " cleared(why), or take another one"
+        )
 
 
 def _made_of(stage: Stage, name: str) -> set[str]:

@@ -53,7 +53,8 @@ class Reject:
     """A record that cannot go on: where it stopped, and why.
 
     `reason` is one of `no-value, not-json, invalid, unstorable, wrong-key, event-time, future,
-    rule, gate-tripped, failed, late, envelope`.
+    rule, gate-tripped, failed, late, envelope`. `says_no_value` is known of words that pydantic has
+    itself.
     """
 
     raw: Raw
@@ -63,6 +64,7 @@ class Reject:
     field: str = ""
     rule: str = ""
     severity: str = "critical"
+    says_no_value: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Call(BaseModel):
     caller: Annotated[str, hashed()]
     number: Annotated[str | None, masked(shown=2)] = None
     said: Annotated[list[str] | None, withheld()] = None
+    costs: Annotated[dict[str, int] | None, withheld()] = None
     line: str
     seconds: int
     at: AwareDatetime
@@ -85,7 +86,10 @@ topology = Topology(
 )
 TOPICS = ("kept", "lengths", "counts", "late", "twice", "dlq")
 
-secrets = st.sampled_from([f"{SECRET}-{name}" for name in ("a", "b", "ünïc😀de", 'quo"te', "\\")])
+#: The last names no folder.
+NAMES = ("a", "b", "ünïc😀de", 'quo"te', "\\", "long" * 80)
+DEEP = b'{"caller": "%b", "said": %b"%b"%b}'
+secrets = st.sampled_from([f"{SECRET}-{name}" for name in NAMES])
 values = st.fixed_dictionaries(
     {
         "caller": secrets,
@@ -97,6 +101,7 @@ values = st.fixed_dictionaries(
         "number": st.one_of(secrets, st.none()),
         "said": st.one_of(st.none(), st.lists(secrets, max_size=2), secrets),
         "Number": secrets,
+        "costs": st.dictionaries(secrets, st.sampled_from([1, "dear"]), max_size=2),
         "deeper": st.fixed_dictionaries({"number": secrets}),
     },
 )
@@ -106,11 +111,18 @@ def of(row: dict[str, Any]) -> Record:
     return Record(str(row["caller"]).encode(), orjson.dumps(row))
 
 
+def deep(text: str) -> Record:
+    """So deep that some parsers call themselves too often."""
+    said = orjson.dumps(text)[1:-1]
+    return Record(text.encode(), DEEP % (said, b"[" * 2_000, said, b"]" * 2_000))
+
+
 records = st.one_of(
     values.map(of),
     values.map(lambda row: of(row)._replace(key=f"{SECRET}-other".encode())),
     values.map(lambda row: of(row)._replace(value=orjson.dumps(row)[:-1])),
     values.map(lambda row: of(row)._replace(value=orjson.dumps([row]))),
+    secrets.map(deep),
     secrets.map(lambda text: Record(None, text.encode())),
     st.just(Record(f"{SECRET}-a".encode(), None)),
 )
