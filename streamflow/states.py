@@ -53,7 +53,8 @@ class WorkerStates:
         clock: Clock,
         connection: Mapping[str, Any],
     ) -> None:
-        databases = sum(partitions for _, partitions in changelogs.values())  # of all workers
+        # Those of all workers; there are none where all that it does is to archive topics.
+        databases = sum(partitions for _, partitions in changelogs.values()) or 1
         self._folder = StateFolder(
             Path(settings.state_dir) / app / settings.worker_id,
             StateMemory(settings.state_memory, databases),
