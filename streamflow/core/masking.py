@@ -21,6 +21,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from streamflow.core.plan import TaskPlan
+from streamflow.core.sensitive_fields import fields_of_key
 from streamflow.core.step import Raw, Reject, Step
 from streamflow.envelopes import key_texts
 from streamflow.errors import SettingsError
@@ -82,26 +83,28 @@ class Masks:
 @dataclass(frozen=True)
 class Json:
     """How JSON objects of a model leave: by the name that a field has there its field's name, and
-    the fields that are marked. A name that two fields have is that of the marked one.
+    the fields that are marked. A name that two fields have is that of the marked one. `keyed` are
+    the fields that are made of the records' key.
     """
 
     fields: Mapping[str, str]
     ways: Ways
+    keyed: frozenset[str]
 
     @staticmethod
-    def taken(model: type[BaseModel], schema: pa.Schema) -> Json:
+    def taken(model: type[BaseModel], schema: pa.Schema, key: str | None) -> Json:
         """Those that a model takes; a field is known by its name and its aliases."""
         fields, ways = {name: name for name in model.model_fields}, ways_of(schema)
         for name, info in model.model_fields.items():
             for alias in (info.alias, *getattr(info.validation_alias, "choices", ())):
                 if isinstance(alias, str) and fields.get(alias) not in ways:
                     fields[alias] = name
-        return Json(fields, ways)
+        return Json(fields, ways, frozenset() if key is None else frozenset({key}))
 
     @staticmethod
-    def made(schema: pa.Schema) -> Json:
+    def made(schema: pa.Schema, keyed: frozenset[str]) -> Json:
         """Those that are made of rows; a field has its own name."""
-        return Json({name: name for name in schema.names}, ways_of(schema))
+        return Json({name: name for name in schema.names}, ways_of(schema), keyed)
 
     def hides(self, name: str) -> bool:
         """Does a field not leave as it came? So do fields that nobody declared."""
@@ -162,12 +165,13 @@ class Exits:
 
     @cached_property
     def _made(self) -> dict[int, Json]:
-        return {one.number: Json.made(one.schema) for one in self.plan.outlets}
+        keyed = fields_of_key(self.plan)
+        return {one.number: Json.made(one.schema, keyed[one.number]) for one in self.plan.outlets}
 
     @cached_property
     def _source(self) -> Json:
         contract = self.plan.source.contract
-        return Json.taken(contract.model, contract.schema)
+        return Json.taken(contract.model, contract.schema, self.plan.source.key)
 
     def _batches(self, ways: Ways, batches: Iterable[pa.RecordBatch]) -> tuple[pa.RecordBatch, ...]:
         return tuple(self.masks.rows(ways, batch) for batch in batches)
@@ -211,8 +215,8 @@ class Exits:
         name, key = self.plan.source.key, raw.key
         if key is not None and name is not None and self.plan.source.envelope is not None:
             [key] = key_texts([key], name)
-        ways = {**self._source.ways, **json.ways}
-        hides = name in ways or (name is None and bool(ways))
+        marked = (self._source.keyed & self._source.ways.keys()) | (json.keyed & json.ways.keys())
+        hides = marked or (name is None and (self._source.ways or json.ways))
         return replace(raw, key=self.masks.key_of(key) if hides else key, value=value)
 
     def _reject(self, reject: Reject) -> Reject:

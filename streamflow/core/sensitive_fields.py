@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from streamflow.aggregates import ApproxDistinct, Count, Distinct, fields_of, name_of
 from streamflow.checks import Check, Measure
+from streamflow.core.plan import Node, TaskPlan
 from streamflow.enrich import Enrich
 from streamflow.errors import TopologyError
 from streamflow.event_time import Epoch
@@ -77,6 +78,25 @@ def check_sensitive_checks(where: str, checks: Sequence[Check], schema: pa.Schem
                     f"{where}: {check.label} is made of {found[0]!r}, which is sensitive; take a"
                     " field of a map that is marked cleared(why)"
                 )
+
+
+def fields_of_key(task: TaskPlan) -> dict[int, frozenset[str]]:
+    """By the number of each outlet its fields that are seen to be made of the records' key."""
+    found: dict[int, frozenset[str]] = {}
+    key = task.source.key
+    _follow(task.tree, frozenset() if key is None else frozenset({key}), found)
+    return found
+
+
+def _follow(node: Node, names: frozenset[str], found: dict[int, frozenset[str]]) -> None:
+    stage = node.stage
+    if isinstance(stage, REMAKING):
+        mine = stage.schema.names
+        names = frozenset(n for n in mine if not names.isdisjoint(_made_of(stage, n)))
+    if node.outlet is not None:
+        found[node.outlet.number] = names
+    for child in node.nodes:
+        _follow(child, names, found)
 
 
 def _check_event_time(where: str, source: Source) -> None:

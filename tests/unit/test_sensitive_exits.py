@@ -139,11 +139,20 @@ class Masked(BaseModel):
     n: int
 
 
-@pytest.mark.parametrize("model", [Hashed, Masked])
-def test_a_key_that_only_the_model_of_a_map_marks_is_hashed(model: type[BaseModel]) -> None:
+class Renamed(BaseModel):
+    who: Annotated[str | None, withheld()]
+    n: int
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"), [(Hashed, {}), (Masked, {}), (Renamed, {"who": "lower(id)"})]
+)
+def test_a_key_that_only_the_model_of_a_map_marks_is_hashed(
+    model: type[BaseModel], fields: dict[str, Any]
+) -> None:
     plain = source(topic("plain"), Plain, key="id", event_time="at")
     driver = driver_of(
-        plain.map(model).to(topic("out")), plain.to(topic("all")), plain.rejected.drop()
+        plain.map(model, **fields).to(topic("out")), plain.to(topic("all")), plain.rejected.drop()
     )
     driver.send("plain", {"id": SECRET, "n": 1, "at": NOW})
     assert driver.records("out")[0].key == HASH
