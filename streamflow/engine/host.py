@@ -18,6 +18,7 @@ from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.plan import TaskPlan
 from streamflow.engine.broker_wait import BrokerWait
+from streamflow.engine.cancelled import cancelled
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.directives import Directives
 from streamflow.engine.faults import Faults
@@ -35,7 +36,7 @@ from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.sink_stage import SinkStage
 from streamflow.engine.standbys import Standbys
 from streamflow.engine.task import Task, TaskLimits
-from streamflow.engine.task_lane import TaskLane, cancelled
+from streamflow.engine.task_lane import TaskLane
 from streamflow.engine.upkeep import upkeep
 from streamflow.engine.watchdog import Standing, Watchdog, unexplained
 from streamflow.engine.world import World

@@ -13,9 +13,10 @@ from datetime import datetime
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.journal import TELL_SECONDS, Execution, Progress, State
+from streamflow.engine.cancelled import cancelled
 from streamflow.engine.periodic import again_and_again
 from streamflow.engine.sink_lane import SinkLane
-from streamflow.engine.task_lane import TaskLane, cancelled
+from streamflow.engine.task_lane import TaskLane
 from streamflow.ports import Announcer
 
 log = logging.getLogger(__name__)

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from streamflow.batch import MicroBatch, TopicPartition
+from streamflow.engine.cancelled import cancelled
 from streamflow.engine.inbox import Arrival, Inbox
 from streamflow.engine.opening import until_it_passes
+from streamflow.engine.overtaken import overtaken
 from streamflow.engine.pauses import Pauses, Reason
 from streamflow.engine.retries import TABLE, Retries
 from streamflow.engine.sink import SinkPartition
-from streamflow.engine.task_lane import cancelled
 from streamflow.engine.watchdog import Standing
 from streamflow.errors import SinkRefused, SinkUnavailable, StreamflowError, TableAway
 from streamflow.retry import RetryPolicy
@@ -160,23 +161,20 @@ class SinkLane:
         self.read, self.rolled = sink.wanted, sink.position
 
     async def _see_that_all_came(self, sink: SinkPartition, batch: MicroBatch) -> None:
-        """Of a topic that is not ours: where offsets are missing before the first record, see that
-        they carried none. The client goes on at the beginning where retention has overtaken it.
+        """Of a topic that is not ours, which may forget what was not read.
 
         Raises:
-            SinkRefused: the topic begins beyond them; what was read before is rolled by then.
+            SinkRefused: it has; what was read before is rolled by then.
         """
-        start = max(batch.start, sink.wanted)
-        first = next(iter(batch.offsets), batch.stop)
-        if not self.is_archive or first <= start:
+        if not self.is_archive:
             return
-        found: list[int] = []
+        found: list[int | None] = []
 
         async def look() -> None:
-            found.append((await self._bounds())[0])
+            found.append(await overtaken(batch, sink.wanted, self._bounds))
 
         await until_it_passes(f"the beginning of {self.tp}", look)
-        if found[-1] > start:
+        if found[-1] is not None:
             await asyncio.to_thread(sink.roll)
             raise sink.deleted(found[-1])
 

@@ -20,12 +20,12 @@ from typing import Protocol
 
 from streamflow.batch import TopicPartition
 from streamflow.clock import Clock, millis
+from streamflow.engine.cancelled import cancelled
 from streamflow.engine.periodic import again_and_again
 from streamflow.engine.placement import WARM
 from streamflow.engine.restore import STALE_AFTER
 from streamflow.engine.seating import Seating
 from streamflow.engine.standby import Lag, Standby, StandbyPorts
-from streamflow.engine.task_lane import cancelled
 from streamflow.errors import StateRefused
 
 log = logging.getLogger(__name__)

@@ -17,20 +17,28 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 from streamflow.batch import TopicPartition
 from streamflow.counted import counted
+from streamflow.engine.cancelled import cancelled
 from streamflow.engine.directives import Directive
 from streamflow.engine.failures import is_disk_full, is_hopeless, is_short_of_memory
 from streamflow.engine.idle_watch import IdleWatch
 from streamflow.engine.inbox import COMMIT_PATIENCE_SECONDS, PATIENCE_SECONDS, Arrival, Inbox
+from streamflow.engine.overtaken import overtaken
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.portions import Portions
 from streamflow.engine.retries import FOR_EVER, OPENING, Retries
 from streamflow.engine.task import Task
 from streamflow.engine.watchdog import Standing
-from streamflow.errors import Fenced, LookupUnavailable, Refused, StateRefused, StreamflowError
+from streamflow.errors import (
+    Fenced,
+    LookupUnavailable,
+    Refused,
+    StateRefused,
+    StreamflowError,
+    TaskLost,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +49,6 @@ class PutOff:
 
     arrival: Arrival
     at: float
-
-
-async def cancelled(runner: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end.
-
-    Once is not always enough: in Python 3.11 `wait_for` forgets a cancellation that comes together
-    with what it waited for, and the Kafka client waits so.
-    """
-    while not runner.done():
-        runner.cancel()
-        await asyncio.wait({runner}, timeout=0.1)
 
 
 class TaskLane:
@@ -338,6 +335,9 @@ class TaskLane:
             batch = batch.cut(batch.start, self._end)
         if batch.start > task.state.position or batch.start >= batch.stop:
             return  # of a fetch from before the last seek, or beyond the end of a bounded run
+        if await overtaken(batch, task.state.position, self._bounds) is not None:
+            await self._commit(task)  # what was read before; to open it again says what is gone
+            raise TaskLost(f"{self.tp}: records were deleted before they were read")
         if self.watch is not None and len(batch):
             self.watch.record()  # before answers are waited for: the partition is not silent
         await self._receive(task, Arrival(batch, arrival.ack))

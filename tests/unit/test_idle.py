@@ -17,10 +17,10 @@ from streamflow.core.seal import from_micros
 from streamflow.core.step import INFINITY, Decision
 from streamflow.edges.memory import MemoryAnnouncer, MemoryBroker, MemoryChangelog
 from streamflow.edges.partitioner import default_partition
+from streamflow.engine.cancelled import cancelled
 from streamflow.engine.idle_watch import OUTAGE_SECONDS, Board, Fetch, IdleWatch
 from streamflow.engine.sharing import HOLDS_SECONDS, MarkPorts, Sharing
 from streamflow.engine.sync import run_sync
-from streamflow.engine.task_lane import cancelled
 from streamflow.errors import StateRefused, TopologyError
 from streamflow.testing import TopologyDriver
 from streamflow.testing.sending import record_of

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,6 +213,53 @@ class Sink:
 
     def close(self) -> None:
         self.done = True
+
+
+@pytest.mark.parametrize(("begins", "goes_on"), [(3, True), (4, False), (7, False)])
+def test_a_task_is_refused_whose_next_records_were_deleted_while_it_ran(
+    begins: int, *, goes_on: bool
+) -> None:
+    """The client goes on where the topic begins, and says nothing of what lay between."""
+
+    class Kept(FlakyTask):
+        async def open(self, first: int) -> int:
+            if first > self.state.position:
+                raise StateRefused(f"deleted before {first}")
+            return self.state.position
+
+    async def go() -> None:
+        log: list[str] = []
+        task: Any = Kept(log, {})
+        refused: list[StreamflowError] = []
+        first = [0]
+
+        async def bounds() -> tuple[int, int]:
+            return first[0], 9
+
+        async def seek(tp: TopicPartition, position: int) -> None:
+            del tp, position
+
+        pauses = Pauses(Consumer([]))
+        lane = TaskLane(
+            TP, lambda: task, bounds, seek, pauses, refused.append, interval=0.01, bounded=False
+        )
+        await lane.open()
+        lane.start()
+        await lane.put(Arrival(batch(0, 3), lambda: None))
+        async with asyncio.timeout(5):
+            await until(lambda: task.state.position == 3)
+            first[0] = begins
+            # Offsets 3 to 6 are missing: deleted, or ends of transactions.
+            await lane.put(Arrival(replace(batch(7, 9), start=3), lambda: None))
+            await until(lambda: task.state.position == 9 or bool(refused))
+        assert [str(error) for error in refused] == (
+            [] if goes_on else [f"deleted before {begins}"]
+        )
+        assert task.state.position == (9 if goes_on else 3)
+        assert "commit" in log  # what was read before, also where nothing follows
+        await lane.close(1)
+
+    asyncio.run(go())
 
 
 def test_a_sink_lane_closes_also_when_a_cancellation_gets_lost() -> None:
