@@ -143,6 +143,24 @@ def test_what_an_operator_pauses_stands_over_a_kill_until_it_is_told_to_go_on(
     under_test.finish(second)
     assert passed(under_test, BROKEN) == list(range(10))
     assert passed(under_test, WELL) == list(range(20))
+    # What retention deletes while a partition stands is not passed over when it goes on.
+    say(under_test, "pause", "--partition", "0")
+    third = under_test.start(*options)
+    send(under_test, reading(WELL, 20))
+    under_test.wait_until(third, lambda: offsets(under_test) == [10, 21])
+    send(under_test, *[reading(BROKEN, n) for n in range(10, 20)])
+    asyncio.run(forget(under_test, TopicPartition(topic, 0), 15))
+    say(under_test, "resume")
+    _, err = third.communicate(timeout=60)
+    assert third.returncode == 2
+    assert b"the next record is 10, but the topic starts at 15" in err
+    assert passed(under_test, BROKEN) == list(range(10))
+
+
+async def forget(under_test: WorkerUnderTest, tp: TopicPartition, before: int) -> None:
+    """Delete the records below an offset, as retention does."""
+    async with KafkaAdmin({"bootstrap_servers": under_test.bootstrap}) as admin:
+        await admin.trim(tp, before)
 
 
 def test_a_run_that_ends_does_not_wait_for_somebody(under_test: WorkerUnderTest) -> None:
