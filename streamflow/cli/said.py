@@ -5,6 +5,7 @@ The engine knows nothing of the command line: in its words TOPOLOGY stands for w
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Generator, Mapping
@@ -20,19 +21,35 @@ _COMMAND = re.compile(rf"`streamflow ({'|'.join(_TAKES)}) TOPOLOGY ")
 
 @contextmanager
 def naming(topology: str, given: Mapping[str, object]) -> Generator[None]:
-    """Failures within it name commands that can be run as they stand there.
+    """Failures within it name commands that can be run as they stand there; those in the log too.
 
     Args:
         topology: What was given for it.
         given: The options that were, by the names of their settings; of others None.
     """
-    try:
-        yield
-    except StreamflowError as error:
+
+    def fill(error: StreamflowError) -> None:
         words = filled(str(error), topology, given)
         if words != str(error):
             error.args = (words,)
+
+    def fill_logged(record: logging.LogRecord) -> bool:
+        for word in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(word, StreamflowError):
+                fill(word)
+        return True
+
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(fill_logged)
+    try:
+        yield
+    except StreamflowError as error:
+        fill(error)
         raise
+    finally:
+        for handler in handlers:
+            handler.removeFilter(fill_logged)
 
 
 def filled(words: str, topology: str, given: Mapping[str, object]) -> str:

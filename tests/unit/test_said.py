@@ -1,5 +1,7 @@
 """Commands in messages can be run as they stand there."""
 
+import logging
+
 import pytest
 
 from streamflow.batch import TopicPartition
@@ -36,3 +38,15 @@ def test_failures_are_raised_as_they_are_but_for_the_command() -> None:
         raise StateRefused("TOPOLOGY of mine")
     with pytest.raises(ValueError, match="other"), naming("a.b", {}):
         raise ValueError("other")
+
+
+def test_a_failure_in_the_log_names_the_command_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Where several partitions are refused at once, one is raised, and the others are logged."""
+    root, log = logging.getLogger(), logging.getLogger("streamflow.engine.host")
+    before = {handler: list(handler.filters) for handler in root.handlers}
+    with naming("a.b", {"app_id": "x"}):
+        log.error("%s", input_ended(TP, 3, 5, "orders"))
+        log.error("%s of %d", "TOPOLOGY", 3)
+    assert "`streamflow state reset a.b --app-id x --source orders --to" in caplog.messages[0]
+    assert caplog.messages[1] == "TOPOLOGY of 3"
+    assert {handler: list(handler.filters) for handler in root.handlers} == before
