@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
@@ -126,7 +126,26 @@ records = st.one_of(
     secrets.map(lambda text: Record(None, text.encode())),
     st.just(Record(f"{SECRET}-a".encode(), None)),
 )
-streams = st.lists(records, max_size=25)
+good = st.fixed_dictionaries(
+    {
+        "caller": st.sampled_from([f"{SECRET}-{name}" for name in "abc"]),
+        "line": st.sampled_from(["in", "out"]),
+        "seconds": st.sampled_from([1, 5]),
+        "at": st.integers(-10, 60).map(lambda move: (START + move * SECOND).isoformat()),
+    },
+    optional={"number": secrets, "said": st.lists(secrets, max_size=2), "Number": secrets},
+).map(of)
+streams = st.lists(st.integers(0, 3).flatmap(lambda n: good if n else records), max_size=25)
+
+
+def call(move: int, **more: Any) -> Record:
+    at = (START + move * SECOND).isoformat()
+    made = {"caller": f"{SECRET}-a", "line": "in", "seconds": 1, "at": at, "number": f"{SECRET}-n"}
+    return of({**made, **more})
+
+
+#: Some of it leaves by each of the ways.
+EVERYWHERE = [call(0), call(1), call(60), call(2, line="out"), call(61, seconds=150)]
 cuts = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 
 
@@ -162,7 +181,14 @@ def rows(driver: TopologyDriver, name: str) -> list[tuple[bytes | None, bytes | 
     return [(record.key, record.value) for record in driver.records(name)]
 
 
+def test_there_is_a_stream_that_leaves_by_every_way() -> None:
+    driver = run(EVERYWHERE)
+    assert [name for name in TOPICS if not driver.records(name)] == []
+    assert [path for path in ("kept", "counts") if not driver.files(path)] == []
+
+
 @examples(150)
+@example(EVERYWHERE, [2], 1, "never")
 @given(streams, cuts, st.integers(1, 9), st.sampled_from(["never", *CRASH_POINTS]))
 def test_no_sensitive_value_leaves(
     stream: list[Record], batches: list[int], commit_records: int, crash_at: str
