@@ -92,7 +92,7 @@ def _begins(item: _Item) -> bool:
     except json.JSONDecodeError as error:
         return error.pos >= len(error.doc.rstrip()) and error.doc.lstrip().startswith("{")
     except UnicodeDecodeError:
-        pass
+        return False  # no text; whoever reads the line says so
     return False
 
 
