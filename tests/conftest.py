@@ -10,6 +10,7 @@ import pytest
 
 from streamflow.broker import Broker, BrokerError, running_broker
 from tests.examples import load_profile
+from tests.parts import part_of
 from tests.stores.server import CREDENTIALS, S3Server, binary, running_server
 
 load_profile(os.environ)
@@ -17,6 +18,21 @@ load_profile(os.environ)
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests start and stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--part",
+        metavar="K/N",
+        help="only every N-th test from the K-th on: what takes a night can be done in N parts",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if said := config.getoption("--part"):
+        kept = part_of(items, said)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

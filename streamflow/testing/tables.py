@@ -33,4 +33,7 @@ class Tables:
             return []
         names = files.names() if log is None else log.names()
         found = [name for name in names if name.endswith(".parquet")]
-        return [pq.read_table(pa.BufferReader(files.read(name))) for name in found]
+        return [
+            pq.ParquetFile(pa.BufferReader(files.read(name))).read(use_threads=False)
+            for name in found
+        ]
