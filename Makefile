@@ -45,7 +45,7 @@ unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile $(wildcard tests/unit tests/topologies tests/laws tests/oracle tests/stores)
 
 integration: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
+	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/integration
 
 nightly: setup ## the laws on 10,000 examples each: eight hours of a core; PART=1/12 for a part
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --numprocesses auto --timeout 0 $(if $(PART),--part $(PART)) tests/laws tests/unit/test_sink_laws.py

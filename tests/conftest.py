@@ -15,6 +15,9 @@ from tests.stores.server import CREDENTIALS, S3Server, binary, running_server
 
 load_profile(os.environ)
 
+# Brokers of tests live for minutes: compiling their code well would take a third of their time.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 # What a shell starts in the background ignores Ctrl-C, and so would all that tests start and stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from hypothesis import settings
 
-#: What a law is tried on in the nightly run, all its cases together.
-NIGHTLY = 10_000
+#: What a law is tried on in every run, and in the nightly one, all its cases together.
+EVERY_RUN, NIGHTLY = 200, 10_000
 
 
 def load_profile(environ: Mapping[str, str]) -> None:
@@ -21,12 +21,23 @@ def load_profile(environ: Mapping[str, str]) -> None:
     )
 
 
-def examples(each: int, cases: int = 1) -> settings:
-    """`each` examples of a law; in the nightly profile 10,000.
+def law(count: int = EVERY_RUN, *, cases: int = 1) -> settings:
+    """The examples of a law: 200, or a larger `count`; in the nightly profile 10,000 at least.
 
-    A law that is parametrized says over how many `cases`, which share the examples of the night. A
-    law without this is tried on 100 examples of each case, and on 10,000 in the night.
+    A law that is parametrized says over how many `cases`, which share them.
     """
-    if settings.get_current_profile_name() == "nightly":
+    assert count >= EVERY_RUN, f"a law is tried on {EVERY_RUN} examples, and not on {count}"
+    if _is_night():
+        count = max(count, NIGHTLY)
+    return settings(max_examples=-(-count // cases))
+
+
+def examples(each: int, cases: int = 1) -> settings:
+    """`each` examples of what is no law, of each of its cases; a night's are 10,000 together."""
+    if _is_night():
         return settings(max_examples=max(each, -(-NIGHTLY // cases)))
     return settings(max_examples=each)
+
+
+def _is_night() -> bool:
+    return settings.get_current_profile_name() == "nightly"

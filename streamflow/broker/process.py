@@ -141,7 +141,8 @@ def launch_node(
 
 
 def _format(folder: Folder, jvm: Sequence[str], cluster: str) -> None:
-    command = [*jvm, "kafka.tools.StorageTool", "format"]
+    # It lives for a second: what is compiled well for later would cost it as much as its work.
+    command = [*jvm[:-2], "-XX:TieredStopAtLevel=1", *jvm[-2:], "kafka.tools.StorageTool", "format"]
     arguments = ["--cluster-id", cluster, "--config", str(folder.properties)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -38,7 +38,7 @@ from streamflow import (
 from streamflow.batch import TopicPartition
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from streamflow.windows import Window
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -366,7 +366,7 @@ def within_rounding(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(25, cases=len(WINDOWS))
+@law(cases=len(WINDOWS))
 @given(streams, cuts, st.integers(1, 20))
 def test_aggregates_are_what_plain_python_computes(
     kind: str, moves: list[Any], batches: list[int], commit_records: int
@@ -378,7 +378,7 @@ def test_aggregates_are_what_plain_python_computes(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(12, cases=len(WINDOWS))
+@law(cases=len(WINDOWS))
 @given(streams, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable_in_aggregates(
     kind: str,

@@ -29,7 +29,7 @@ from streamflow.engine.roll_memory import RollMemory
 from streamflow.engine.sink import CRASH_POINTS, SinkPartition
 from streamflow.engine.sink_chain import read_cut, standing_links
 from streamflow.engine.table_spec import table_spec
-from tests.examples import examples
+from tests.examples import law
 
 TP = TopicPartition("clicks", 2)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -147,7 +147,7 @@ def wanted(log: Log) -> list[tuple[object, ...]]:
     return [(*TP, *row, stamp) for row, stamp in zip(columns, stamps, strict=True)]
 
 
-@examples(150)
+@law()
 @given(
     st.builds(Log, st.sampled_from([0, 7]), LOGS),
     st.sampled_from([1, 3_000, 10**9]),

@@ -16,7 +16,7 @@ from streamflow import Topology, content, parquet, source, topic
 from streamflow.batch import Record
 from streamflow.changes import Changed
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -180,7 +180,7 @@ def found(driver: TopologyDriver) -> tuple[list[tuple[int, str]], Counter[str]]:
     return passed, Counter(rules) + Counter(rejected=driver.totals["rejected"])
 
 
-@examples(200)
+@law()
 @given(variants, rows, cuts, commits)
 def test_what_comes_out_is_what_plain_python_computes(
     variant: int, stream: list[Row], batches: list[int], commit_records: int
@@ -194,7 +194,7 @@ def test_what_comes_out_is_what_plain_python_computes(
     assert sorted((r["_offset"], r["_change"]) for rows in tables for r in rows) == passed
 
 
-@examples(100)
+@law()
 @given(variants, rows, cuts, commits, st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     variant: int,

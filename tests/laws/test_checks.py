@@ -27,7 +27,7 @@ from streamflow import (
 )
 from streamflow.batch import Record
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 from .checks_reference import Bounds, Row, Walk, over_rows, over_time
 
@@ -154,7 +154,7 @@ def told_by(walk: Walk, *checks: str) -> list[dict[str, Any]]:
     return [{name: one[name] for name in one if name != "ended by"} for one in chosen]
 
 
-@examples(200)
+@law()
 @given(
     moves,
     cuts,
@@ -193,7 +193,7 @@ def test_checks_find_what_plain_python_finds(
     assert sum(verdicts.values()) == len(by_time.said)
 
 
-@examples(200)
+@law()
 @given(moves, cuts, st.integers(1, 12), st.sampled_from([None, *CRASH_POINTS]), st.booleans())
 @example(  # the third row brings the watermark exactly to where a window without rows ends
     [(0, 1, "a", 0), (0, 1, "a", 0), (155, 1, "a", 0), (3, 1, "a", 0)], [1], 1, None, True

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from streamflow import Topology, debezium, epoch, parquet, source, topic
 from streamflow.batch import Record
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START_MS = 1_714_521_600_000
@@ -130,7 +130,7 @@ def found(driver: TopologyDriver) -> tuple[list[tuple[int, str]], Counter[str]]:
     return passed, Counter(rules) + Counter(rejected=driver.totals["rejected"])
 
 
-@examples(200)
+@law()
 @given(events, cuts, commits)
 def test_what_comes_out_is_what_plain_python_computes(
     stream: list[Event], batches: list[int], commit_records: int
@@ -146,7 +146,7 @@ def test_what_comes_out_is_what_plain_python_computes(
     assert [letter.value for letter in driver.records("dlq")] == [values[at] for at in letters]
 
 
-@examples(100)
+@law()
 @given(events, cuts, commits, st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     stream: list[Event], batches: list[int], commit_records: int, point: str, keep_disk: bool

@@ -22,7 +22,7 @@ from pydantic import (
 from streamflow.nested import INT64_MAX, INT64_MIN
 from streamflow.plain import plain_reader
 from streamflow.schema import Contract
-from tests.examples import examples
+from tests.examples import law
 
 
 class Everything(BaseModel):
@@ -147,19 +147,19 @@ def _plainly(value: Any) -> Any:
     return value.astimezone(UTC_ZONE) if isinstance(value, datetime) else value
 
 
-@examples(300)
+@law(300)
 @given(st.lists(raw, max_size=6))
 def test_a_plain_model(batch: list[bytes]) -> None:
     check_equal(Everything, batch)
 
 
-@examples(300)
+@law(300)
 @given(st.lists(raw, max_size=6))
 def test_a_strict_model_that_forbids_more(batch: list[bytes]) -> None:
     check_equal(Strict, batch)
 
 
-@examples(100)
+@law()
 @given(st.lists(raw, max_size=6))
 def test_a_model_with_validators_of_its_own(batch: list[bytes]) -> None:
     check_equal(Checked, batch)
@@ -254,7 +254,7 @@ def test_a_plain_model_alone_and_among_good_neighbours(change: tuple[bytes, byte
     check_equal(Plain, [GOOD, value, GOOD])
 
 
-@examples(500)
+@law(500)
 @given(st.lists(plain, max_size=5))
 def test_a_plain_model_in_any_mixture(batch: list[bytes]) -> None:
     check_equal(Plain, batch)

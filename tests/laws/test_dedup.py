@@ -15,7 +15,7 @@ from streamflow.batch import TopicPartition
 from streamflow.core.keys import META
 from streamflow.core.memory import keys_of
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -106,7 +106,7 @@ def _offsets(driver: TopologyDriver, name: str) -> list[int]:
     return [int.from_bytes((value or b"")[13:21], "big") for value in lineage]
 
 
-@examples(150)
+@law()
 @given(rows, cuts, st.integers(1, 20))
 def test_what_comes_out_is_what_plain_python_computes(
     stream: list[Row], batches: list[int], commit_records: int
@@ -117,7 +117,7 @@ def test_what_comes_out_is_what_plain_python_computes(
     assert totals["in"] == totals["passed"] + totals["rejected"] + totals["dropped"]
 
 
-@examples(100)
+@law()
 @given(rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     stream: list[Row], batches: list[int], commit_records: int, point: str, keep_disk: bool

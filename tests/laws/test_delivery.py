@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.testing import COMMIT_POINTS, PLAIN_POINTS, ROLL_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 from tests.laws.orders import order, records, topology
 from tests.laws.test_laws import COMMIT_HEADERS, NOW, TOPICS
 
@@ -112,6 +112,14 @@ class Run:
         return self.driver
 
 
+def uninterrupted(stream: Sequence[Record]) -> TopologyDriver:
+    """The same stream in as few batches and commits as there can be."""
+    driver = TopologyDriver(topology, NOW, partitions=2, commit_records=1_000)
+    driver.send("orders", *stream)
+    driver.end_of_input()
+    return driver
+
+
 def exact(driver: TopologyDriver) -> dict[str, Any]:
     """What is exact either way: tables, and the state as far as it is seen."""
     results = [
@@ -146,7 +154,7 @@ def test_a_crash_at_any_step_without_transactions_repeats_at_the_most(
     point: str, after: int
 ) -> None:
     stream = [order(10 * n, ("FR", "DE")[n % 2], cents=n) for n in range(40)]
-    whole = Run(stream, "exactly_once").finish()
+    whole = uninterrupted(stream)
     run = Run(stream, "at_least_once", batches=[3], commit_records=3)
     run.send(10)
     run.interrupt(20, (point, after), "at_least_once")
@@ -158,7 +166,7 @@ def test_a_crash_at_any_step_without_transactions_repeats_at_the_most(
     assert bool(more) == (point in {"commit", "mark"} or (point, after > 0) == ("produce", True))
 
 
-@examples(200)
+@law()
 @given(streams, events, cuts, st.integers(1, 8), st.booleans(), st.booleans())
 def test_tables_and_state_are_exact_and_topics_lose_nothing_whatever_happens(
     stream: list[Record],
@@ -168,7 +176,7 @@ def test_tables_and_state_are_exact_and_topics_lose_nothing_whatever_happens(
     keep_disk: bool,
     plain: bool,
 ) -> None:
-    whole = Run(stream, "exactly_once").finish()
+    whole = uninterrupted(stream)
     way: Way = "at_least_once" if plain else "exactly_once"
     run = Run(stream, way, batches=batches, commit_records=commit_records, keep_disk=keep_disk)
     for count, what, following in happens:
@@ -186,12 +194,12 @@ def test_tables_and_state_are_exact_and_topics_lose_nothing_whatever_happens(
     assert ways != {"exactly_once"} or found == wanted
 
 
-@examples(50)
+@law()
 @given(streams, cuts, st.integers(1, 15))
 def test_without_a_crash_nothing_is_repeated(
     stream: list[Record], batches: list[int], commit_records: int
 ) -> None:
-    whole = Run(stream, "exactly_once").finish()
+    whole = uninterrupted(stream)
     driver = Run(stream, "at_least_once", batches=batches, commit_records=commit_records).finish()
     assert exact(driver) == exact(whole)
     assert {name: sent(driver, name) for name in TOPICS} == {

@@ -16,7 +16,7 @@ from streamflow.engine.rewrite import Rewriter
 from streamflow.partition_by import PartitionBy
 from streamflow.ports import LoggedTable
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 from .test_window_policies import (
     EVERY,
@@ -91,7 +91,7 @@ def join(driver: TopologyDriver) -> None:
 
 @pytest.mark.parametrize("folders", FOLDERS)
 @pytest.mark.parametrize("soon", [True, False])
-@examples(40, cases=len(FOLDERS) * 2)
+@law(240, cases=len(FOLDERS) * 2)
 @given(
     kind=st.sampled_from(sorted(WINDOWS)),
     steps=moves,
@@ -124,7 +124,7 @@ def test_after_each_roll_the_newest_result_is_there_once(
 
 
 @pytest.mark.parametrize("soon", [True, False])
-@examples(60, cases=2)
+@law(cases=2)
 @given(
     kind=st.sampled_from(sorted(WINDOWS)),
     folders=st.sampled_from(sorted(FOLDERS)),

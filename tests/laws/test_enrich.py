@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from streamflow import Cache, Count, Sum, Topology, Tumbling, parquet, per_key, source, topic
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -213,7 +213,7 @@ def found(driver: TopologyDriver) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("on_error", ["dead_letter", "null"])
-@examples(100, cases=2)
+@law(cases=2)
 @given(rows, cuts, st.integers(1, 20), limits)
 def test_answers_are_added_as_plain_python_adds_them(
     on_error: Policy, stream: list[Row], batches: list[int], commits: int, limits: dict[str, Any]
@@ -228,7 +228,7 @@ def test_answers_are_added_as_plain_python_adds_them(
     assert not [key for keys in asked.calls for key in keys if key[0] is None]
 
 
-@examples(60)
+@law()
 @given(rows, cuts, st.integers(1, 20), limits, st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     stream: list[Row],

@@ -12,7 +12,7 @@ from streamflow.engine import table_versions
 from streamflow.engine.sink import CRASH_POINTS
 from streamflow.engine.table_folders import known_folders
 from streamflow.errors import SinkRefused
-from tests.examples import examples
+from tests.examples import law
 from tests.unit.sink_log import LAYOUT, Crash, Log, drain, ids, partition, spec
 from tests.unit.test_sink_laws import crash_at
 
@@ -30,7 +30,7 @@ LIVES = st.lists(
 )
 
 
-@examples(40)
+@law()
 @given(LIVES, SIZES)
 def test_a_table_has_one_kind_of_folders_whoever_wrote_it_and_whatever_was_declared(
     lives: list[tuple[tuple[str, ...] | None, int, str, int]], sizes: list[int]

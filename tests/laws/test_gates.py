@@ -19,6 +19,7 @@ from streamflow.core.decode import Decoded
 from streamflow.core.gate import gate
 from streamflow.stages import Gate
 from streamflow.testing import CRASH_POINTS, TopologyDriver
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SCHEMA = pa.schema([pa.field("n", pa.int64(), nullable=False), pa.field("name", pa.string())])
@@ -111,6 +112,7 @@ def run(stream: Sequence[Row], batches: Sequence[int]) -> dict[str, Any]:
     return found | {"counts": counts}
 
 
+@law()
 @given(stream=rows, batches=cuts)
 @example(stream=[(-6, "a"), (-5, "a"), (-6, None), (-1, None)], batches=[4])
 def test_a_gate_does_to_each_row_what_plain_python_does_however_rows_are_cut(
@@ -126,6 +128,7 @@ items = source(topic("items"), Item, event_time="at").gate(*RULES)
 topology = Topology("items", items.to(parquet("items")), items.rejected.to(topic("dlq")))
 
 
+@law()
 @given(
     stream=rows,
     batches=cuts,

@@ -21,7 +21,7 @@ from streamflow.core.seal import from_micros
 from streamflow.core.step import Decision
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from streamflow.windows import Window
-from tests.examples import examples
+from tests.examples import law
 
 from .windows_reference import Event, Result, reference
 
@@ -119,7 +119,7 @@ def check_balance(driver: TopologyDriver) -> None:
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(40)
+@law()
 @given(script=moves, batches=cuts, commit_records=st.integers(1, 9))
 def test_rows_are_judged_by_what_was_decided_before_them_as_in_plain_python(
     kind: str, script: list[Move], batches: list[int], commit_records: int
@@ -142,7 +142,7 @@ def test_rows_are_judged_by_what_was_decided_before_them_as_in_plain_python(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(30)
+@law()
 @given(
     script=moves,
     point=st.sampled_from(CRASH_POINTS),
@@ -208,7 +208,7 @@ def last_of_each_offset(decisions: Decisions) -> dict[tuple[int, int, str], int]
     }
 
 
-@examples(30)
+@law()
 @given(script=moves, batches=cuts)
 def test_without_decisions_all_is_judged_by_event_time_alone(
     script: list[Move], batches: list[int]
@@ -228,7 +228,7 @@ def test_without_decisions_all_is_judged_by_event_time_alone(
     assert alone.totals["late"] == sum(number for one in found for _, number in one.late)
 
 
-@examples(30)
+@law()
 @given(script=moves)
 def test_each_value_is_the_one_its_definition_gives(script: list[Move]) -> None:
     """Looked at after each move, while the partitions' watermarks are known from the rows."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamflow.batch import Record, TopicPartition
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 from tests.laws import reference
 from tests.laws.orders import records, topology
 
@@ -82,7 +82,7 @@ def means(driver: TopologyDriver) -> list[float]:
     return [row["mean_weight"] for row in found]
 
 
-@examples(100)
+@law()
 @given(streams, cuts, st.integers(1, 20))
 def test_batch_cuts_and_commits_are_unobservable(
     stream: list[Record], batches: list[int], commit_records: int
@@ -92,7 +92,7 @@ def test_batch_cuts_and_commits_are_unobservable(
     assert means(cut) == pytest.approx(means(whole), rel=1e-9, abs=1e-5)
 
 
-@examples(100)
+@law()
 @given(streams, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_replaying_after_a_crash_is_unobservable(
     stream: list[Record], batches: list[int], commit_records: int, point: str, keep_disk: bool
@@ -102,7 +102,7 @@ def test_replaying_after_a_crash_is_unobservable(
     assert outcome(crashed) == outcome(whole)
 
 
-@examples(100)
+@law()
 @given(streams, cuts, st.integers(1, 20))
 def test_every_record_is_in_one_named_exit(
     stream: list[Record], batches: list[int], commit_records: int
@@ -117,7 +117,7 @@ def test_every_record_is_in_one_named_exit(
     assert totals["accumulated"] == sum(row["orders"] for row in driver.read("per-minute"))
 
 
-@examples(100)
+@law()
 @given(streams, cuts)
 def test_what_comes_out_is_what_plain_python_computes(
     stream: list[Record], batches: list[int]

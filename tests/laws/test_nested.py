@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from streamflow.nested import INT64_MAX, INT64_MIN
 from streamflow.plain import plain_reader
 from streamflow.schema import Contract
-from tests.examples import examples
+from tests.examples import law
 
 
 class Inner(BaseModel):
@@ -177,7 +177,7 @@ def test_which_models_go_the_short_way() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@examples(60, cases=len(MODELS))
+@law(540, cases=len(MODELS))
 @given(st.lists(documents, max_size=4))
 def test_a_record_is_taken_exactly_when_pydantic_takes_it(
     model: type[BaseModel], batch: list[dict[str, Any]]

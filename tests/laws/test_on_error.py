@@ -17,7 +17,7 @@ from streamflow import Count, Rule, Sum, Topology, Tumbling, source, topic
 from streamflow.errors import StateRefused, TaskLost
 from streamflow.stream import Stream
 from streamflow.testing import TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -145,7 +145,7 @@ def whole(kind: str, stream: Sequence[Row], on_error: str = "halt") -> dict[str,
 
 @pytest.mark.parametrize("kind", STAGES)
 @pytest.mark.parametrize(("on_error", "raised"), [("halt", StateRefused), ("retry", TaskLost)])
-@examples(25, cases=2 * len(STAGES))
+@law(350, cases=2 * len(STAGES))
 @given(rows, cuts, st.integers(1, 20), st.sets(st.integers(0, 9), max_size=4), st.booleans())
 def test_what_is_before_it_is_done_and_what_is_after_it_waits(
     kind: str,
@@ -184,7 +184,7 @@ def test_what_is_before_it_is_done_and_what_is_after_it_waits(
 
 
 @pytest.mark.parametrize("kind", STAGES)
-@examples(25, cases=len(STAGES))
+@law(cases=len(STAGES))
 @given(rows, cuts, st.integers(1, 20), st.sets(st.integers(0, 9), max_size=4))
 def test_a_dead_letter_lets_its_neighbours_go_on(
     kind: str, stream: list[Row], batches: list[int], commit_records: int, bad: set[int]

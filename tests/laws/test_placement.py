@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamflow.batch import TopicPartition
 from streamflow.engine.placement import WARM, Member, Place, place
-from tests.examples import examples
+from tests.examples import law
 
 SOURCES, ROWS = ("a", "b"), "rows"
 TOPICS = frozenset({*SOURCES, ROWS})
@@ -40,7 +40,7 @@ def tasks_of(place: Place) -> list[TopicPartition]:
     return [tp for tp in place.owned if tp.topic in SOURCES]
 
 
-@examples(100)
+@law()
 @given(groups())
 def test_every_partition_has_one_owner_and_its_standbys_are_others(
     group: tuple[dict[str, Member], dict[str, int]],
@@ -65,7 +65,7 @@ def test_every_partition_has_one_owner_and_its_standbys_are_others(
         assert all(tp.topic in SOURCES for tp in one.standbys)
 
 
-@examples(100)
+@law()
 @given(groups())
 def test_tasks_are_even_but_for_those_that_wait_for_a_warm_state(
     group: tuple[dict[str, Member], dict[str, int]],
@@ -82,7 +82,7 @@ def test_tasks_are_even_but_for_those_that_wait_for_a_warm_state(
         assert warm(members, owner_of(placed, tp), tp)
 
 
-@examples(100)
+@law()
 @given(groups())
 def test_where_standbys_are_wanted_nobody_begins_a_state_anew_that_another_one_has(
     group: tuple[dict[str, Member], dict[str, int]],
@@ -97,7 +97,7 @@ def test_where_standbys_are_wanted_nobody_begins_a_state_anew_that_another_one_h
             assert warm(members, name, tp) or not any(warm(members, m, tp) for m in members)
 
 
-@examples(60)
+@law()
 @given(groups(), st.integers(2 * WARM + 1, 10**9))
 def test_nothing_moves_when_nothing_has_changed_and_a_death_moves_tasks_to_standbys_alone(
     group: tuple[dict[str, Member], dict[str, int]], end: int

@@ -19,7 +19,7 @@ from streamflow import Topology, topic
 from streamflow.batch import Record
 from streamflow.core.poison import batch_bytes, identity
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 from tests.laws.orders import order, orders, records, topology
 from tests.laws.test_laws import NOW, TOPICS, in_order
 
@@ -110,7 +110,7 @@ def outcome(driver: TopologyDriver) -> dict[str, Any]:
     }
 
 
-@examples(40)
+@law()
 @given(streams, limits, odds, cuts, st.integers(1, 15))
 def test_where_batches_and_commits_are_cut_does_not_show_in_what_cannot_be_sent(
     stream: list[Record], limited: dict[str, int], one_in: int, batches: list[int], size: int
@@ -120,7 +120,7 @@ def test_where_batches_and_commits_are_cut_does_not_show_in_what_cannot_be_sent(
     assert outcome(cut) == outcome(whole)
 
 
-@examples(40)
+@law()
 @given(streams, limits, odds, st.integers(1, 15), st.sampled_from(CRASH_POINTS))
 def test_a_crash_while_a_record_is_searched_for_changes_nothing(
     stream: list[Record], limited: dict[str, int], one_in: int, size: int, point: str
@@ -130,7 +130,7 @@ def test_a_crash_while_a_record_is_searched_for_changes_nothing(
     assert outcome(crashed) == outcome(whole)
 
 
-@examples(40)
+@law()
 @given(streams, limits, odds, st.integers(1, 15))
 def test_everything_is_where_it_was_to_go_or_a_dead_letter(
     stream: list[Record], limited: dict[str, int], one_in: int, size: int
@@ -155,7 +155,7 @@ def test_everything_is_where_it_was_to_go_or_a_dead_letter(
     assert said == {name: sum(to == name for to, _, _ in missing) for name in SENT}
 
 
-@examples(40)
+@law()
 @given(st.lists(st.one_of(long_orders, broken_orders), max_size=15), LETTER_LIMITS)
 def test_a_dead_letter_that_does_not_fit_keeps_what_fits_and_says_so(
     stream: list[Record], limit: int

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
@@ -16,6 +16,7 @@ from streamflow import Rule, Threshold, Topology, TopologyError, parquet, source
 from streamflow.batch import Record
 from streamflow.rules import score
 from streamflow.testing import CRASH_POINTS, TopologyDriver
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -91,7 +92,7 @@ def summed(driver: TopologyDriver) -> dict[str, Any]:
     return dict(+counts)
 
 
-@settings(deadline=None)
+@law()
 @given(values, cuts, st.integers(1, 12), st.sampled_from([None, *CRASH_POINTS]))
 def test_records_add_up_to_the_totals_wherever_commits_fall(
     stream: list[int | None], batches: list[int], commit_records: int, point: str | None

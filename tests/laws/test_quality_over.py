@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel
 from streamflow import Rule, Topology, Tumbling, parquet, source, topic
 from streamflow.batch import Record
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -144,7 +144,7 @@ def said(driver: TopologyDriver, name: str) -> list[dict[str, Any]]:
     return made
 
 
-@examples(200)
+@law()
 @given(
     st.lists(
         st.tuples(

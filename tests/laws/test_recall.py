@@ -13,7 +13,7 @@ from streamflow import Count, Rule, Topology, Tumbling, content, parquet, source
 from streamflow.batch import Record
 from streamflow.stream import Stream
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2024, 5, 1, 0, 5, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -133,7 +133,7 @@ def run(
     return {**said, "tables": tables, "totals": driver.totals, "rules": driver.rules}
 
 
-@examples(300)
+@law(300)
 @given(st.sampled_from(range(len(STREAMS))), streams, cuts, commits, st.sampled_from([1, 2, 100]))
 def test_it_gives_what_decoding_every_record_gives(
     variant: int, stream: list[Record], batches: list[int], commit_records: int, keys: int
@@ -145,7 +145,7 @@ def test_it_gives_what_decoding_every_record_gives(
     assert totals["in"] == totals["passed"] + totals["rejected"] + totals["dropped"]
 
 
-@examples(200)
+@law()
 @given(
     st.sampled_from(range(len(STREAMS))),
     streams,

@@ -10,7 +10,7 @@ from streamflow.batch import Record, TopicPartition
 from streamflow.engine.faults import COMMIT_POINTS
 from streamflow.errors import StateRefused
 from streamflow.testing import TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 from tests.laws.orders import NOON, order, records, topology
 from tests.laws.settling import Settling
 
@@ -54,7 +54,7 @@ def done(settling: Settling, to: str, crash: tuple[str, int], *, discard: bool, 
         settling.carry_out(again)
 
 
-@examples(50)
+@law()
 @given(streams, streams, streams, crashes, st.booleans())
 def test_what_a_reset_passes_over_never_was(
     before: list[Record],
@@ -79,7 +79,7 @@ def test_what_a_reset_passes_over_never_was(
     assert here.broker.offsets[TP] == here.broker.partition(TP).next_offset
 
 
-@examples(50)
+@law()
 @given(streams, streams, crashes, st.integers(1, 5), st.integers(0, 30), st.booleans())
 def test_what_is_discarded_begins_anew(
     before: list[Record],
@@ -116,7 +116,7 @@ def test_what_is_discarded_begins_anew(
     ]
 
 
-@examples(30)
+@law()
 @given(streams, streams, crashes)
 def test_a_group_offset_that_was_moved_is_put_back_and_nothing_else_changes(
     before: list[Record], after: list[Record], crash: tuple[str, int]

@@ -15,7 +15,7 @@ from streamflow.engine.commit import APPLIED
 from streamflow.engine.marked import Entries
 from streamflow.engine.restore import restore
 from streamflow.engine.sync import run_sync
-from tests.examples import examples
+from tests.examples import law
 
 TP = TopicPartition("changelog", 0)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ def what_counts(log: Entries) -> tuple[dict[bytes, bytes | None], set[bytes]]:
     return state, void | {one for one, _ in held}
 
 
-@examples(300)
+@law(300)
 @given(logs, st.lists(st.integers(0, 7), min_size=1).filter(any), st.integers(0, 20))
 def test_a_new_state_has_what_counts_and_one_that_goes_on_too(
     log: Entries, sizes: list[int], first: int

@@ -26,7 +26,7 @@ from streamflow import (
 )
 from streamflow.batch import Record
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -187,7 +187,7 @@ def test_there_is_a_stream_that_leaves_by_every_way() -> None:
     assert [path for path in ("kept", "counts") if not driver.files(path)] == []
 
 
-@examples(150)
+@law()
 @example(EVERYWHERE, [2], 1, "never")
 @given(streams, cuts, st.integers(1, 9), st.sampled_from(["never", *CRASH_POINTS]))
 def test_no_sensitive_value_leaves(
@@ -202,7 +202,7 @@ def test_no_sensitive_value_leaves(
         assert sorted(map(str, driver.files(path))) == sorted(map(str, calm.files(path)))
 
 
-@examples(100)
+@law()
 @given(streams)
 def test_every_record_is_accounted_for(stream: list[Record]) -> None:
     """Masking changes what leaves and not how much."""

@@ -21,7 +21,7 @@ from streamflow.edges.memory_files import MemoryFiles
 from streamflow.engine.sink import CRASH_POINTS
 from streamflow.storage.plan import plan_names
 from streamflow.writer_settings import AS_THEY_COME, FileLayout, Storage
-from tests.examples import examples
+from tests.examples import law
 from tests.unit.sink_log import LAYOUT, TP, Crash, Log, drain, ids, partition, spec
 from tests.unit.test_sink_laws import crash_at
 
@@ -63,7 +63,7 @@ def alone(files: MemoryFiles, cut: Cut) -> MemoryFiles:
     return found
 
 
-@examples(25)
+@law()
 @given(SIZES, st.sampled_from([1, 10**9]), LIVES, st.sampled_from(STORAGES), st.data())
 def test_whatever_plans_there_were_rows_are_there_once_and_a_redo_is_equal_byte_for_byte(
     sizes: list[int],
@@ -107,7 +107,7 @@ def test_whatever_plans_there_were_rows_are_there_once_and_a_redo_is_equal_byte_
             assert encode_parquet(table, file.writer, footer(cut, file), file.sort) == written
 
 
-@examples(60)
+@law()
 @given(KEYED, st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")]), st.integers(1, 9))
 def test_a_file_is_sorted_as_python_sorts_however_its_rows_are_cut(
     keys: list[tuple[int | None, float | None]], sort: tuple[str, ...], size: int

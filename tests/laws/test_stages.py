@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from streamflow import Count, Rule, Sum, Topology, Tumbling, parquet, source, topic
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -168,7 +168,7 @@ def _lineage(headers: Any) -> bytes:
     return dict(headers)["streamflow.lineage"]
 
 
-@examples(120)
+@law()
 @given(rows, cuts, st.integers(1, 20))
 def test_what_comes_out_is_what_plain_python_computes(
     stream: list[Row], batches: list[int], commit_records: int
@@ -180,7 +180,7 @@ def test_what_comes_out_is_what_plain_python_computes(
     assert totals["passed"] == len(driver.files("priced"))
 
 
-@examples(60)
+@law()
 @given(rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS))
 def test_cuts_commits_and_crashes_are_unobservable(
     stream: list[Row], batches: list[int], commit_records: int, point: str

@@ -16,9 +16,18 @@ from streamflow.engine.restore import restore
 from streamflow.engine.standby import Standby, StandbyPorts
 from streamflow.engine.sync import run_sync
 from streamflow.testing import TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 from tests.laws.orders import order
-from tests.laws.test_delivery import PLAIN_POINTS, Run, Way, cuts, events, exact, streams
+from tests.laws.test_delivery import (
+    PLAIN_POINTS,
+    Run,
+    Way,
+    cuts,
+    events,
+    exact,
+    streams,
+    uninterrupted,
+)
 
 CHANGELOG = "orders-orders-changelog"
 
@@ -133,7 +142,7 @@ def held(store: MemoryStore) -> dict[bytes, bytes]:
     return dict(store.scan(b"", b"~"))
 
 
-@examples(60)
+@law()
 @given(
     streams,
     st.lists(st.tuples(st.integers(0, 30), events), max_size=3),
@@ -151,7 +160,7 @@ def test_beginning_from_a_backup_is_unobservable(
     plain: bool,
 ) -> None:
     """From any that was ever made, as often as one likes."""
-    whole = Run(stream, "exactly_once").finish()
+    whole = uninterrupted(stream)
     way: Way = "at_least_once" if plain else "exactly_once"
     make: Callable[..., TopologyDriver] = partial(Copied, turns=turns)
     made: type[Run] = type("CopiedRun", (Run,), {"make": staticmethod(make)})
@@ -171,7 +180,7 @@ def followed(**more: Any) -> type[Run]:
     return type("FollowedRun", (Run,), {"make": staticmethod(make)})
 
 
-@examples(60)
+@law()
 @given(
     streams,
     st.lists(st.tuples(st.booleans(), st.booleans(), events), max_size=3),
@@ -190,7 +199,7 @@ def test_taking_over_from_a_standby_is_unobservable(
     breaks: list[bool],
     plain: bool,
 ) -> None:
-    whole = Run(stream, "exactly_once").finish()
+    whole = uninterrupted(stream)
     way: Way = "at_least_once" if plain else "exactly_once"
     made = followed(turns=turns, breaks=breaks)
     run = made(stream, way, batches=batches, commit_records=commit_records)
@@ -206,7 +215,7 @@ def test_taking_over_from_a_standby_is_unobservable(
     assert exact(run.finish()) == exact(whole)
 
 
-@examples(40)
+@law()
 @given(streams, events, cuts, st.lists(st.booleans(), max_size=60), st.booleans())
 def test_a_state_that_was_followed_is_one_that_was_read_from_nothing(
     stream: list[Record], happens: Any, batches: list[int], turns: list[bool], plain: bool
@@ -229,7 +238,7 @@ def test_a_state_that_was_followed_is_one_that_was_read_from_nothing(
 @pytest.mark.parametrize("point", PLAIN_POINTS)
 def test_a_standby_in_the_middle_of_any_commit_has_whole_commits(point: str) -> None:
     stream = [order(10 * n, ("FR", "DE")[n % 2], cents=n) for n in range(40)]
-    whole = Run(stream, "exactly_once").finish()
+    whole = uninterrupted(stream)
     run = followed(turns=[True] * 200)(stream, "at_least_once", batches=[3], commit_records=3)
     run.send(10)
     run.interrupt(20, (point, 1), "at_least_once")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamflow.core.parquet import encode_parquet, leaf_columns, why_not
 from streamflow.storage.plan import decode_plan, encode_plan, make_plan
 from streamflow.writer_settings import AIMS, Aim, ColumnSettings, Encoding, WriterSettings
-from tests.examples import examples
+from tests.examples import law
 from tests.unit.storage_tables import read_by_arrow, read_by_duckdb, tables
 
 ENCODINGS: dict[str, list[Encoding]] = {
@@ -55,7 +55,7 @@ def check_same(table: pa.Table, data: pa.Buffer, folder: Path) -> None:
     assert other.to_pylist() == table.to_pylist()
 
 
-@examples(20, cases=4)
+@law(cases=4)
 @pytest.mark.parametrize("aim", AIMS)
 @given(data=st.data())
 def test_a_planned_file_has_the_same_rows_and_is_not_larger_than_the_default(
@@ -81,7 +81,7 @@ def test_a_planned_file_has_the_same_rows_and_is_not_larger_than_the_default(
     check_same(table, written, folder)
 
 
-@examples(60)
+@law()
 @given(data=st.data())
 def test_whatever_the_settings_the_rows_are_the_same_and_so_are_the_bytes(
     folder: Path, data: st.DataObject

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel
 from streamflow import Count, Hopping, Topology, hour, parquet, source, topic
 from streamflow.batch import Record
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ def late(stream: Sequence[Record], driver: TopologyDriver) -> set[tuple[int, int
     return found
 
 
-@examples(30)
+@law()
 @given(STREAM, st.integers(1, 3), st.sampled_from([None, *CRASH_POINTS]), st.integers(0, 3))
 def test_what_is_marked_has_every_row_that_comes_on_time(
     stream: list[tuple[str, int]], partitions: int, point: str | None, after: int

@@ -24,7 +24,7 @@ from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.chain import chain_of
 from streamflow.engine.table_versions import Numbers, agree, versions
 from streamflow.errors import SinkRefused
-from tests.examples import examples
+from tests.examples import law
 from tests.unit.sink_log import Log, drain, partition, spec
 
 ID = pa.field("id", pa.int64(), nullable=False)
@@ -136,7 +136,7 @@ def version_of(fragment: Any) -> int:
     return int(fragment.metadata.metadata[b"streamflow.schema_version"])
 
 
-@examples(40, cases=3)
+@law(cases=3)
 @given(CHANGES, st.sampled_from(["backward", "forward", "full"]), st.data())
 def test_what_a_mode_allows_can_be_read(
     changes: list[tuple[str, tuple[int, bool] | None]], mode: Compatibility, data: st.DataObject

@@ -19,7 +19,7 @@ from streamflow.core.keys import decode_meta, encode_meta
 from streamflow.core.step import Breaker, TaskState
 from streamflow.errors import StateRefused
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 from tests.laws.thresholds_reference import Reference
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -100,7 +100,7 @@ def walked(
     return since, tripped, resumed, state.breakers.get("t", Breaker(threshold.signature))
 
 
-@examples(400)
+@law(400)
 @given(thresholds(), rows, cuts, st.integers(1, 8))
 def test_it_opens_and_closes_at_the_rows_that_plain_python_says(
     threshold: Threshold, stream: list[Row], batches: list[int], first_part: int
@@ -123,6 +123,7 @@ def test_it_opens_and_closes_at_the_rows_that_plain_python_says(
     assert (since, tripped, resumed, breaker) == alone
 
 
+@law()
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(0, 20))
 def test_bits_come_back_from_any_slice(bits: list[bool], start: int) -> None:
     column = pa.array([int(bit) for bit in bits], pa.int64()).slice(start)
@@ -241,7 +242,7 @@ values = st.lists(
 either = st.sampled_from(["warn", "route"]).flatmap(thresholds)
 
 
-@examples(150)
+@law()
 @given(
     stream=values,
     declared=st.tuples(either, either, either),
@@ -335,7 +336,7 @@ def _position(driver: TopologyDriver) -> int:
 any_action = st.sampled_from(["warn", "route", "halt", "pause"]).flatmap(thresholds)
 
 
-@examples(150)
+@law()
 @given(
     stream=values,
     declared=st.tuples(any_action, any_action, any_action),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamflow import Topology
 from streamflow.testing import CRASH_POINTS, TopologyDriver
-from tests.examples import examples
+from tests.examples import law
 
 from .trees import (
     NOW,
@@ -60,7 +60,7 @@ def run_of(
     return driver
 
 
-@examples(100)
+@law()
 @given(trees, rows, cuts, st.integers(1, 20))
 def test_what_comes_out_is_what_plain_python_computes(
     tree: Spec, stream: list[Row], batches: list[int], commit_records: int
@@ -69,7 +69,7 @@ def test_what_comes_out_is_what_plain_python_computes(
     assert found(tree, driver) == Reference(tree).run(stream)
 
 
-@examples(80)
+@law()
 @given(trees, rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     tree: Spec,
@@ -83,7 +83,7 @@ def test_cuts_commits_and_crashes_are_unobservable(
     assert found(tree, crashed) == Reference(tree).run(stream)
 
 
-@examples(100)
+@law()
 @given(trees, rows, cuts)
 def test_every_row_is_in_one_exit_of_each_way_and_every_drop_has_a_name(
     tree: Spec, stream: list[Row], batches: list[int]
@@ -99,7 +99,7 @@ def test_every_row_is_in_one_exit_of_each_way_and_every_drop_has_a_name(
     assert totals["dropped"] == sum(task.state.rules.get(name, 0) for name in names)
 
 
-@examples(80)
+@law()
 @given(rows, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_a_topic_that_several_arms_lead_to_has_its_records_in_order(
     stream: list[Row], batches: list[int], commit_records: int, point: str, keep_disk: bool

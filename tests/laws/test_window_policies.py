@@ -29,7 +29,7 @@ from streamflow import (
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from streamflow.triggers import Every
 from streamflow.windows import Window
-from tests.examples import examples
+from tests.examples import law
 
 from .windows_reference import EPOCH, Event, windows
 
@@ -183,7 +183,7 @@ def last_of(made: Sequence[Made]) -> dict[Group, Made]:
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(60, cases=len(WINDOWS))
+@law(cases=len(WINDOWS))
 @given(steps=moves, batches=cuts, commit_records=st.integers(1, 20))
 def test_late_rows_correct_results_for_a_time(
     kind: str, steps: list[tuple[int, str, int]], batches: list[int], commit_records: int
@@ -233,7 +233,7 @@ def origin(headers: Any) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(40, cases=len(WINDOWS))
+@law(cases=len(WINDOWS))
 @given(moves, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_crashes_change_no_last_revision(
     kind: str,
@@ -263,7 +263,7 @@ def test_crashes_change_no_last_revision(
 
 @pytest.mark.parametrize("policy", ["at_end", "every"])
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(30, cases=len(WINDOWS) * 2)
+@law(cases=len(WINDOWS) * 2)
 @given(steps=moves, commit_records=st.integers(1, 20))
 def test_early_results_come_row_by_row(
     kind: str, policy: str, steps: list[tuple[int, str, int]], commit_records: int
@@ -297,7 +297,7 @@ def early_of(reference: Reference, before: datetime | None, policy: str) -> list
 
 
 @pytest.mark.parametrize("policy", ["at_end", "every"])
-@examples(30, cases=2)
+@law(cases=2)
 @given(moves, cuts, st.integers(1, 20))
 def test_early_results_change_no_final_one_and_run_ahead_of_none(
     policy: str, steps: list[tuple[int, str, int]], batches: list[int], commit_records: int
@@ -319,7 +319,7 @@ def test_early_results_change_no_final_one_and_run_ahead_of_none(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(30, cases=len(WINDOWS))
+@law(cases=len(WINDOWS))
 @given(moves, cuts, st.integers(1, 20), st.sets(st.integers(0, 50), max_size=5))
 def test_late_rows_are_dead_letters_in_the_order_they_came(
     kind: str,

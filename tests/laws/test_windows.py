@@ -28,7 +28,7 @@ from streamflow.batch import TopicPartition
 from streamflow.core.seal import FOLD_AFTER
 from streamflow.testing import CRASH_POINTS, TopologyDriver
 from streamflow.windows import Window
-from tests.examples import examples
+from tests.examples import law
 
 from .windows_reference import Event, Result, reference
 
@@ -192,7 +192,7 @@ def late(driver: TopologyDriver) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(30, cases=len(WINDOWS))
+@law(450, cases=len(WINDOWS))
 @given(moves=steps, batches=cuts, commit_records=st.integers(1, 20))
 def test_what_comes_out_is_what_plain_python_computes(
     kind: str, moves: list[tuple[int, str, int, int]], batches: list[int], commit_records: int
@@ -217,7 +217,7 @@ def test_what_comes_out_is_what_plain_python_computes(
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@examples(20, cases=len(WINDOWS))
+@law(300, cases=len(WINDOWS))
 @given(steps, cuts, st.integers(1, 20), st.sampled_from(CRASH_POINTS), st.booleans())
 def test_cuts_commits_and_crashes_are_unobservable(
     kind: str,
@@ -254,7 +254,7 @@ def by_level(kind: str) -> Topology:
 
 
 @pytest.mark.parametrize("kind", BY_LEVEL)
-@examples(30, cases=len(BY_LEVEL))
+@law(cases=len(BY_LEVEL))
 @given(steps, st.lists(st.sampled_from(LEVELS), min_size=40, max_size=40), cuts, st.integers(1, 20))
 def test_zeros_of_both_signs_are_one_group_and_so_is_every_nan(
     kind: str,
@@ -307,7 +307,7 @@ def two_windows() -> Topology:
     return Topology("two", *edges)
 
 
-@examples(80)
+@law()
 @given(steps, cuts, st.integers(1, 20))
 def test_a_topic_of_late_records_of_two_windows_is_in_the_order_of_the_records(
     moves: list[tuple[int, str, int, int]], batches: list[int], commit_records: int

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.examples import examples, load_profile
+from tests.examples import examples, law, load_profile
 
 
 @pytest.fixture(autouse=True)
@@ -17,35 +17,46 @@ def as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("environ", "name", "counts"),
+    ("environ", "name", "laws", "others"),
     [
-        ({}, "laptop", (30, 20_000, 30, 100)),
-        ({"CI": "true"}, "ci", (30, 20_000, 30, 100)),
+        ({}, "laptop", (200, 450, 67), (30, 30)),
+        ({"CI": "true"}, "ci", (200, 450, 67), (30, 30)),
         (
             {"CI": "true", "HYPOTHESIS_PROFILE": "nightly"},
             "nightly",
-            (10_000, 20_000, 3334, 10_000),
+            (10_000, 10_000, 3_334),
+            (10_000, 3_334),
         ),
     ],
 )
 def test_the_night_has_ten_thousand(
-    environ: dict[str, str], name: str, counts: tuple[int, ...]
+    environ: dict[str, str], name: str, laws: tuple[int, ...], others: tuple[int, ...]
 ) -> None:
     load_profile(environ)
     assert settings.get_current_profile_name() == name
-    made = [examples(30), examples(20_000), examples(30, cases=3), settings()]
-    assert tuple(each.max_examples for each in made) == counts
+    made = [law(), law(450), law(cases=3), examples(30), examples(30, cases=3)]
+    assert tuple(each.max_examples for each in made) == laws + others
     assert all(each.deadline is None for each in made)
+
+
+def test_what_says_more_than_ten_thousand_keeps_it() -> None:
+    load_profile({"HYPOTHESIS_PROFILE": "nightly"})
+    assert law(20_000).max_examples == examples(20_000).max_examples == 20_000
+
+
+def test_a_law_is_not_tried_on_fewer() -> None:
+    with pytest.raises(AssertionError, match="a law is tried on 200 examples, and not on 199"):
+        law(199)
 
 
 def test_a_law_of_the_night_runs_as_often_as_it_says() -> None:
     load_profile({"HYPOTHESIS_PROFILE": "nightly"})
     seen: list[int] = []
 
-    @examples(10, cases=10)
+    @law(cases=10)
     @given(st.integers())
-    def law(number: int) -> None:
+    def one(number: int) -> None:
         seen.append(number)
 
-    law()
+    one()
     assert len(seen) == 1_000

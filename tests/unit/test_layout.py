@@ -209,4 +209,21 @@ def test_the_night_can_raise_the_examples_of_every_law() -> None:
         if "max_examples=" in path.read_text()
         and path.name not in ("examples.py", "test_layout.py")
     ]
-    assert not fixed, f"use @examples(n) of tests/examples.py in {fixed}"
+    assert not fixed, f"use @law() or @examples(n) of tests/examples.py in {fixed}"
+
+
+def test_every_law_says_that_it_is_one() -> None:
+    laws = ROOT.parent / "tests" / "laws"
+    silent = [
+        f"{path.name}: {found.name}"
+        for path in sorted(laws.glob("test_*.py"))
+        for found in ast.walk(ast.parse(path.read_text()))
+        if isinstance(found, ast.FunctionDef)
+        and {"given"} == {_called(d) for d in found.decorator_list} & {"given", "law"}
+    ]
+    assert not silent, f"put @law() above @given in {silent}"
+
+
+def _called(decorator: ast.expr) -> str:
+    call = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return ast.unparse(call)

@@ -19,7 +19,7 @@ from streamflow.engine.chain import Table, chain_of
 from streamflow.engine.sink import CRASH_POINTS, SinkPartition
 from streamflow.engine.sink_chain import read_cut, standing_links
 from streamflow.ports import LoggedTable, TableFiles
-from tests.examples import examples
+from tests.examples import law
 
 from .sink_log import TP, Crash, Log, content, drain, ids, logged, partition, spec
 
@@ -87,7 +87,7 @@ def told(files: Table) -> tuple[int, int]:
     return rows, commits
 
 
-@examples(150)
+@law()
 @given(
     SIZES,
     st.sampled_from([1, 2000, 900_000]),
@@ -213,7 +213,7 @@ class Race:
                 self.act(1 - i)
 
 
-@examples(200)
+@law()
 @given(st.data(), SIZES, TARGETS, PLACES, FOLDS)
 def test_two_owners_at_once_make_one_table(
     data: st.DataObject,
@@ -232,7 +232,7 @@ def test_two_owners_at_once_make_one_table(
     assert told(race.files) == (sum(sizes), len(sizes))
 
 
-@examples(50)
+@law()
 @given(SIZES, TARGETS, TARGETS, st.sampled_from(POINTS), FOLDS, PLACES)
 def test_a_stopped_owner_that_wakes_up_follows_the_chain_that_stands(
     sizes: list[int],
