@@ -46,10 +46,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("storage")
 
 
+def decoded(table: pa.Table) -> pa.Table:
+    """Values in place of dictionaries: each row group has one of its own, and to Arrow columns with
+    other dictionaries are not equal.
+    """
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
 def check_same(table: pa.Table, data: pa.Buffer, folder: Path) -> None:
     found = read_by_arrow(data)
     assert found.schema.equals(table.schema)
-    assert found.equals(table)
+    assert decoded(found).equals(decoded(table))
     other = read_by_duckdb(data, folder)
     assert other.column_names == table.column_names
     assert other.to_pylist() == table.to_pylist()
