@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from hypothesis import settings
 
-#: What a law is tried on in every run, and in the nightly one, all its cases together.
-EVERY_RUN, NIGHTLY = 200, 10_000
+#: What a law is tried on in every run, in one of CI, which has to end within minutes, and in the
+#: nightly one; all its cases together.
+EVERY_RUN, IN_CI, NIGHTLY = 200, 100, 10_000
 
 
 def load_profile(environ: Mapping[str, str]) -> None:
@@ -22,22 +23,21 @@ def load_profile(environ: Mapping[str, str]) -> None:
 
 
 def law(count: int = EVERY_RUN, *, cases: int = 1) -> settings:
-    """The examples of a law: 200, or a larger `count`; in the nightly profile 10,000 at least.
+    """The examples of a law: 200, or a larger `count`; in CI half of them, and at night 10,000.
 
     A law that is parametrized says over how many `cases`, which share them.
     """
     assert count >= EVERY_RUN, f"a law is tried on {EVERY_RUN} examples, and not on {count}"
-    if _is_night():
+    profile = settings.get_current_profile_name()
+    if profile == "nightly":
         count = max(count, NIGHTLY)
+    elif profile == "ci":
+        count = count * IN_CI // EVERY_RUN
     return settings(max_examples=-(-count // cases))
 
 
 def examples(each: int, cases: int = 1) -> settings:
     """`each` examples of what is no law, of each of its cases; a night's are 10,000 together."""
-    if _is_night():
+    if settings.get_current_profile_name() == "nightly":
         return settings(max_examples=max(each, -(-NIGHTLY // cases)))
     return settings(max_examples=each)
-
-
-def _is_night() -> bool:
-    return settings.get_current_profile_name() == "nightly"
