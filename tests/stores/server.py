@@ -23,6 +23,8 @@ from streamflow.edges.object_store import StoreOptions, open_store
 
 LOOPBACK = "127.0.0.1"
 BUCKET = "lake"
+#: Where tables of tests lie.
+WHERE = f"s3://{BUCKET}"
 #: It is read from the environment, by the server and by its clients.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKTESTTESTTESTTEST00",

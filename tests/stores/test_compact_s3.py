@@ -3,7 +3,7 @@ there once at the end, and no row is ever missing.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,25 +20,13 @@ from streamflow.errors import SinkUnavailable, StateRefused
 from streamflow.ports import ReplaceableFiles
 from streamflow.testing.contracts_files import REPLACEABLE
 from tests.stores.exactly_once import Faults, crash_at, log_of, no_faults
-from tests.stores.proxy import Proxy, Trouble, proxied
-from tests.stores.server import BUCKET, S3Server
+from tests.stores.proxy import Proxy, Trouble
+from tests.stores.server import WHERE, S3Server
 from tests.unit.sink_log import Crash, drain, ids, partition
 
 MIB = 1024 * 1024
-WHERE = f"s3://{BUCKET}"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def files(s3: S3Server, fresh: str) -> ObjectFiles:
-    return ObjectFiles(s3.store(), WHERE, f"{fresh}/flights")
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[Proxy]:
-    with proxied(s3.port) as between:
-        yield between
 
 
 def filled(files: ObjectFiles) -> None:

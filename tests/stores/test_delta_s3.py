@@ -1,6 +1,6 @@
 """Delta tables in a real S3 server: the contract, crashes, rivals, and answers that are lost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import polars as pl
@@ -22,11 +22,9 @@ from tests.stores.exactly_once import (
     log_of,
     of_delta_owners_one_commits_each_row,
 )
-from tests.stores.proxy import Proxy, Trouble, proxied
-from tests.stores.server import BUCKET, CREDENTIALS, S3Server
+from tests.stores.proxy import Proxy, Trouble
+from tests.stores.server import CREDENTIALS, WHERE, S3Server
 from tests.unit.sink_log import partition, spec
-
-WHERE = f"s3://{BUCKET}"
 
 
 def at(s3: S3Server, folder: str, endpoint: str | None = None) -> LoggedTable:
@@ -46,12 +44,6 @@ def read(s3: S3Server, folder: str) -> DeltaTable:
 
 def seen(s3: S3Server, folder: str) -> list[int]:
     return sorted(read(s3, folder).to_pyarrow_table()["id"].to_pylist())
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[Proxy]:
-    with proxied(s3.port) as between:
-        yield between
 
 
 #: The last one is about the log being cut short, which takes many commits and is the library's own.

@@ -1,7 +1,7 @@
 """A table in a real S3 server: the contract, the exactly-once laws, and answers that are lost."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,23 +26,10 @@ from streamflow.ports import TableFiles
 from streamflow.retry import ErrorClass
 from streamflow.testing.contracts_files import LAWS
 from tests.stores.exactly_once import crashes_leave_no_trace, log_of, one_owner_wins_each_cut
-from tests.stores.proxy import Proxy, Trouble, proxied
-from tests.stores.server import BUCKET, CREDENTIALS, LOOPBACK, S3Server
+from tests.stores.proxy import Proxy, Trouble
+from tests.stores.server import BUCKET, CREDENTIALS, LOOPBACK, WHERE, S3Server
 from tests.unit.sink_log import drain, ids, partition
 from tests.unit.test_check_tables import Noted, Sale, Text, of, start
-
-WHERE = f"s3://{BUCKET}"
-
-
-@pytest.fixture
-def files(s3: S3Server, fresh: str) -> ObjectFiles:
-    return ObjectFiles(s3.store(), WHERE, f"{fresh}/flights")
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[Proxy]:
-    with proxied(s3.port) as between:
-        yield between
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
