@@ -7,11 +7,13 @@ raise: Faust would acknowledge the batch and go on.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
+import mode
 
 from streamflow.batch import TopicPartition
 from streamflow.core.journal import State
@@ -119,7 +121,20 @@ class StreamflowApp(faust.App):
             if self._make_journal is not None:
                 self._journal = self._make_journal(self.host)
                 self._journal.begin()
-            self._watch = asyncio.create_task(self.host.watch(), name="streamflow watch")
+            self._watch = asyncio.create_task(self._end_with_host(), name="streamflow watch")
+
+    async def _end_with_host(self) -> None:
+        """End Faust's own worker too: with its input, or where a person has to look at something.
+
+        It knows of signals and crashes only; `run_app` looks at the host itself.
+        """
+        await self.host.watch()
+        root = self.beacon.root
+        if root is not None and isinstance(root.data, mode.Worker):
+            if self.host.failure is None:
+                signal.raise_signal(signal.SIGTERM)
+            else:
+                await self.crash(self.host.failure)
 
     async def when_a_broker_answers(self, step: Callable[[], Awaitable[Any]]) -> Any:
         """Do a step of the start that needs one."""

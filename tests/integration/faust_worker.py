@@ -8,9 +8,9 @@ from tests.integration.worker import ROOT, WorkerUnderTest
 
 
 def faust_worker(
-    under_test: WorkerUnderTest, module: str, *options: str
+    under_test: WorkerUnderTest, module: str, *options: str, **environ: str
 ) -> "subprocess.Popen[bytes]":
-    """`faust -A module worker`, told everything by the environment."""
+    """`faust -A module worker`, told everything by the environment, and `environ` besides."""
     settings = {
         "STREAMFLOW_BROKER": under_test.bootstrap,
         "STREAMFLOW_APP_ID": under_test.app,
@@ -25,7 +25,7 @@ def faust_worker(
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **settings, **environ, "PYTHONPATH": str(ROOT)},
     )
     under_test.started.append(worker)
     return worker

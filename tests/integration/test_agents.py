@@ -61,6 +61,26 @@ def test_faust_runs_a_topology_and_stops_when_told(under_test: WorkerUnderTest) 
     assert list((under_test.lake / "flights").rglob("*.parquet"))
 
 
+def test_faust_s_worker_ends_with_its_input_and_with_words_where_a_person_has_to_look(
+    under_test: WorkerUnderTest,
+) -> None:
+    under_test.produce("flights", islice(flight_records(), FLIGHTS), PARTITIONS)
+    until_end = {"STREAMFLOW_UNTIL_END": "true"}
+    done = faust_worker(under_test, "topologies.flights", "--without-web", **until_end)
+    out = done.communicate(timeout=60)[0].decode()
+    assert done.returncode == 0, out[-4000:]
+    assert "Traceback" not in out, out[-6000:]
+    assert under_test.committed("flights", PARTITIONS) == FLIGHTS
+    assert list((under_test.lake / "flights").rglob("*.parquet"))
+
+    under_test.produce("flights", islice(flight_records(), 10), PARTITIONS)
+    refused = faust_worker(under_test, "topologies.flights", "--without-web")
+    out = refused.communicate(timeout=60)[0].decode()
+    assert refused.returncode == 1, out[-4000:]
+    assert "the end of its input was declared at offset" in out
+    assert under_test.committed("flights", PARTITIONS) == FLIGHTS
+
+
 def test_agents_of_records_and_of_batches_run_beside_a_topology(
     under_test: WorkerUnderTest,
 ) -> None:
