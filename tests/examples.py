@@ -8,7 +8,7 @@ from hypothesis import settings
 
 #: What a law is tried on in every run, in one of CI, which has to end within minutes, and in the
 #: nightly one; all its cases together.
-EVERY_RUN, IN_CI, NIGHTLY = 200, 100, 10_000
+EVERY_RUN, IN_CI, NIGHTLY = 200, 50, 10_000
 
 
 def load_profile(environ: Mapping[str, str]) -> None:
@@ -23,7 +23,7 @@ def load_profile(environ: Mapping[str, str]) -> None:
 
 
 def law(count: int = EVERY_RUN, *, cases: int = 1) -> settings:
-    """The examples of a law: 200, or a larger `count`; in CI half of them, and at night 10,000.
+    """The examples of a law: 200, or a larger `count`; in CI a quarter of them, at night 10,000.
 
     A law that is parametrized says over how many `cases`, which share them.
     """

@@ -20,7 +20,7 @@ def as_before() -> Iterator[None]:
     ("environ", "name", "laws", "others"),
     [
         ({}, "laptop", (200, 450, 67), (30, 30)),
-        ({"CI": "true"}, "ci", (100, 225, 34), (30, 30)),
+        ({"CI": "true"}, "ci", (50, 112, 17), (30, 30)),
         (
             {"CI": "true", "HYPOTHESIS_PROFILE": "nightly"},
             "nightly",
