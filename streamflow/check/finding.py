@@ -15,12 +15,14 @@ class Finding:
         level: `problem` stops a worker or loses data; `warning` may be meant so.
         what: What was found, in words.
         fix: What to do; empty where nothing is.
+        full: A disk has no room, all else may be well: whoever waits can go on when it has some.
     """
 
     check: str
     level: Literal["ok", "warning", "problem"]
     what: str
     fix: str = ""
+    full: bool = False
 
     @staticmethod
     def ok(check: str, what: str) -> Finding:

@@ -11,6 +11,7 @@ from pathlib import Path
 from streamflow.check.finding import Finding
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.rocksdb import StateFolder
+from streamflow.engine.failures import is_disk_full
 from streamflow.errors import SettingsError, SinkRefused, SinkUnavailable
 from streamflow.ports import TableFiles
 
@@ -84,11 +85,10 @@ def check_state(folder: Path) -> Finding:
 
 def _not_writable(check: str, name: str, error: Exception, option: str) -> Finding:
     reason = getattr(error, "strerror", None) or str(error)
-    return Finding.problem(
-        check,
-        f"{name} cannot be written: {reason}",
-        f"let this user write there, or name another folder with {option}",
-    )
+    full = is_disk_full(error)
+    fix = "make room" if full else "let this user write there"
+    what = f"{name} cannot be written: {reason}"
+    return Finding(check, "problem", what, f"{fix}, or name another folder with {option}", full)
 
 
 def _nearest(folder: Path) -> Path:

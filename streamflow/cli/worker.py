@@ -7,6 +7,7 @@ import faulthandler
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from streamflow.check import check_folders
 from streamflow.cli.display import Display
 from streamflow.cli.environment import warn_of_unknown_variables
+from streamflow.cli.folders import wait_for_folders
 from streamflow.cli.load import load_topology
 from streamflow.cli.log import set_up_log
 from streamflow.cli.said import naming
@@ -26,9 +28,8 @@ from streamflow.engine.app import StreamflowApp
 from streamflow.engine.run import CLOSING_SECONDS, LeaveWithin, run_app
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import Status, conservation
-from streamflow.errors import CheckFailed, SettingsError
+from streamflow.errors import SettingsError
 from streamflow.service import topology_app
-from streamflow.topology import Topology
 
 EPILOG = """Example: streamflow worker topologies.flights --broker 127.0.0.1:9092
 
@@ -82,10 +83,10 @@ def _work(topology: str, as_json: bool, given: dict[str, Any]) -> None:
     flags = {name: given.pop(name) or None for name in ("until_end", "resume")}
     settings = Settings.load(**flags, **given)
     loaded = load_topology(topology)
-    refuse_folders(loaded, settings)
+    clock = SystemClock()
+    wait_for_folders(partial(check_folders, loaded, settings), clock)
     refuse_address(settings)
     console = Console(stderr=True)
-    clock = SystemClock()
     started = clock.monotonic()
     with Display(console, loaded.name) as display:
         app = topology_app(loaded, settings)
@@ -126,18 +127,6 @@ def run_lines(app: StreamflowApp) -> list[str]:
 def _of_run(app: StreamflowApp) -> dict[str, Any]:
     ranges = app.host.ranges
     return {} if ranges is None else {"run": orjson.loads(ranges.encoded())}
-
-
-def refuse_folders(topology: Topology, settings: Settings) -> None:
-    """What cannot be written at the start will hardly be later; afterwards it is tried again.
-
-    Raises:
-        CheckFailed: in the words of `streamflow check`.
-    """
-    found = check_folders(topology, settings)
-    problems = [f"{f.what}; {f.fix}" for f in found if f.level == "problem"]
-    if problems:
-        raise CheckFailed(problems)
 
 
 def refuse_address(settings: Settings) -> None:

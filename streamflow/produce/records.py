@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from streamflow.batch import Record
 from streamflow.clock import Clock
@@ -129,6 +130,9 @@ def key_of(document: Any, name: str) -> bytes:
         raise ValueError(
             f"field {name!r} is {type(value).__name__}, not text or a number to key by"
         )
+    if isinstance(value, float):
+        # As a column's text is, with which a source compares its keys: `1`, and not `1.0`.
+        return pa.scalar(value).cast(pa.string()).as_py().encode()
     return orjson.dumps(value)
 
 

@@ -1,17 +1,23 @@
 """A disk that fills up, really: a small file system in memory, where this user may mount one."""
 
 import asyncio
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamflow.batch import TopicPartition
+from streamflow.check import Finding
+from streamflow.check.folders import check_lake, check_state
+from streamflow.cli.folders import wait_for_folders
+from streamflow.clock import SimulatedClock
 from streamflow.edges.local_files import LocalFiles
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.edges.rocksdb import RocksStore
@@ -20,7 +26,7 @@ from streamflow.engine.failures import is_disk_full
 from streamflow.engine.pauses import Pauses
 from streamflow.engine.sink_lane import SinkLane
 from streamflow.engine.upkeep import on_disk
-from streamflow.errors import SinkUnavailable
+from streamflow.errors import CheckFailed, SinkUnavailable
 from streamflow.ports import StateStore
 from streamflow.retry import RetryPolicy
 from tests.unit.sink_log import Log, ids, partition, spec
@@ -215,3 +221,53 @@ def test_a_full_disk_holds_no_table_that_lies_in_a_store() -> None:
         if path is not None:
             lanes[tp].sink = partition(MemoryFiles(), replace(spec(), path=path))
     assert on_disk(lanes) == [TopicPartition("rows", 1)]
+
+
+def test_a_worker_that_starts_on_a_full_disk_waits_for_room(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock.advance(timedelta(seconds=seconds))
+        if len(waits) == 10:
+            disk.empty()
+
+    def look() -> list[Finding]:
+        state, lake = disk.path / "state", disk.path / "lake"
+        return [check_lake(lake), check_state(state)]
+
+    disk.fill()
+    found = [finding for finding in look() if finding.level == "problem"]
+    assert found
+    wait_for_folders(look, clock, sleep)
+    assert len(waits) == 10
+    words = [record.getMessage() for record in caplog.records]
+    assert len(words) == 2 * len(found) + 1  # at once, and half a minute later
+    assert "cannot be written: " in words[0]
+    assert "No space left on device" in words[0]
+    assert "; make room, or name another folder with --" in words[0]
+    assert words[-1] == "there is room again: the worker starts"
+
+
+def test_what_else_is_wrong_is_refused_also_while_a_disk_is_full(disk: Disk) -> None:
+    disk.fill()
+    with pytest.raises(CheckFailed, match=r"No space left(.|\n)*No such file"):
+        wait_for_folders(
+            lambda: [check_lake(disk.path / "lake"), check_state(Path("/proc/state"))],
+            SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC)),
+        )
+
+
+def test_a_worker_that_waits_for_room_can_be_stopped(disk: Disk) -> None:
+    disk.fill()
+    command = [sys.executable, "-m", "streamflow", "worker", "topologies.flights"]
+    folders = ["--lake", str(disk.path / "lake"), "--state-dir", str(disk.path / "state")]
+    with subprocess.Popen([*command, *folders], stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        said = worker.stderr.readline()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert "the worker starts when it can" in said

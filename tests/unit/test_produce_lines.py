@@ -57,6 +57,11 @@ def test_how_a_file_is_read_is_unobservable(numbers: list[int], size: int) -> No
         (b'""', b""),
         (b"7", b"7"),
         (b"true", b"true"),
+        # As a source has the text of a column of floats.
+        (b"1.0", b"1"),
+        (b"1.50", b"1.5"),
+        (b"1e5", b"100000"),
+        (b"1e-7", b"1e-7"),
     ],
 )
 def test_a_key_is_the_text_of_its_field(value: bytes, key: bytes) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -143,12 +144,46 @@ def test_a_row_without_a_key_is_named(tmp_path: Path) -> None:
         list(records(ParquetInput(path), RecordRules("k")))
 
 
-def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", pa.table({"k": [b"a", b"\xff"]}))
+NOT_UTF8 = {
+    "bytes": pa.array([b"a", b"\xff\xe9", b"c"]),
+    "text": pa.array([b"a", b"\xff\xe9", b"c"]).view(pa.string()),
+    "list": pa.array([[b"a"], [None, b"\xff\xe9"], None]),
+    "struct": pa.array([{"b": b"a"}, {"b": b"\xff\xe9"}, None]),
+    "dictionary": pa.array([b"a", b"\xff\xe9", b"c"]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("name", NOT_UTF8)
+def test_a_row_that_is_not_utf8_is_named_and_what_is_before_it_is_sent(
+    tmp_path: Path, name: str
+) -> None:
+    table = pa.table({"n": [1, 2, 3], name: NOT_UTF8[name]})
+    source = ParquetInput(write(tmp_path / "x.parquet", table))
+    read = records(source, RecordRules())
+    assert [record.value for record in next(read)] == [orjson.dumps(row_of(table, 0))]
     with pytest.raises(
-        StreamflowError, match=r"rows? 1 to 2: column 'k' holds bytes that are not UTF-8.* was sent"
+        StreamflowError,
+        match=rf"x\.parquet: row 2: column '{name}' holds bytes that are not UTF-8, which JSON "
+        "cannot hold; --keep-bad .* was sent",
     ):
-        list(records(ParquetInput(path), RecordRules()))
+        next(read)
+
+
+@pytest.mark.parametrize("name", NOT_UTF8)
+def test_with_keep_bad_only_that_row_is_bad_and_its_bytes_stay(tmp_path: Path, name: str) -> None:
+    table = pa.table({"n": [1, 2, 3], name: NOT_UTF8[name]})
+    source = ParquetInput(write(tmp_path / "x.parquet", table))
+    (sent,) = records(source, RecordRules(keep_bad=True))
+    first, second, third = (record.value for record in sent)
+    assert (first, third) == tuple(orjson.dumps(row_of(table, at)) for at in (0, 2))
+    assert second.startswith(b'{"n":2,"%s":' % name.encode())
+    assert b'"\xff\xe9"' in second
+
+
+def row_of(table: pa.Table, at: int) -> dict[str, Any]:
+    """As a good row of these tables is written."""
+    row = table.slice(at, 1).to_pylist()[0]
+    return orjson.loads(json.dumps(row, default=bytes.decode))
 
 
 @pytest.mark.parametrize(
