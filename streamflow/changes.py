@@ -81,10 +81,11 @@ def changed_on(
         stream.need("changed", sequence)
     if any(isinstance(stage, Changed) for stage in stream.stages):
         raise TopologyError(f"{where}: it detects changes already; once is enough")
-    if stream.source.tombstones == "delete" and keys != (stream.key,):
+    if stream.source.tombstones == "delete" and set(keys) != set(stream.keys):
+        named = " and ".join(map(repr, stream.source.keys))
         raise TopologyError(
-            f"{where}: a record without a value deletes what {stream.source.key!r} names, so that "
-            f"is the one key, not {list(keys)}"
+            f"{where}: a record without a value deletes what {named} names, so that is the key, "
+            f"not {list(keys)}"
         )
     return _stage(keys, by, sequence, forget_after, stream.schema, where)
 

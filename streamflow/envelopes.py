@@ -16,11 +16,11 @@ import msgspec
 
 from streamflow.batch import MicroBatch
 from streamflow.errors import TopologyError
+from streamflow.record_keys import Row, values_of
 from streamflow.schema import Contract
 
 #: What records without a value are counted under.
 TOMBSTONE = "debezium: tombstone"
-Row = dict[str, msgspec.Raw]
 _ROWS = ("c", "u", "r")
 _NULL = msgspec.Raw(b"null")
 _ROW = msgspec.json.Decoder(Row)
@@ -44,8 +44,8 @@ def debezium(**fields: str) -> Debezium:
     `c`, `u` and `r` make a row of `after`. `d` deletes the key that `before` has, or else the
     record's key; the record without a value that follows it says nothing more and is dropped,
     counted as `debezium: tombstone`. What is no such event, also `t`, which empties a table without
-    naming its rows, is a dead letter with the reason `envelope`. The record's key can be text or a
-    JSON document with the one field that is the key.
+    naming its rows, is a dead letter with the reason `envelope`. The record's key is a JSON
+    document of the fields that are the key; that of one field can be its text.
 
     Args:
         fields: Fields of the model that are in the envelope and not in the row, by their path
@@ -78,22 +78,22 @@ class Opened:
     empty: int
 
 
-def check_debezium(where: str, envelope: object, key: str | None, contract: Contract) -> None:
+def check_debezium(where: str, envelope: object, keys: Sequence[str], contract: Contract) -> None:
     """Raises `TopologyError` where deletions could not be rows, or a field cannot be filled."""
     if not isinstance(envelope, Debezium):
         raise TopologyError(f"{where}: envelope={envelope!r} is none; say envelope=debezium()")
     names, model = contract.schema.names, contract.model.__name__
-    if key is None:
+    if not keys:
         raise TopologyError(
             f"{where}: envelope=debezium() needs key=...: a deletion says only which row it is"
         )
     for name, path in envelope.fields:
         if name not in names:
             raise TopologyError(f"{where}: debezium: {model} has no field {name!r}")
-        if name == key:
-            raise TopologyError(f"{where}: debezium: the key {key!r} is a field of the row")
+        if name in keys:
+            raise TopologyError(f"{where}: debezium: the key {name!r} is a field of the row")
         _check_path(f"{where}: debezium: {name}={path!r}", path, envelope)
-    filled = {key, *(name for name, _ in envelope.fields)}
+    filled = {*keys, *(name for name, _ in envelope.fields)}
     needed = [f.name for f in contract.schema if not f.nullable and f.name not in filled]
     if needed:
         raise TopologyError(
@@ -102,7 +102,9 @@ def check_debezium(where: str, envelope: object, key: str | None, contract: Cont
         )
 
 
-def opened(envelope: Debezium, key: str, contract: Contract, batch: MicroBatch) -> Opened:
+def opened(
+    envelope: Debezium, keys: Sequence[str], contract: Contract, batch: MicroBatch
+) -> Opened:
     """Take rows and deletions out of their envelopes."""
     decode, nulls = _decoder(envelope), dict.fromkeys(contract.schema.names, _NULL)
     values, refused = dict[int, bytes](), dict[int, tuple[str, str]]()
@@ -116,7 +118,7 @@ def opened(envelope: Debezium, key: str, contract: Contract, batch: MicroBatch) 
             event = decode(value)
             event = event if event.payload is None else event.payload
             if event.op == "d":
-                gone = nulls | {key: _key_of(event, key, batch.keys[place])}
+                gone = nulls | _key_of(event, keys, batch.keys[place])
                 values[place] = _ENCODE(gone | _said(envelope, event))
                 deleted[place] = True
             else:
@@ -128,42 +130,22 @@ def opened(envelope: Debezium, key: str, contract: Contract, batch: MicroBatch) 
     return Opened(values, deleted, refused, empty)
 
 
-def key_texts(keys: Sequence[bytes | None], name: str) -> list[bytes | None]:
-    """The records' keys as text: as they are, or the value of a JSON document's one field."""
-    return [None if key is None else _key_text(key, name) for key in keys]
-
-
-def _key_text(key: bytes, name: str) -> bytes:
-    try:
-        value = _key_value(key, name)
-        decoded = None if value is None else msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return key
-    if isinstance(decoded, str):
-        return decoded.encode()
-    return key if value is None else bytes(value)
-
-
-def _key_value(key: bytes, name: str) -> msgspec.Raw | None:
-    """The value of the one field, of a key that is a JSON document; None for another."""
-    row = _ROW.decode(key)
-    if row.keys() == {"schema", "payload"}:
-        row = _ROW.decode(row["payload"])
-    return row[name] if row.keys() == {name} else None
-
-
-def _key_of(event: Any, name: str, key: bytes | None) -> msgspec.Raw:
+def _key_of(event: Any, names: Sequence[str], key: bytes | None) -> Row:
     """Which row was deleted: in the columns it had, or where these are not said, the record's key.
 
     Raises:
         _NoEvent: neither says it.
     """
     before: Row = {} if event.before == _NULL else _ROW.decode(event.before)
-    if name in before:
-        return before[name]
-    if key is not None:
-        return msgspec.Raw(_ENCODE(_key_text(key, name).decode()))
-    raise _NoEvent(f"a deletion without {name!r}: neither before nor the record's key has it")
+    if before.keys() >= set(names):
+        return {name: before[name] for name in names}
+    made = None if key is None else values_of(key, names, enveloped=True)
+    if made is not None:
+        return made
+    raise _NoEvent(
+        f"a deletion without {' and '.join(map(repr, names))}: neither before nor the record's key "
+        "says which row"
+    )
 
 
 def _row(envelope: Debezium, event: Any) -> bytes:

@@ -43,18 +43,20 @@ class Expand:
 
 @dataclass(frozen=True, eq=False)
 class MapRows:
-    """Makes a row of another model of each row by a Python function; `key` must stay as it is."""
+    """Makes a row of another model of each row by a Python function; `keys` must stay as they
+    are.
+    """
 
     model: type[BaseModel]
     schema: pa.Schema
     function: Callable[[dict[str, Any]], Any]
-    key: str | None
+    keys: tuple[str, ...]
     on_error: OnError
 
     @property
     def columns(self) -> frozenset[str]:
         """The fields that are made, and not taken over."""
-        return frozenset(self.schema.names) - {self.key}
+        return frozenset(self.schema.names).difference(self.keys)
 
     @property
     def name(self) -> str:
@@ -93,7 +95,7 @@ def map_rows_stage(
     model: type[BaseModel],
     function: Callable[[dict[str, Any]], Any],
     on_error: OnError,
-    key: str | None,
+    keys: tuple[str, ...],
     where: str,
 ) -> MapRows:
     """Raises `TopologyError` when it is no function, or the model cannot be columns."""
@@ -101,7 +103,8 @@ def map_rows_stage(
     if not callable(function):
         raise TopologyError(f"{where}: {function!r} is no function from a row to another")
     schema = arrow_schema(model)
-    return MapRows(model, schema, function, key if key in schema.names else None, on_error)
+    kept = keys if set(keys) <= set(schema.names) else ()
+    return MapRows(model, schema, function, kept, on_error)
 
 
 def _of_list(name: str, schema: pa.Schema, wanted: Sequence[str], where: str) -> Explode:
@@ -179,6 +182,7 @@ def made_row(stage: MapRows, row: Mapping[str, Any]) -> dict[str, Any]:
     made: Any = stage.function(dict(row))
     model = made if isinstance(made, stage.model) else stage.model.model_validate(made)
     values = {name: taken_apart(getattr(model, name)) for name in stage.schema.names}
-    if stage.key is not None and values[stage.key] != row[stage.key]:
-        raise ValueError(f"changes {stage.key!r}, which the topic is keyed by")
+    for key in stage.keys:
+        if values[key] != row[key]:
+            raise ValueError(f"changes {key!r}, which the topic is keyed by")
     return values

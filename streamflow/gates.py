@@ -19,9 +19,9 @@ def gate_on(stream: Stream, rules: tuple[Rule, ...], threshold: Threshold | None
     where = f"gate on {stream}"
     check_rules(where, rules)
     for rule in rules:
-        if stream.key is not None and rule.field == stream.key:
+        if rule.field in stream.keys:
             raise TopologyError(
-                f"{where}: rule {rule.name!r} would mend {stream.key!r}, which the topic "
+                f"{where}: rule {rule.name!r} would mend {rule.field!r}, which the topic "
                 "is keyed by, and move rows to groups of other partitions; reject them instead"
             )
     made = gate_stage(rules, threshold, stream.schema, where)

@@ -149,10 +149,11 @@ def _groups(stream: Stream, by: Any) -> tuple[str, ...]:
     twice = [name for name in groups if groups.count(name) > 1]
     if twice:
         raise TopologyError(f"{where}: by has {twice[0]!r} twice; leave one out")
-    if stream.key is None or stream.key not in groups:
+    if not stream.keys or not set(stream.keys) <= set(groups):
+        key = " and ".join(map(repr, stream.source.keys)) or None
         raise TopologyError(
-            f"{where}: grouping by {list(groups)} does not contain the topic's key "
-            f"{stream.source.key!r}, so results would be partial per partition; group by it too"
+            f"{where}: grouping by {list(groups)} does not contain the topic's key {key}, so "
+            "results would be partial per partition; group by it too"
         )
     return groups
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from streamflow.destinations import Topic
 from streamflow.envelopes import Debezium, check_debezium
 from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime, check_durations, check_event_time
+from streamflow.record_keys import key_fields
 from streamflow.schema import Contract
 from streamflow.stream import Stream
 from streamflow.tombstones import Tombstones, check_tombstones
@@ -23,7 +25,7 @@ class Source:
 
     topic: str
     contract: Contract
-    key: str | None
+    keys: tuple[str, ...]
     event_time: EventTime
     missing_event_time: MissingEventTime
     out_of_orderness: timedelta
@@ -37,7 +39,7 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
     topic: Topic,
     model: type[BaseModel],
     *,
-    key: str | None = None,
+    key: str | Sequence[str] | None = None,
     event_time: EventTime | None = None,
     missing_event_time: MissingEventTime = "dead_letter",
     out_of_orderness: timedelta = timedelta(0),
@@ -51,8 +53,9 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
     Args:
         topic: The topic to read.
         model: The contract of its values.
-        key: The field that the topic is keyed by, as UTF-8 text. Every record's key is compared
-            with it; one that differs leaves on the rejected side.
+        key: The field that the topic is keyed by, as UTF-8 text, or several, as a JSON object of
+            them. Every record's key is compared with what its value says; one that differs leaves
+            on the rejected side.
         event_time: When it happened: an AwareDatetime field, or a function from a `pa.RecordBatch`
             of the fields to a column of timestamps with a zone; tried on zero rows; or
             `epoch(field, unit)`, `kafka_timestamp()` or `header(name)`. Never left out.
@@ -76,31 +79,33 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
     """
     _is_topic(topic)
     contract, where = Contract(model), f"source({topic.name!r})"
-    _check_fields(where, key, event_time, contract)
+    keys = key_fields(where, key)
+    _check_fields(where, keys, event_time, contract)
     assert event_time is not None
     check_event_time(where, event_time, missing_event_time, contract)
     check_durations(where, out_of_orderness, max_future, idle_after)
     if envelope is not None:
-        check_debezium(where, envelope, key, contract)
+        check_debezium(where, envelope, keys, contract)
         tombstones = "delete"
     else:
-        check_tombstones(where, tombstones, key, contract)
+        check_tombstones(where, tombstones, keys, contract)
     times = (event_time, missing_event_time, out_of_orderness, max_future, idle_after)
-    return Stream(Source(topic.name, contract, key, *times, tombstones, envelope))
+    return Stream(Source(topic.name, contract, keys, *times, tombstones, envelope))
 
 
 def _check_fields(
-    where: str, key: str | None, event_time: EventTime | None, contract: Contract
+    where: str, keys: Sequence[str], event_time: EventTime | None, contract: Contract
 ) -> None:
     """Raises `TopologyError` for a key that is no field, and without an event time."""
     name = contract.model.__name__
-    if key is not None and key not in contract.schema.names:
-        raise TopologyError(
-            f"{where}: {name} has no field {key!r} to be keyed by; "
-            f"it has {sorted(contract.schema.names)}"
-        )
-    if key is not None and pa.types.is_nested(contract.schema.field(key).type):
-        raise TopologyError(f"{where}: {name}.{key} is no single value, as a record's key is")
+    for key in keys:
+        if key not in contract.schema.names:
+            raise TopologyError(
+                f"{where}: {name} has no field {key!r} to be keyed by; "
+                f"it has {sorted(contract.schema.names)}"
+            )
+        if pa.types.is_nested(contract.schema.field(key).type):
+            raise TopologyError(f"{where}: {name}.{key} is no single value, as a record's key is")
     if event_time is None:
         raise TopologyError(
             f"{where}: event_time is missing; name the AwareDatetime field of "

@@ -76,14 +76,14 @@ class Stream:
         return maps[-1].model if maps else self.source.contract.model
 
     @property
-    def key(self) -> str | None:
-        """The field that holds the record's key; a map has to take it over under its name."""
-        key = self.source.key
+    def keys(self) -> tuple[str, ...]:
+        """The fields of the record's key; a map has to take them all over under their names."""
+        keys = self.source.keys
         for stage in self.stages:
-            if isinstance(stage, REMAKING) and key is not None:
-                taken = key in stage.schema.names and key not in stage.columns
-                key = key if taken else None
-        return key
+            if isinstance(stage, REMAKING):
+                taken = set(stage.schema.names).difference(stage.columns)
+                keys = keys if taken.issuperset(keys) else ()
+        return keys
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -127,7 +127,7 @@ class Stream:
 
     def nullable(self, name: str) -> bool:
         """Can this column be null? The key cannot: it is compared with the record's key."""
-        return name != self.key and self.schema.field(name).nullable
+        return name not in self.keys and self.schema.field(name).nullable
 
     def gate(self, *rules: Rule, threshold: Threshold | None = None) -> Stream:
         """Check rules on each record; see `Rule` for what breaking one means.
@@ -187,7 +187,7 @@ class Stream:
         is validated as one. A row on which it fails, or whose topic's key it changes, leaves by
         `on_error` (see `streamflow.on_error`). It must look at nothing but its row.
         """
-        stage = map_rows_stage(model, function, on_error, self.key, f"map_rows on {self}")
+        stage = map_rows_stage(model, function, on_error, self.keys, f"map_rows on {self}")
         return Stream(self.source, (*self.stages, stage))
 
     def expand(

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import orjson
+import msgspec
 import pyarrow as pa
 
 from streamflow.batch import MicroBatch
-from streamflow.envelopes import key_texts, opened
+from streamflow.envelopes import opened
 from streamflow.errors import TopologyError
+from streamflow.record_keys import texts_of_keys, values_of
 from streamflow.schema import Contract
 
 if TYPE_CHECKING:
@@ -22,19 +23,19 @@ Tombstones = Literal["dead_letter", "delete"]
 
 
 def check_tombstones(
-    where: str, tombstones: Tombstones, key: str | None, contract: Contract
+    where: str, tombstones: Tombstones, keys: Sequence[str], contract: Contract
 ) -> None:
     """Raises `TopologyError` when a deletion could not be a row: all it has is its key."""
     if tombstones == "dead_letter":
         return
     if tombstones != "delete":
         raise TopologyError(f'{where}: tombstones={tombstones!r}; it is "dead_letter" or "delete"')
-    if key is None:
+    if not keys:
         raise TopologyError(
             f'{where}: tombstones="delete" needs key=...: the record\'s key is all that a record '
             "without a value says"
         )
-    needed = [field.name for field in contract.schema if not field.nullable and field.name != key]
+    needed = [f.name for f in contract.schema if not f.nullable and f.name not in keys]
     if needed:
         raise TopologyError(
             f"{where}: a record without a value has only its key, so every other field of "
@@ -45,12 +46,13 @@ def check_tombstones(
 @dataclass(frozen=True)
 class Unwrapped:
     """The values to be decoded, and the place of each in the micro-batch, or None where that is
-    their own. By place: which records delete their keys, where that is understood; their keys; and
-    why records have no value to be decoded. `empty` is how many are dropped.
+    their own. By place: what their keys say of each field that the topic is keyed by; which records
+    delete their keys, where that is understood; and why records have no value to be decoded.
+    `empty` is how many are dropped.
     """
 
     values: Sequence[bytes | None]
-    keys: Sequence[bytes | None]
+    keys: Sequence[Sequence[bytes | None]]
     deleted: pa.Array | None = None
     places: Sequence[int] | None = None
     refused: Mapping[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
@@ -61,13 +63,14 @@ def unwrapped(source: Source, batch: MicroBatch) -> Unwrapped:
     """What is in the records. A tombstone becomes a value that has its key, and null in every other
     field.
     """
-    if source.tombstones == "dead_letter" or source.key is None:
-        return Unwrapped(batch.values, batch.keys)
+    keys = texts_of_keys(batch.keys, source.keys, enveloped=source.envelope is not None)
+    if source.tombstones == "dead_letter" or not source.keys:
+        return Unwrapped(batch.values, keys)
     if source.envelope is not None:
-        found = opened(source.envelope, source.key, source.contract, batch)
+        found = opened(source.envelope, source.keys, source.contract, batch)
         return Unwrapped(
             list(found.values.values()),
-            key_texts(batch.keys, source.key),
+            keys,
             pa.array(found.deleted, pa.bool_()),
             list(found.values),
             found.refused,
@@ -75,18 +78,12 @@ def unwrapped(source: Source, batch: MicroBatch) -> Unwrapped:
         )
     deleted = [value is None for value in batch.values]
     if not any(deleted):
-        return Unwrapped(batch.values, batch.keys, pa.array(deleted, pa.bool_()))
+        return Unwrapped(batch.values, keys, pa.array(deleted, pa.bool_()))
     nulls = dict.fromkeys(source.contract.schema.names)
     values = list(batch.values)
     for row in (row for row, gone in enumerate(deleted) if gone):
-        key = _text(batch.keys[row])
-        if key is not None:
-            values[row] = orjson.dumps(nulls | {source.key: key})
-    return Unwrapped(values, batch.keys, pa.array(deleted, pa.bool_()))
-
-
-def _text(key: bytes | None) -> str | None:
-    try:
-        return None if key is None else key.decode()
-    except UnicodeDecodeError:
-        return None
+        key = batch.keys[row]
+        made = None if key is None else values_of(key, source.keys, enveloped=False)
+        if made is not None:
+            values[row] = msgspec.json.encode(nulls | made)
+    return Unwrapped(values, keys, pa.array(deleted, pa.bool_()))

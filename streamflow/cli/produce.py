@@ -40,11 +40,11 @@ gzip or Zstandard are unpacked. CSV has no types: a cell becomes text as it is w
 model reads as its fields say, and an empty one null, unless it is quoted; with --types, numbers,
 booleans and lists of that topology's fields go out as such. CSV goes out in blocks of 4 MB.
 
---key takes text, numbers and booleans. --timestamp takes ISO 8601 text (UTC where it names no
-zone) or an epoch number: below 1e11 it counts seconds, below 1e14 milliseconds, below 1e17
-microseconds, else nanoseconds. Kafka refuses a time more than an hour ahead. A line that is not
-JSON, a row that has not as many fields as the header, or one that lacks a field ends the command,
-with what came before it sent."""
+--key takes text, numbers and booleans; said several times, the key is a JSON object of the fields.
+--timestamp takes ISO 8601 text (UTC where it names no zone) or an epoch number: below 1e11 it
+counts seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. Kafka refuses a
+time more than an hour ahead. A line that is not JSON, a row that has not as many fields as the
+header, or one that lacks a field ends the command, with what came before it sent."""
 
 
 @click.command(epilog=EPILOG)
@@ -59,7 +59,9 @@ with what came before it sent."""
     "--format", "as_format", type=click.Choice(FORMATS), help="Of all files; else by name."
 )
 @click.option("--types", metavar="TOPOLOGY", help="Whose source of TOPIC has the types for CSV.")
-@click.option("--key", metavar="FIELD", help="The field whose value is the record's key.")
+@click.option(
+    "--key", metavar="FIELD", multiple=True, help="The field that is the record's key; or several."
+)
 @click.option("--timestamp", metavar="FIELD", help="The field with the record's time; else now.")
 @click.option(
     "--keep-bad", is_flag=True, help="Send bad lines and rows too, to test your dead letters."

@@ -19,10 +19,10 @@ from streamflow.counted import counted
 from streamflow.engine.settings import Settings
 from streamflow.engine.status import conservation
 from streamflow.errors import SettingsError
+from streamflow.keying import keys_for
 from streamflow.local import PARTITIONS, LocalResult, LocalRun
 from streamflow.produce.file import why_not
 from streamflow.produce.formats import FORMATS, Format, open_input
-from streamflow.produce.records import key_of
 from streamflow.store_url import is_url
 from streamflow.topology import Topology
 
@@ -147,16 +147,5 @@ def _records(plan: TaskPlan, paths: Iterable[Path], as_format: Format | None) ->
     for path in paths:
         with ExitStack() as stack:
             for chunk in open_input(path, stack, format=as_format, types=types).chunks():
-                for line in chunk.values:
-                    value = line.rstrip(b"\r")
-                    yield Record(_key(plan.source.key, value), value)
-
-
-def _key(field: str | None, value: bytes) -> bytes | None:
-    """The key that the source declares; None when the line has none, which the decoder refuses."""
-    if field is None:
-        return None
-    try:
-        return key_of(orjson.loads(value), field)
-    except ValueError:
-        return None
+                values = [line.rstrip(b"\r") for line in chunk.values]
+                yield from map(Record, keys_for(plan.source, values), values)

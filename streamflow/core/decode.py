@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,7 @@ from streamflow.event_time import (
     read_headers,
     years_around,
 )
+from streamflow.record_keys import text_of
 from streamflow.rules import one_per_row
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP
 from streamflow.tombstones import unwrapped
@@ -100,24 +102,32 @@ def _keep(
 
 
 def _check_key(
-    plan: TaskPlan, batch: MicroBatch, texts: Sequence[bytes | None], decoded: Decoded
+    plan: TaskPlan, batch: MicroBatch, texts: Sequence[Sequence[bytes | None]], decoded: Decoded
 ) -> Decoded:
-    """Refuse rows whose record key is not the declared field as UTF-8 text."""
-    name = plan.source.key
-    if name is None:
+    """Refuse rows whose record key does not say what the declared fields do."""
+    names = plan.source.keys
+    if not names:
         return decoded
-    field = pc.cast(pc.cast(decoded.rows.column(name), pa.string()), pa.binary())
-    keys = pa.array(texts, pa.binary()).take(decoded.places)
+    fields = [text_of(decoded.rows.column(name)) for name in names]
+    same = [
+        pc.fill_null(pc.equal(field, pa.array(found, pa.binary()).take(decoded.places)), False)
+        for field, found in zip(fields, texts, strict=True)
+    ]
 
     def why(row: int, raw: Raw) -> Reject:
         text = (
             "the record has no key" if raw.key is None else f"the record's key is {raw.key[:80]!r}"
         )
-        wanted = field[row].as_py()
-        message = f"{text}, but the topic is keyed by {name}, here {wanted!r}"
-        return Reject(raw, "decode", "wrong-key", message, name)
+        wanted = [field[row].as_py() for field in fields]
+        if len(names) == 1:
+            message = f"{text}, but the topic is keyed by {names[0]}, here {wanted[0]!r}"
+        else:
+            here = ", ".join(f"{name} {one!r}" for name, one in zip(names, wanted, strict=True))
+            message = f"{text}, but the topic is keyed by a JSON object, here of {here}"
+        differs = next(name for name, is_same in zip(names, same, strict=True) if not is_same[row])
+        return Reject(raw, "decode", "wrong-key", message, differs)
 
-    return _keep(decoded, batch, pc.equal(field, keys), why)
+    return _keep(decoded, batch, reduce(pc.and_, same), why)
 
 
 def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:

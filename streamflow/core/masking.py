@@ -10,7 +10,7 @@ it can be forgotten. What stays inside, states and their changelogs, is left as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -23,8 +23,8 @@ from pydantic import BaseModel
 from streamflow.core.plan import TaskPlan
 from streamflow.core.sensitive_fields import fields_of_key
 from streamflow.core.step import Raw, Reject, Step
-from streamflow.envelopes import key_texts
 from streamflow.errors import SettingsError
+from streamflow.record_keys import key_text
 from streamflow.sensitive import WITHHELD, Sensitive, hashed, ways_of
 
 #: Says of a record that left masked which of its fields are not as they came; `*` for its value.
@@ -92,14 +92,14 @@ class Json:
     keyed: frozenset[str]
 
     @staticmethod
-    def taken(model: type[BaseModel], schema: pa.Schema, key: str | None) -> Json:
+    def taken(model: type[BaseModel], schema: pa.Schema, keys: Sequence[str]) -> Json:
         """Those that a model takes; a field is known by its name and its aliases."""
         fields, ways = {name: name for name in model.model_fields}, ways_of(schema)
         for name, info in model.model_fields.items():
             for alias in (info.alias, *getattr(info.validation_alias, "choices", ())):
                 if isinstance(alias, str) and fields.get(alias) not in ways:
                     fields[alias] = name
-        return Json(fields, ways, frozenset() if key is None else frozenset({key}))
+        return Json(fields, ways, frozenset(keys))
 
     @staticmethod
     def made(schema: pa.Schema, keyed: frozenset[str]) -> Json:
@@ -171,7 +171,7 @@ class Exits:
     @cached_property
     def _source(self) -> Json:
         contract = self.plan.source.contract
-        return Json.taken(contract.model, contract.schema, self.plan.source.key)
+        return Json.taken(contract.model, contract.schema, self.plan.source.keys)
 
     def _batches(self, ways: Ways, batches: Iterable[pa.RecordBatch]) -> tuple[pa.RecordBatch, ...]:
         return tuple(self.masks.rows(ways, batch) for batch in batches)
@@ -212,11 +212,11 @@ class Exits:
 
     def _keyed(self, raw: Raw, value: bytes | None, json: Json) -> Raw:
         """With its key hashed, where a model marks the field it is of, or nobody says which."""
-        name, key = self.plan.source.key, raw.key
-        if key is not None and name is not None and self.plan.source.envelope is not None:
-            [key] = key_texts([key], name)
+        names, key = self.plan.source.keys, raw.key
+        if key is not None and len(names) == 1 and self.plan.source.envelope is not None:
+            key = key_text(key, names[0])
         marked = (self._source.keyed & self._source.ways.keys()) | (json.keyed & json.ways.keys())
-        hides = marked or (name is None and (self._source.ways or json.ways))
+        hides = marked or (not names and (self._source.ways or json.ways))
         return replace(raw, key=self.masks.key_of(key) if hides else key, value=value)
 
     def _reject(self, reject: Reject) -> Reject:

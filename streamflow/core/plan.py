@@ -375,7 +375,7 @@ def describe_source(source: Source) -> str:
     event_time = repr(named) if kept else describe_function(named)
     return "\n".join(
         [
-            f"{source.topic} key {source.key} at {event_time}",
+            f"{source.topic} key {', '.join(source.keys) or None} at {event_time}",
             f"{source.contract.schema} out of order {source.out_of_orderness}",
             f"at most {source.max_future} ahead, else {source.missing_event_time}",
             f"idle after {source.idle_after}",

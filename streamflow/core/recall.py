@@ -216,7 +216,7 @@ def _hashes(plan: TaskPlan, batch: MicroBatch, salt: bytes) -> list[bytes]:
     build two records of one hash may write to the topic, and hides no more by that than by a newer
     version of somebody's key.
     """
-    keys = repeat(b"") if plan.source.key is None else batch.keys
+    keys = repeat(b"") if not plan.source.keys else batch.keys
     joined, hash_of = (b"\xff" + salt).join, xxhash.xxh3_128_digest
     return [
         NOTHING if value is None or key is None else hash_of(joined((value, key)))

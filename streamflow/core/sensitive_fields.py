@@ -29,13 +29,14 @@ def check_sensitive(where: str, source: Source, streams: Iterable[Stream]) -> No
     """Raises `TopologyError` where a field that is made of a sensitive one is not marked, or a key
     would not tell records apart.
     """
-    mark = ways_of(source.contract.schema).get(source.key or "")
-    if mark is not None and not mark.is_kept_apart:
-        raise TopologyError(
-            f"{where}: {source.contract.model.__name__}.{source.key} is the key of"
-            f" {source.topic!r} and marked {mark}: records of different keys would have one; mark"
-            " it hashed()"
-        )
+    marks = ways_of(source.contract.schema)
+    for key in source.keys:
+        mark = marks.get(key)
+        if mark is not None and not mark.is_kept_apart:
+            raise TopologyError(
+                f"{where}: {source.contract.model.__name__}.{key} is the key of {source.topic!r}"
+                f" and marked {mark}: records of different keys would have one; mark it hashed()"
+            )
     _check_event_time(where, source)
     for stream in streams:
         before = source.contract.schema
@@ -83,8 +84,7 @@ def check_sensitive_checks(where: str, checks: Sequence[Check], schema: pa.Schem
 def fields_of_key(task: TaskPlan) -> dict[int, frozenset[str]]:
     """By the number of each outlet its fields that are seen to be made of the records' key."""
     found: dict[int, frozenset[str]] = {}
-    key = task.source.key
-    _follow(task.tree, frozenset() if key is None else frozenset({key}), found)
+    _follow(task.tree, frozenset(task.source.keys), found)
     return found
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from streamflow.batch import Record
 from streamflow.clock import Clock
 from streamflow.errors import StreamflowError
+from streamflow.keying import field_of, key_of
 from streamflow.produce.chunk import Chunk, Input
 from streamflow.produce.limits import Limits
 from streamflow.produce.timestamps import to_millis
@@ -22,13 +22,13 @@ class RecordRules:
     """How a value becomes a record.
 
     Attributes:
-        key: The field whose text is the key; no key if None.
+        keys: The field whose text is the key, or several, which are a JSON object; no key if none.
         timestamp: The field that holds the time; the time of sending if None.
         keep_bad: Send a value that breaks the rules too: without the key or the timestamp that
             cannot be had.
     """
 
-    key: str | None = None
+    keys: tuple[str, ...] = ()
     timestamp: str | None = None
     keep_bad: bool = False
 
@@ -93,8 +93,8 @@ class Records:
             return Record(None, value)
         key, timestamp = None, None
         try:
-            if self._rules.key is not None:
-                key = key_of(document, self._rules.key)
+            if self._rules.keys:
+                key = key_of(document, self._rules.keys)
             if self._rules.timestamp is not None:
                 timestamp = self._timestamp(document, self._rules.timestamp)
         except ValueError as error:
@@ -103,7 +103,7 @@ class Records:
 
     def _timestamp(self, document: Any, field: str) -> int:
         try:
-            millis = to_millis(_field(document, field))
+            millis = to_millis(field_of(document, field))
         except (ValueError, OverflowError) as error:
             raise ValueError(f"field {field!r}: {error}") from error
         refused = self._limits.refuses_time(millis, self._now)
@@ -115,30 +115,3 @@ class Records:
         if not self._rules.keep_bad:
             raise ValueError(f"{reason}; --keep-bad sends such lines too")
         self.bad += 1
-
-
-def key_of(document: Any, name: str) -> bytes:
-    """The key that a document's field makes: its text.
-
-    Raises:
-        ValueError: there is no such field, or it is null, a list or an object.
-    """
-    value = _field(document, name)
-    if isinstance(value, str):
-        return value.encode()
-    if value is None or isinstance(value, dict | list):
-        raise ValueError(
-            f"field {name!r} is {type(value).__name__}, not text or a number to key by"
-        )
-    if isinstance(value, float):
-        # As a column's text is, with which a source compares its keys: `1`, and not `1.0`.
-        return pa.scalar(value).cast(pa.string()).as_py().encode()
-    return orjson.dumps(value)
-
-
-def _field(document: Any, name: str) -> Any:
-    if not isinstance(document, dict):
-        raise ValueError(f"the line is no JSON object, so it has no field {name!r}")
-    if name not in document:
-        raise ValueError(f"there is no field {name!r}; it has {sorted(document)}")
-    return document[name]

@@ -46,7 +46,7 @@ from streamflow.engine.task import Task, TaskLimits
 from streamflow.engine.task_ports import TaskPorts
 from streamflow.errors import Fenced, Refused, TaskLost
 from streamflow.testing.readable import readable
-from streamflow.testing.sending import key_of, record_of
+from streamflow.testing.sending import record_of, source_of
 from streamflow.testing.tables import Tables
 from streamflow.topology import Topology
 
@@ -118,9 +118,9 @@ class TopologyDriver:
         A record is a mapping (its JSON becomes the value, its key field the key), bytes (the value,
         keyed like the record before it or not at all), or a `Record`.
         """
-        key = key_of(self._topology, topic)
+        source = source_of(self._topology, topic)
         for record in records:
-            made = record_of(record, key, headers)
+            made = record_of(record, source, headers)
             self.broker.append(self.broker.place(topic, made.key), made)
         self.process()
 

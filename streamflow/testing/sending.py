@@ -7,20 +7,24 @@ from typing import Any
 
 from streamflow.batch import Headers, Record
 from streamflow.core.json_values import to_json
+from streamflow.keying import keys_for
+from streamflow.sources import Source
 from streamflow.topology import Topology
 
 
-def key_of(topology: Topology, topic: str) -> str | None:
-    """The field that a topic is keyed by. Raises `ValueError` where the topology reads no such."""
-    keys = {plan.source.topic: plan.source.key for plan in topology.tasks}
-    keys |= {sink.source: None for sink in topology.archives if sink.source is not None}
-    if topic not in keys:
-        raise ValueError(f"the topology does not read {topic!r}; it reads {sorted(keys)}")
-    return keys[topic]
+def source_of(topology: Topology, topic: str) -> Source | None:
+    """What says how a topic is keyed; None for one that is only archived. Raises `ValueError` where
+    the topology reads no such.
+    """
+    sources = {sink.source: None for sink in topology.archives if sink.source is not None}
+    sources |= {plan.source.topic: plan.source for plan in topology.tasks}
+    if topic not in sources:
+        raise ValueError(f"the topology does not read {topic!r}; it reads {sorted(sources)}")
+    return sources[topic]
 
 
-def record_of(given: Any, key: str | None, headers: Headers) -> Record:
-    """A mapping, bytes or a record as a record of a topic that is keyed by this field."""
+def record_of(given: Any, source: Source | None, headers: Headers) -> Record:
+    """A mapping, bytes or a record as a record of a topic that is keyed as its source says."""
     if isinstance(given, Record):
         return given
     if isinstance(given, bytes):
@@ -30,5 +34,6 @@ def record_of(given: Any, key: str | None, headers: Headers) -> Record:
             f"a record is a mapping, bytes or a Record, not {given!r}; one without a value is "
             "Record(key, None)"
         )
-    value = given.get(key) if key is not None else None
-    return Record(None if value is None else str(value).encode(), to_json(given), None, headers)
+    value = to_json(given)
+    keys = [None] if source is None else keys_for(source, [value])
+    return Record(keys[0], value, None, headers)

@@ -439,4 +439,4 @@ def test_it_is_refused_in_words(build: Callable[[], Any], expected: str) -> None
 
 def test_a_partial_or_an_object_of_an_async_function_is_one() -> None:
     bound: Callable[..., Awaitable[Any]] = Prices().__call__
-    assert sales.enrich(Priced, bound, key="sku").key == "shop"
+    assert sales.enrich(Priced, bound, key="sku").keys == ("shop",)

@@ -413,7 +413,7 @@ def test_what_is_not_committed_is_told_to_nobody() -> None:
     before = watched.task.committed_watermark
     record = order(FIRST, NOON + HOUR)
     watched.driver._commit_records = 1_000
-    log.append(watched.tp, record_of(record, watched.task.plan.source.key, ()))
+    log.append(watched.tp, record_of(record, watched.task.plan.source, ()))
     run_sync(watched.task.receive(log.fetch(watched.tp, 1)))
     watched.watch.record()
     assert not watched.after(SECOND, end=3)

@@ -174,7 +174,7 @@ def test_every_row_is_there_in_its_place_however_the_file_is_cut(rows: list[str]
 
 
 def test_a_wrong_row_names_its_file_and_line_after_all_before_it() -> None:
-    source = Records([opened(b"k\nx\n\ny\n1,2\nz\n")], RecordRules("k"), LIMITS, CLOCK).chunks()
+    source = Records([opened(b"k\nx\n\ny\n1,2\nz\n")], RecordRules(("k",)), LIMITS, CLOCK).chunks()
     assert next(source) == [Record(b"x", b'{"k":"x"}'), Record(b"y", b'{"k":"y"}')]
     words = r"^x\.csv:5: the row has 2 fields and the header 1; --keep-bad .* was sent$"
     with pytest.raises(StreamflowError, match=words):
@@ -183,13 +183,13 @@ def test_a_wrong_row_names_its_file_and_line_after_all_before_it() -> None:
 
 def test_a_row_without_a_key_names_its_line() -> None:
     with pytest.raises(StreamflowError, match=r"^x\.csv:4: field 'k' is NoneType, not text"):
-        records(b'k,v\na,"1\n2"\n,3\n', RecordRules("k"))
+        records(b'k,v\na,"1\n2"\n,3\n', RecordRules(("k",)))
     with pytest.raises(StreamflowError, match=r"^x\.csv:2: there is no field 'K'; it has \['k'"):
-        records(b"k,v\na,1\n", RecordRules("K"))
+        records(b"k,v\na,1\n", RecordRules(("K",)))
 
 
 def test_key_and_time_come_from_their_cells() -> None:
-    rules = RecordRules("k", "at")
+    rules = RecordRules(("k",), "at")
     assert records(b"k,at\n7,1970-01-01T00:00:05Z\n", rules) == [
         Record(b"7", b'{"k":"7","at":"1970-01-01T00:00:05Z"}', 5000)
     ]

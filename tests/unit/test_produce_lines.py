@@ -65,7 +65,14 @@ def test_how_a_file_is_read_is_unobservable(numbers: list[int], size: int) -> No
     ],
 )
 def test_a_key_is_the_text_of_its_field(value: bytes, key: bytes) -> None:
-    assert records(b'{"k":%s}' % value, rules=RecordRules(key="k"))[0].key == key
+    assert records(b'{"k":%s}' % value, rules=RecordRules(("k",)))[0].key == key
+
+
+def test_a_key_of_several_fields_is_an_object_of_them() -> None:
+    made, *_ = records(b'{"line":7,"note":null,"order":"a"}', rules=RecordRules(("order", "line")))
+    assert made.key == b'{"order":"a","line":7}'
+    with pytest.raises(StreamflowError, match="field 'note' is NoneType, not text or a number"):
+        records(b'{"order":"a","note":null}', rules=RecordRules(("order", "note")))
 
 
 def test_a_timestamp_comes_from_its_field() -> None:
@@ -87,7 +94,7 @@ def test_a_timestamp_comes_from_its_field() -> None:
 )
 def test_a_bad_line_names_its_file_and_line_after_all_before_it(line: bytes, words: str) -> None:
     good = b'{"k":"a","at":0}'
-    chunks = reading(good, good + b"\n" + line + b"\n", rules=RecordRules("k", "at")).chunks()
+    chunks = reading(good, good + b"\n" + line + b"\n", rules=RecordRules(("k",), "at")).chunks()
     assert [next(chunks), next(chunks)] == [[Record(b"a", good, 0)]] * 2
     with pytest.raises(StreamflowError, match=f"^file1:2: {words}.*; --keep-bad sends such lines"):
         next(chunks)
@@ -96,7 +103,7 @@ def test_a_bad_line_names_its_file_and_line_after_all_before_it(line: bytes, wor
 def test_bad_lines_can_be_kept() -> None:
     source = reading(
         b'nope\n\n{"k":"a","at":"soon"}\n{"at":5}\n{"k":"b","at":0}\n',
-        rules=RecordRules("k", "at", keep_bad=True),
+        rules=RecordRules(("k",), "at", keep_bad=True),
     )
     assert [record for chunk in source.chunks() for record in chunk] == [
         Record(None, b"nope"),

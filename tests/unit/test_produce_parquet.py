@@ -141,7 +141,7 @@ def records(source: ParquetInput, rules: RecordRules) -> Iterator[list[Any]]:
 def test_a_row_without_a_key_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", pa.table({"k": ["a", None]}))
     with pytest.raises(StreamflowError, match=r"x\.parquet: row 2: field 'k' is NoneType"):
-        list(records(ParquetInput(path), RecordRules("k")))
+        list(records(ParquetInput(path), RecordRules(("k",))))
 
 
 NOT_UTF8 = {

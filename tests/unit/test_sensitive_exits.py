@@ -172,6 +172,24 @@ def test_what_is_no_change_event_is_not_quoted() -> None:
     assert "op 'm' is none" in letter({"op": "m"}, rows)["__connect.errors.exception.message"]
 
 
+def test_a_key_of_several_fields_leaves_hashed_when_one_of_them_is_sensitive() -> None:
+    keyed = source(topic("people"), Person, key=("id", "email"), event_time="at")
+    driver = driver_of(keyed.to(topic("out")), keyed.rejected.to(topic("dlq")))
+    wrong = Record(orjson.dumps({"id": "2", "email": SECRET}), orjson.dumps(person()))
+    driver.send("people", person(), wrong)
+    assert [len(driver.records(name)) for name in ("out", "dlq")] == [1, 1]
+    assert driver.read("dlq")[0]["reason"] == "wrong-key"
+    assert SECRET not in sent(driver, "out", "dlq")
+    plain = keyed.map(Id)
+    driver = driver_of(plain.to(topic("out")), keyed.rejected.to(topic("dlq")))
+    driver.send("people", person(), wrong)
+    assert SECRET not in sent(driver, "out", "dlq")
+
+
+class Id(BaseModel):
+    id: str
+
+
 def test_a_name_in_json_that_two_fields_have_is_that_of_the_sensitive_one() -> None:
     class Crossed(BaseModel):
         id: str
