@@ -27,6 +27,7 @@ from streamflow.produce.records import RecordRules, Records
 from streamflow.produce.send import Tally, produce_chunks
 from streamflow.produce.topics import existing_topic, made_topic
 from streamflow.service import connection
+from streamflow.sources import Source
 
 EPILOG = """\b
 Examples:
@@ -38,7 +39,8 @@ Each line of JSON is one record, and its bytes go out as they are. Each row of a
 and of Parquet, becomes a JSON object. What a file is, its name says, or --format. Files that are
 gzip or Zstandard are unpacked. CSV has no types: a cell becomes text as it is written, which a
 model reads as its fields say, and an empty one null, unless it is quoted; with --types, numbers,
-booleans and lists of that topology's fields go out as such. CSV goes out in blocks of 4 MB.
+booleans and lists of that topology's fields go out as such, and records have the key that it
+declares. CSV goes out in blocks of 4 MB.
 
 --key takes text, numbers and booleans; said several times, the key is a JSON object of the fields.
 --timestamp takes ISO 8601 text (UTC where it names no zone) or an epoch number: below 1e11 it
@@ -58,7 +60,9 @@ header, or one that lacks a field ends the command, with what came before it sen
 @click.option(
     "--format", "as_format", type=click.Choice(FORMATS), help="Of all files; else by name."
 )
-@click.option("--types", metavar="TOPOLOGY", help="Whose source of TOPIC has the types for CSV.")
+@click.option(
+    "--types", metavar="TOPOLOGY", help="Whose source of TOPIC has the types for CSV, and the key."
+)
 @click.option(
     "--key", metavar="FIELD", multiple=True, help="The field that is the record's key; or several."
 )
@@ -86,12 +90,14 @@ def command(
     settings = Settings.load(broker=broker)
     client = connection(settings)
     with ExitStack() as stack:
-        columns = _types(types, topic) if types is not None else None
+        source = None if types is None else _source(types, topic)
+        columns = None if source is None else _types(source)
         inputs = [_open(path, stack, as_format, columns) for path in files or (STDIN,)]
-        tally = Tally()
+        rules, tally = _rules(options, source), Tally()
         try:
             summary = run_on_broker(
-                settings, lambda: _produce(client, topic, inputs, options, tally)
+                settings,
+                lambda: _produce(client, topic, inputs, rules, options, tally),
             )
         except KeyboardInterrupt:
             click.echo(interrupted(topic, tally), err=True)
@@ -106,6 +112,7 @@ async def _produce(
     client: dict[str, Any],
     topic: str,
     inputs: Sequence[Input],
+    rules: RecordRules,
     options: dict[str, Any],
     tally: Tally,
 ) -> dict[str, Any]:
@@ -114,7 +121,6 @@ async def _produce(
     else:
         partitions, limits = await existing_topic(client, topic)
     clock = SystemClock()
-    rules = RecordRules(options["key"], options["timestamp"], options["keep_bad"])
     records = Records(inputs, rules, limits, clock)
     started = clock.monotonic()
     with _progress(topic, inputs) as on_progress:
@@ -140,14 +146,25 @@ async def _produce(
     }
 
 
-def _types(target: str, topic: str) -> Mapping[str, pa.DataType]:
-    """The columns that a topology declares for the topic."""
+def _source(target: str, topic: str) -> Source:
+    """What a topology declares of the topic."""
     topology = load_topology(target)
     plans = {plan.source.topic: plan for plan in topology.tasks}
     if topic not in plans:
         raise SettingsError(f"--types {target}: {topology.name} reads {list(plans)}, not {topic!r}")
-    schema = plans[topic].source.contract.schema
+    return plans[topic].source
+
+
+def _types(source: Source) -> Mapping[str, pa.DataType]:
+    schema = source.contract.schema
     return dict(zip(schema.names, schema.types, strict=True))
+
+
+def _rules(options: dict[str, Any], source: Source | None) -> RecordRules:
+    """The key is that of the source, unless other fields are named."""
+    keys = options["key"]
+    keyed = source if source is not None and keys in ((), source.keys) else None
+    return RecordRules(keys, keyed, options["timestamp"], options["keep_bad"])
 
 
 def _open(

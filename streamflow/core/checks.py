@@ -342,7 +342,7 @@ def _duplicates(by_key: pa.Table | None) -> dict[int, tuple[float | None, list[i
     """By extent, how many rows have a key that one before has; and where such keys came first."""
     assert by_key is not None
     rows = f"{ROWS}.n"
-    summed = by_key.group_by([START]).aggregate([(rows, "sum"), (rows, "count")])
+    summed = by_key.group_by([START], use_threads=False).aggregate([(rows, "sum"), (rows, "count")])
     more = pc.subtract(summed.column(f"{rows}_sum"), summed.column(f"{rows}_count"))
     examples: defaultdict[int, list[int]] = defaultdict(list)
     several = by_key.filter(pc.greater(by_key.column(rows), 1)).sort_by("__first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -11,10 +12,11 @@ import orjson
 from streamflow.batch import Record
 from streamflow.clock import Clock
 from streamflow.errors import StreamflowError
-from streamflow.keying import field_of, key_of
+from streamflow.keying import field_of, key_of, keys_for
 from streamflow.produce.chunk import Chunk, Input
 from streamflow.produce.limits import Limits
 from streamflow.produce.timestamps import to_millis
+from streamflow.sources import Source
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,15 @@ class RecordRules:
     """How a value becomes a record.
 
     Attributes:
-        keys: The field whose text is the key, or several, which are a JSON object; no key if none.
+        keys: The field whose text is the key, or several, which are a JSON object.
+        source: Makes keys as this source takes them, in place of `keys`; none with neither.
         timestamp: The field that holds the time; the time of sending if None.
         keep_bad: Send a value that breaks the rules too: without the key or the timestamp that
             cannot be had.
     """
 
     keys: tuple[str, ...] = ()
+    source: Source | None = None
     timestamp: str | None = None
     keep_bad: bool = False
 
@@ -69,16 +73,18 @@ class Records:
     def _records(self, source: Input, chunk: Chunk) -> Iterator[list[Record]]:
         self._now = self._clock.now()
         records: list[Record] = []
-        for index, value in enumerate(chunk.values):
+        keyed = self._rules.source
+        made = keys_for(keyed, chunk.values) if keyed else repeat(None)
+        for index, (value, key) in enumerate(zip(chunk.values, made, strict=False)):
             try:
-                records.append(self._record(value, chunk.broken.get(index)))
+                records.append(self._record(value, chunk.broken.get(index), key))
             except ValueError as error:
                 yield records
                 raise StreamflowError(f"{source.where(chunk.places[index])}: {error}") from error
             self.nbytes += len(value)
         yield records
 
-    def _record(self, value: bytes, broken: str | None) -> Record:
+    def _record(self, value: bytes, broken: str | None, key: bytes | None) -> Record:
         """Raises ValueError for a value that cannot be sent."""
         refused = self._limits.refuses_size(len(value))
         if refused is not None:
@@ -91,9 +97,11 @@ class Records:
         except ValueError as error:
             self._bad(f"not JSON: {error}")
             return Record(None, value)
-        key, timestamp = None, None
+        timestamp = None
         try:
-            if self._rules.keys:
+            if self._rules.source is not None:
+                _need_key(self._rules.source, key)
+            elif self._rules.keys:
                 key = key_of(document, self._rules.keys)
             if self._rules.timestamp is not None:
                 timestamp = self._timestamp(document, self._rules.timestamp)
@@ -115,3 +123,12 @@ class Records:
         if not self._rules.keep_bad:
             raise ValueError(f"{reason}; --keep-bad sends such lines too")
         self.bad += 1
+
+
+def _need_key(source: Source, key: bytes | None) -> None:
+    if key is None and source.keys:
+        named = " and ".join(map(repr, source.keys))
+        raise ValueError(
+            f"no key: {source.topic!r} is keyed by {named}, which is not there, null, or not as"
+            f" {source.contract.model.__name__} takes it"
+        )

@@ -189,7 +189,7 @@ def test_a_row_without_a_key_names_its_line() -> None:
 
 
 def test_key_and_time_come_from_their_cells() -> None:
-    rules = RecordRules(("k",), "at")
+    rules = RecordRules(("k",), timestamp="at")
     assert records(b"k,at\n7,1970-01-01T00:00:05Z\n", rules) == [
         Record(b"7", b'{"k":"7","at":"1970-01-01T00:00:05Z"}', 5000)
     ]

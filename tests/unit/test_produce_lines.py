@@ -6,7 +6,9 @@ from io import BytesIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import AwareDatetime, BaseModel
 
+from streamflow import source, topic
 from streamflow.batch import Record
 from streamflow.clock import SimulatedClock
 from streamflow.errors import StreamflowError
@@ -75,6 +77,27 @@ def test_a_key_of_several_fields_is_an_object_of_them() -> None:
         records(b'{"order":"a","note":null}', rules=RecordRules(("order", "note")))
 
 
+class Visit(BaseModel):
+    at: AwareDatetime
+    page: str
+
+
+def test_a_key_is_made_as_a_source_takes_it() -> None:
+    visits = source(topic("visits"), Visit, key=("at", "page"), event_time="at").source
+    good = b'{"at":"2026-01-01T00:00:00Z","page":"x"}'
+    made, bad, junk = records(
+        good, b'{"at":5,"page":null}', b"junk", rules=RecordRules(source=visits, keep_bad=True)
+    )
+    assert made.key == b'{"at":"2026-01-01 00:00:00.000000Z","page":"x"}'
+    assert bad.key is junk.key is None
+    with pytest.raises(
+        StreamflowError, match="no key: 'visits' is keyed by 'at' and 'page', which"
+    ):
+        records(b'{"at":5,"page":null}', rules=RecordRules(source=visits))
+    free = source(topic("visits"), Visit, event_time="at").source
+    assert records(good, rules=RecordRules(source=free))[0].key is None
+
+
 def test_a_timestamp_comes_from_its_field() -> None:
     rules = RecordRules(timestamp="at")
     assert records(b'{"at":"2013-01-01T00:00:00Z"}', rules=rules)[0].timestamp == 1356998400000
@@ -94,7 +117,9 @@ def test_a_timestamp_comes_from_its_field() -> None:
 )
 def test_a_bad_line_names_its_file_and_line_after_all_before_it(line: bytes, words: str) -> None:
     good = b'{"k":"a","at":0}'
-    chunks = reading(good, good + b"\n" + line + b"\n", rules=RecordRules(("k",), "at")).chunks()
+    chunks = reading(
+        good, good + b"\n" + line + b"\n", rules=RecordRules(("k",), timestamp="at")
+    ).chunks()
     assert [next(chunks), next(chunks)] == [[Record(b"a", good, 0)]] * 2
     with pytest.raises(StreamflowError, match=f"^file1:2: {words}.*; --keep-bad sends such lines"):
         next(chunks)
@@ -103,7 +128,7 @@ def test_a_bad_line_names_its_file_and_line_after_all_before_it(line: bytes, wor
 def test_bad_lines_can_be_kept() -> None:
     source = reading(
         b'nope\n\n{"k":"a","at":"soon"}\n{"at":5}\n{"k":"b","at":0}\n',
-        rules=RecordRules(("k",), "at", keep_bad=True),
+        rules=RecordRules(("k",), timestamp="at", keep_bad=True),
     )
     assert [record for chunk in source.chunks() for record in chunk] == [
         Record(None, b"nope"),
