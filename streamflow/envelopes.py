@@ -7,16 +7,15 @@ a deletion it has the key, those fields, and null otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
 import msgspec
 
-from streamflow.batch import MicroBatch
 from streamflow.errors import TopologyError
-from streamflow.record_keys import Row, values_of
+from streamflow.record_keys import KeyField, Row, values_of
 from streamflow.schema import Contract
 
 #: What records without a value are counted under.
@@ -103,14 +102,21 @@ def check_debezium(where: str, envelope: object, keys: Sequence[str], contract: 
 
 
 def opened(
-    envelope: Debezium, keys: Sequence[str], contract: Contract, batch: MicroBatch
+    envelope: Debezium,
+    fields: Sequence[KeyField],
+    contract: Contract,
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None],
 ) -> Opened:
-    """Take rows and deletions out of their envelopes."""
-    decode, nulls = _decoder(envelope), dict.fromkeys(contract.schema.names, _NULL)
-    values, refused = dict[int, bytes](), dict[int, tuple[str, str]]()
-    deleted = [False] * len(batch)
+    """Take rows and deletions out of their envelopes. The records' keys name deleted rows where
+    these do not.
+    """
+    decode, names = _decoder(envelope), contract.json_names
+    nulls = dict.fromkeys(names.values(), _NULL)
+    rows, refused = dict[int, bytes](), dict[int, tuple[str, str]]()
+    deleted = [False] * len(values)
     empty = 0
-    for place, value in enumerate(batch.values):
+    for place, value in enumerate(values):
         if value is None:
             empty += 1
             continue
@@ -118,44 +124,42 @@ def opened(
             event = decode(value)
             event = event if event.payload is None else event.payload
             if event.op == "d":
-                gone = nulls | _key_of(event, keys, batch.keys[place])
-                values[place] = _ENCODE(gone | _said(envelope, event))
+                gone = nulls | _key_of(event, fields, keys[place])
+                rows[place] = _ENCODE(gone | _said(envelope, names, event))
                 deleted[place] = True
             else:
-                values[place] = _row(envelope, event)
+                rows[place] = _row(envelope, names, event)
         except (msgspec.ValidationError, _NoEvent) as error:
             refused[place] = ("envelope", str(error))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             refused[place] = ("not-json", str(error))
-    return Opened(values, deleted, refused, empty)
+    return Opened(rows, deleted, refused, empty)
 
 
-def _key_of(event: Any, names: Sequence[str], key: bytes | None) -> Row:
+def _key_of(event: Any, fields: Sequence[KeyField], key: bytes | None) -> Row:
     """Which row was deleted: in the columns it had, or where these are not said, the record's key.
 
     Raises:
         _NoEvent: neither says it.
     """
     before: Row = {} if event.before == _NULL else _ROW.decode(event.before)
-    if before.keys() >= set(names):
-        return {name: before[name] for name in names}
-    made = None if key is None else values_of(key, names, enveloped=True)
+    if all(field.json in before for field in fields):
+        return {field.json: before[field.json] for field in fields}
+    made = None if key is None else values_of(key, fields, enveloped=True)
     if made is not None:
         return made
-    raise _NoEvent(
-        f"a deletion without {' and '.join(map(repr, names))}: neither before nor the record's key "
-        "says which row"
-    )
+    named = " and ".join(repr(field.name) for field in fields)
+    raise _NoEvent(f"a deletion without {named}: neither before nor the record's key has it")
 
 
-def _row(envelope: Debezium, event: Any) -> bytes:
+def _row(envelope: Debezium, names: Mapping[str, str], event: Any) -> bytes:
     """The row after the change. Raises `_NoEvent` when the event has none."""
     if event.op not in _ROWS:
         raise _NoEvent(_unknown(event.op))
     after = bytes(event.after)
     if not after.startswith(b"{"):
         raise _NoEvent(f"op {event.op!r} without a row in after")
-    said = _said(envelope, event)
+    said = _said(envelope, names, event)
     if not said:
         return after
     # Of two fields of one name the last counts.
@@ -173,9 +177,9 @@ def _unknown(op: str | None) -> str:
     return f"op {op!r} is none of c, u, d, r"
 
 
-def _said(envelope: Debezium, event: Any) -> Row:
+def _said(envelope: Debezium, names: Mapping[str, str], event: Any) -> Row:
     """The fields that are taken from the envelope; null for what is not there."""
-    return {name: _at(event, path) for name, path in envelope.fields}
+    return {names[name]: _at(event, path) for name, path in envelope.fields}
 
 
 def _at(event: Any, path: str) -> msgspec.Raw:

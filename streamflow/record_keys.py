@@ -7,7 +7,7 @@ write it, with or without its schema.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 import pyarrow as pa
@@ -19,9 +19,21 @@ from streamflow.errors import TopologyError
 Row = dict[str, msgspec.Raw]
 
 _ROW = msgspec.json.Decoder(Row)
+_DECODE = msgspec.json.decode
+#: What reading JSON fails with; the last where it lies too deep.
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def key_fields(where: str, given: object) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class KeyField:
+    """A field that a topic is keyed by: its name, that in JSON, and the type of its column."""
+
+    name: str
+    json: str
+    kind: pa.DataType
+
+
+def key_names(where: str, given: object) -> tuple[str, ...]:
     """The fields that were named; none where the topic is not keyed by what its values say.
 
     Raises:
@@ -29,7 +41,7 @@ def key_fields(where: str, given: object) -> tuple[str, ...]:
     """
     if given is None:
         return ()
-    listed: Sequence[Any] = given if isinstance(given, tuple | list) else (given,)
+    listed = tuple(given) if isinstance(given, tuple | list) else (given,)
     names = tuple(name for name in listed if isinstance(name, str))
     if not names or len(names) != len(listed):
         raise TopologyError(f"{where}: key={given!r}; name the field that the topic is keyed by")
@@ -41,6 +53,8 @@ def key_fields(where: str, given: object) -> tuple[str, ...]:
 
 def text_of(column: pa.Array) -> pa.Array:
     """A column's values as keys have them, as bytes."""
+    if pa.types.is_binary(column.type):
+        return column
     return pc.cast(pc.cast(column, pa.string()), pa.binary())
 
 
@@ -50,59 +64,108 @@ def number_text(number: float) -> str:
 
 
 def texts_of_keys(
-    keys: Sequence[bytes | None], names: Sequence[str], *, enveloped: bool
+    keys: Sequence[bytes | None], fields: Sequence[KeyField], *, enveloped: bool
 ) -> list[Sequence[bytes | None]]:
     """Of each field its text in each key; None where a key has none.
 
     Args:
         keys: The records' keys.
-        names: The fields that they are keyed by.
+        fields: What they are keyed by.
         enveloped: The key of one field may be a JSON object too.
     """
-    if len(names) != 1:
-        rows = [None if key is None else object_of(key, names) for key in keys]
-        return [[None if row is None else _text(row[name]) for row in rows] for name in names]
+    if len(fields) > 1:
+        rows = [None if key is None else object_of(key, fields) for key in keys]
+        return [
+            [None if row is None else _text(row[field.json], field.kind) for row in rows]
+            for field in fields
+        ]
     if not enveloped:
-        return [keys]
-    return [[None if key is None else key_text(key, names[0]) for key in keys]]
+        return [keys for _ in fields]
+    return [[None if key is None else key_text(key, field) for key in keys] for field in fields]
 
 
-def key_text(key: bytes, name: str) -> bytes | None:
+def key_text(key: bytes, field: KeyField) -> bytes | None:
     """A key of one field: the value of the JSON object's one field, or else the key as it is."""
-    row = object_of(key, (name,))
-    return key if row is None else _text(row[name])
+    row = object_of(key, (field,))
+    return key if row is None else _text(row[field.json], field.kind)
 
 
-def object_of(key: bytes, names: Sequence[str]) -> Row | None:
+def object_of(key: bytes, fields: Sequence[KeyField]) -> Row | None:
     """The values of a key that is a JSON object of just these fields; None for any other."""
+    names = {field.json for field in fields}
     try:
         row = _ROW.decode(key)
-        if row.keys() == {"schema", "payload"} != set(names):
+        if row.keys() == {"schema", "payload"} != names:
             row = _ROW.decode(row["payload"])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _NOT_JSON:
         return None
-    return row if row.keys() == set(names) else None
+    return row if row.keys() == names else None
 
 
-def values_of(key: bytes, names: Sequence[str], *, enveloped: bool) -> Row | None:
-    """What a key says of its fields, as JSON; None where it does not."""
-    row = object_of(key, names) if enveloped or len(names) > 1 else None
-    if row is not None or len(names) > 1:
-        return row
+def is_key(key: bytes, fields: Sequence[KeyField]) -> bool:
+    """Has a key the form of one? A single field's may be any text."""
+    if len(fields) < 2:
+        return bool(fields)
+    row = object_of(key, fields)
+    return row is not None and not any(bytes(v).startswith((b"{", b"[")) for v in row.values())
+
+
+def values_of(key: bytes, fields: Sequence[KeyField], *, enveloped: bool) -> Row | None:
+    """What a key says of its fields, as a value would, by their names there; None where it does
+    not.
+    """
+    texts = [found[0] for found in texts_of_keys([key], fields, enveloped=enveloped)]
+    known = [text for text in texts if text is not None]
+    if not known or len(known) < len(texts):
+        return None
     try:
-        return {names[0]: msgspec.Raw(msgspec.json.encode(key.decode()))}
+        return {f.json: _json_of(text, f.kind) for f, text in zip(fields, known, strict=True)}
     except UnicodeDecodeError:
         return None
 
 
-def _text(value: msgspec.Raw) -> bytes | None:
-    """Raises nothing: what is no single value is no text that a column could have."""
+def key_of_texts(fields: Sequence[KeyField], texts: Sequence[bytes | None]) -> bytes | None:
+    """The key of a row whose fields have these texts; None where one is null."""
+    known = [text for text in texts if text is not None]
+    if len(known) < len(texts):
+        return None
+    if len(fields) == 1:
+        return known[0]
+    row = {f.json: _json_of(text, f.kind) for f, text in zip(fields, known, strict=True)}
+    return msgspec.json.encode(row)
+
+
+def _text(value: msgspec.Raw, kind: pa.DataType) -> bytes | None:
+    """What is no single value gets a text that no column has."""
     try:
-        decoded = msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        decoded = _DECODE(value)
+        if isinstance(decoded, int | float) and not isinstance(decoded, bool):
+            return _number(decoded, kind) or bytes(value)
+    except (*_NOT_JSON, OverflowError):
         return bytes(value)
     if isinstance(decoded, str):
         return decoded.encode("utf-8", "surrogatepass")
-    if isinstance(decoded, float):
-        return number_text(decoded).encode()
     return None if decoded is None else bytes(value)
+
+
+def _number(number: float, kind: pa.DataType) -> bytes | None:
+    """As a column of numbers writes it; None for any other, where it is as it stands there."""
+    if pa.types.is_floating(kind):
+        return number_text(float(number)).encode()
+    whole = pa.types.is_integer(kind) and int(number) == number
+    return b"%d" % int(number) if whole else None
+
+
+def _json_of(text: bytes, kind: pa.DataType) -> msgspec.Raw:
+    """Numbers and truth values stand in JSON without quotes. Raises `UnicodeDecodeError`."""
+    bare = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if bare and isinstance(_found(text), int | float):
+        return msgspec.Raw(text)
+    return msgspec.Raw(msgspec.json.encode(text.decode()))
+
+
+def _found(text: bytes) -> object:
+    try:
+        return _DECODE(text)
+    except _NOT_JSON:
+        return None

@@ -19,7 +19,8 @@ from operator import itemgetter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+from pydantic import AliasChoices, AwareDatetime, BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core.core_schema import ErrorType
 
 from streamflow.arguments import is_model
@@ -111,13 +112,20 @@ class Contract:
     Attributes:
         model: The pydantic model.
         schema: Its fields as Arrow columns, in the model's order.
+        json_names: Under which name values have each field: its alias, where it has one.
     """
 
     def __init__(self, model: type[BaseModel]) -> None:
         self.schema = arrow_schema(model)
         self.model = model
+        self.json_names = {name: _json_name(name, f) for name, f in model.model_fields.items()}
         self._validate = _validator(model)
         self._plain = plain_reader(model, self.schema) if can_be_typed(model) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Do values of JSON's own types stand in columns just as they came?"""
+        return self._plain is not None
 
     def decode(self, values: Sequence[bytes | None]) -> Decoding:
         """Values to columns: the short way where it surely agrees with pydantic, else through it.
@@ -292,6 +300,12 @@ def _struct(model: type[BaseModel], where: str, within: tuple[type[BaseModel], .
     if not model.model_fields:
         raise TopologyError(f"{where}: {model.__name__} has no fields, which Parquet cannot have")
     return pa.struct(_fields(model, where, within))
+
+
+def _json_name(name: str, info: FieldInfo) -> str:
+    given = info.validation_alias
+    given = next(iter(given.choices)) if isinstance(given, AliasChoices) else given
+    return given if isinstance(given, str) else info.alias or name
 
 
 def _validator(model: type[BaseModel]) -> Callable[[bytes], dict[str, Any]]:

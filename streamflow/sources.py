@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from streamflow.destinations import Topic
 from streamflow.envelopes import Debezium, check_debezium
 from streamflow.errors import TopologyError
 from streamflow.event_time import EventTime, MissingEventTime, check_durations, check_event_time
-from streamflow.record_keys import key_fields
+from streamflow.record_keys import KeyField, key_names
 from streamflow.schema import Contract
 from streamflow.stream import Stream
 from streamflow.tombstones import Tombstones, check_tombstones
@@ -33,6 +34,12 @@ class Source:
     idle_after: timedelta | None
     tombstones: Tombstones
     envelope: Debezium | None
+
+    @cached_property
+    def key_fields(self) -> tuple[KeyField, ...]:
+        """The fields it is keyed by, as they stand in values and in columns."""
+        json, schema = self.contract.json_names, self.contract.schema
+        return tuple(KeyField(name, json[name], schema.field(name).type) for name in self.keys)
 
 
 def source(  # noqa: PLR0913 - a source is described by what it takes
@@ -79,7 +86,7 @@ def source(  # noqa: PLR0913 - a source is described by what it takes
     """
     _is_topic(topic)
     contract, where = Contract(model), f"source({topic.name!r})"
-    keys = key_fields(where, key)
+    keys = key_names(where, key)
     _check_fields(where, keys, event_time, contract)
     assert event_time is not None
     check_event_time(where, event_time, missing_event_time, contract)

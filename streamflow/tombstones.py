@@ -63,11 +63,13 @@ def unwrapped(source: Source, batch: MicroBatch) -> Unwrapped:
     """What is in the records. A tombstone becomes a value that has its key, and null in every other
     field.
     """
-    keys = texts_of_keys(batch.keys, source.keys, enveloped=source.envelope is not None)
+    keys = texts_of_keys(batch.keys, source.key_fields, enveloped=source.envelope is not None)
     if source.tombstones == "dead_letter" or not source.keys:
         return Unwrapped(batch.values, keys)
     if source.envelope is not None:
-        found = opened(source.envelope, source.keys, source.contract, batch)
+        found = opened(
+            source.envelope, source.key_fields, source.contract, batch.values, batch.keys
+        )
         return Unwrapped(
             list(found.values.values()),
             keys,
@@ -79,11 +81,11 @@ def unwrapped(source: Source, batch: MicroBatch) -> Unwrapped:
     deleted = [value is None for value in batch.values]
     if not any(deleted):
         return Unwrapped(batch.values, keys, pa.array(deleted, pa.bool_()))
-    nulls = dict.fromkeys(source.contract.schema.names)
+    nulls = dict.fromkeys(source.contract.json_names.values())
     values = list(batch.values)
     for row in (row for row, gone in enumerate(deleted) if gone):
         key = batch.keys[row]
-        made = None if key is None else values_of(key, source.keys, enveloped=False)
+        made = None if key is None else values_of(key, source.key_fields, enveloped=False)
         if made is not None:
             values[row] = msgspec.json.encode(nulls | made)
     return Unwrapped(values, keys, pa.array(deleted, pa.bool_()))

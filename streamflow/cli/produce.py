@@ -162,7 +162,10 @@ def _types(source: Source) -> Mapping[str, pa.DataType]:
 
 def _rules(options: dict[str, Any], source: Source | None) -> RecordRules:
     """The key is that of the source, unless other fields are named."""
-    keys = options["key"]
+    keys: tuple[str, ...] = options["key"]
+    twice = [name for name in keys if keys.count(name) > 1]
+    if twice:
+        raise SettingsError(f"--key {twice[0]} is there twice; leave one out")
     keyed = source if source is not None and keys in ((), source.keys) else None
     return RecordRules(keys, keyed, options["timestamp"], options["keep_bad"])
 

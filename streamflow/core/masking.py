@@ -24,7 +24,7 @@ from streamflow.core.plan import TaskPlan
 from streamflow.core.sensitive_fields import fields_of_key
 from streamflow.core.step import Raw, Reject, Step
 from streamflow.errors import SettingsError
-from streamflow.record_keys import key_text
+from streamflow.record_keys import is_key, key_text
 from streamflow.sensitive import WITHHELD, Sensitive, hashed, ways_of
 
 #: Says of a record that left masked which of its fields are not as they came; `*` for its value.
@@ -212,11 +212,12 @@ class Exits:
 
     def _keyed(self, raw: Raw, value: bytes | None, json: Json) -> Raw:
         """With its key hashed, where a model marks the field it is of, or nobody says which."""
-        names, key = self.plan.source.keys, raw.key
-        if key is not None and len(names) == 1 and self.plan.source.envelope is not None:
-            key = key_text(key, names[0])
+        fields, key = self.plan.source.key_fields, raw.key
+        if key is not None and len(fields) == 1 and self.plan.source.envelope is not None:
+            key = key_text(key, fields[0])
         marked = (self._source.keyed & self._source.ways.keys()) | (json.keyed & json.ways.keys())
-        hides = marked or (not names and (self._source.ways or json.ways))
+        strange = key is not None and not is_key(key, fields)
+        hides = marked or (strange and (self._source.ways or json.ways))
         return replace(raw, key=self.masks.key_of(key) if hides else key, value=value)
 
     def _reject(self, reject: Reject) -> Reject:

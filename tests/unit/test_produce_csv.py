@@ -283,6 +283,13 @@ def test_types_of_a_topology_that_does_not_read_the_topic_are_refused(tmp_path: 
     assert f"--types {path}: sales reads ['sales'], not 'other'" in done.stderr
 
 
+def test_a_field_that_is_named_twice_as_the_key_is_refused() -> None:
+    words = ["produce", "sales", "--key", "shop", "--key", "shop"]
+    done = CliRunner().invoke(cli.main, words, input=b"")
+    assert done.exit_code == 2
+    assert "--key shop is there twice; leave one out" in done.stderr
+
+
 def test_a_csv_through_a_slow_pipe_is_the_same() -> None:
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:

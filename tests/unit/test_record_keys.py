@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
+import pyarrow as pa
 import pytest
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AliasChoices, AwareDatetime, BaseModel, Field, StringConstraints
 
 from streamflow import (
     Count,
@@ -24,7 +25,7 @@ from streamflow import (
 from streamflow.batch import Record
 from streamflow.envelopes import debezium
 from streamflow.keying import keys_for
-from streamflow.record_keys import object_of, texts_of_keys
+from streamflow.record_keys import KeyField, object_of, texts_of_keys
 from streamflow.testing import TopologyDriver
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,6 +78,10 @@ def said(driver: TopologyDriver) -> str:
         (b'{"schema":{"type":"struct"},"payload":{"order":"a","line":1}}', (b"a", b"1")),
         (b'{"order":"\\u00e4","line":"1"}', ("ä".encode(), b"1")),
         (b'{"order":true,"line":1.0}', (b"true", b"1")),
+        (b'{"order":1.0,"line":-0}', (b"1.0", b"0")),
+        (b'{"order":7,"line":1.5}', (b"7", b"1.5")),
+        (b'{"order":"a","line":1e999}', (b"a", b"1e999")),
+        (b'{"order":%s1%s,"line":1}' % (b"[" * 5000, b"]" * 5000), (None, None)),
         (b'{"order":null,"line":[1]}', (None, b"[1]")),
         (b'{"order":"a"}', (None, None)),
         (b'{"order":"a","line":1,"more":2}', (None, None)),
@@ -90,11 +95,13 @@ def said(driver: TopologyDriver) -> str:
 def test_a_key_of_several_fields_is_a_json_object_of_just_these(
     key: bytes | None, texts: tuple[bytes | None, ...]
 ) -> None:
-    assert texts_of_keys([key], ("order", "line"), enveloped=False) == [[text] for text in texts]
+    found = texts_of_keys([key], lines.source.key_fields, enveloped=False)
+    assert found == [[text] for text in texts]
 
 
 def test_fields_may_be_named_as_kafka_connect_names_its_own() -> None:
-    row = object_of(b'{"schema":1,"payload":2}', ("payload", "schema")) or {}
+    fields = [KeyField(name, name, pa.int64()) for name in ("payload", "schema")]
+    row = object_of(b'{"schema":1,"payload":2}', fields) or {}
     assert {name: bytes(value) for name, value in row.items()} == {"schema": b"1", "payload": b"2"}
 
 
@@ -186,6 +193,140 @@ def test_a_record_without_a_value_deletes_what_all_fields_of_its_key_name() -> N
         prices.changed("sku")
 
 
+@pytest.mark.parametrize("model", [Price, type("Strict", (Price,), {}, strict=True)])
+@pytest.mark.parametrize(
+    "key",
+    [
+        b'{"sku":"7","country":"de"}',
+        b'{"sku":7,"country":"de"}',
+        b'{"schema":{},"payload":{"country":"de","sku":"7"}}',
+    ],
+)
+def test_a_key_that_is_taken_can_delete(model: type[BaseModel], key: bytes) -> None:
+    stream = source(
+        topic("prices"),
+        model,
+        key=("sku", "country"),
+        event_time=kafka_timestamp(),
+        tombstones="delete",
+    ).changed("sku", "country")
+    driver = TopologyDriver(
+        Topology("prices", stream.to(topic("out")), stream.rejected.to(topic("dlq"))), NOW
+    )
+    value = b'{"sku":"7","country":"de","at":null,"cents":1}'
+    driver.send("prices", Record(key, value, 1_767_225_600_000))
+    driver.send("prices", Record(key, None, 1_767_225_600_000))
+    assert driver.read("dlq") == []
+    changes = [dict(record.headers)["streamflow.change"] for record in driver.records("out")]
+    assert changes == [b"new", b"deleted"]
+
+
+@pytest.mark.parametrize("key", [b'{"id":7}', b'{"id":"7"}', b"7"])
+def test_a_key_of_one_field_of_a_change_event_can_delete(key: bytes) -> None:
+    class Named(BaseModel, frozen=True, strict=True):
+        id: str
+        size: int | None
+
+    named = source(
+        topic("named"), Named, key="id", event_time=kafka_timestamp(), envelope=debezium()
+    ).changed("id")
+    driver = TopologyDriver(
+        Topology("named", named.to(topic("out")), named.rejected.to(topic("dlq"))), NOW
+    )
+    for event in ({"op": "c", "after": {"id": "7", "size": 1}}, {"op": "d"}):
+        driver.send("named", Record(key, orjson.dumps(event), 1_767_225_600_000))
+    changes = [dict(record.headers)["streamflow.change"] for record in driver.records("out")]
+    assert changes == [b"new", b"deleted"]
+
+
+class Renamed(BaseModel, frozen=True):
+    order: str = Field(alias="orderId")
+    line: int = Field(validation_alias=AliasChoices("lineNo", "line"))
+    note: str | None = Field(None, alias="theNote")
+
+
+@pytest.mark.parametrize("envelope", [None, debezium()])
+def test_fields_of_a_key_have_the_names_that_values_have(envelope: Any) -> None:
+    stream = source(
+        topic("lines"),
+        Renamed,
+        key=("order", "line"),
+        event_time=kafka_timestamp(),
+        envelope=envelope,
+        tombstones="delete",
+    )
+    changed = stream.changed("order", "line")
+    driver = TopologyDriver(
+        Topology("lines", changed.to(topic("out")), changed.rejected.to(topic("dlq"))), NOW
+    )
+    row = {"orderId": "a", "lineNo": 1, "theNote": "x"}
+    made, gone = (row, None) if envelope is None else ({"op": "c", "after": row}, {"op": "d"})
+    key = b'{"orderId":"a","lineNo":1}'
+    assert keys_for(stream.source, [orjson.dumps(made)]) == [key]
+    for value in (orjson.dumps(made), None if gone is None else orjson.dumps(gone)):
+        driver.send("lines", Record(key, value, 1_767_225_600_000))
+    assert driver.read("dlq") == []
+    changes = [dict(record.headers)["streamflow.change"] for record in driver.records("out")]
+    assert changes == [b"new", b"deleted"]
+
+
+def test_what_lies_too_deep_is_a_dead_letter_and_no_failure() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    value = orjson.dumps(line())
+    driver = drive(Record(b'{"order":%s,"line":1}' % deep, value), Record(deep, value), line())
+    assert [letter["reason"] for letter in driver.read("dlq")] == ["wrong-key"] * 2
+    assert len(driver.records("out")) == 1
+    free = source(topic("lines"), Line, event_time="at")
+    driver = TopologyDriver(
+        Topology("lines", free.to(topic("out")), free.rejected.to(topic("dlq"))), NOW
+    )
+    driver.send("lines", Record(deep, value))
+    assert len(driver.records("out")) == 1
+    parts = source(
+        topic("prices"),
+        Price,
+        key=("sku", "country"),
+        event_time=kafka_timestamp(),
+        envelope=debezium(),
+    ).changed("sku", "country")
+    driver = TopologyDriver(
+        Topology("prices", parts.to(topic("out")), parts.rejected.to(topic("dlq"))), NOW
+    )
+    driver.send(
+        "prices",
+        Record(deep, b'{"op":"d"}', 0),
+        Record(b"a", b'{"op":"c","after":%s}' % deep, 0),
+    )
+    assert len(driver.read("dlq")) == 2
+
+
+def test_one_row_has_one_key_however_its_value_is_written() -> None:
+    values = [b'{"order":"a","line":%s,"at":"2026-01-01T00:00:00Z"}' % n for n in (b"1", b'"1"')]
+    assert keys_for(lines.source, values) == [b'{"order":"a","line":1}'] * 2
+
+    class Trimmed(BaseModel):
+        name: Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True)]
+
+    trimmed = source(topic("t"), Trimmed, key="name", event_time=kafka_timestamp())
+    assert keys_for(trimmed.source, [b'{"name":" Bob "}', b'{"name":5}']) == [b"bob", None]
+
+    class Numbered(BaseModel):
+        n: int
+
+    numbered = source(topic("t"), Numbered, key="n", event_time=kafka_timestamp())
+    written = [b'{"n":7}', b'{"n":"007"}', b'{"n":7.0}', b"[]"]
+    assert keys_for(numbered.source, written[:1]) == [b"7"]
+    assert keys_for(numbered.source, written) == [b"7", b"7", b"7", None]
+
+
+def test_bytes_may_be_a_key_whatever_they_are() -> None:
+    class Token(BaseModel, val_json_bytes="base64"):
+        token: bytes
+
+    tokens = source(topic("t"), Token, key="token", event_time=kafka_timestamp())
+    assert keys_for(tokens.source, [b'{"token":"_w=="}']) == [b"\xff"]
+
+
 @pytest.mark.parametrize("before", [None, {"id": 1}, {"id": 1, "part": "x", "size": 3}])
 def test_a_deletion_of_a_change_event_names_its_row(before: Any) -> None:
     class Part(BaseModel, frozen=True, strict=True):
@@ -256,7 +397,8 @@ class Every(BaseModel):
         (("day",), b"mon"),
         (("d",), b"1.50"),
         (("at",), b"2026-01-01 00:00:00.000000Z"),
-        (("at", "n"), b'{"at":"2026-01-01 00:00:00.000000Z","n":"1"}'),
+        (("at", "n", "x"), b'{"at":"2026-01-01 00:00:00.000000Z","n":1,"x":2}'),
+        (("on", "day", "d"), b'{"on":true,"Day":"mon","d":"1.50"}'),
     ],
 )
 def test_a_key_is_made_as_the_source_takes_it(keys: Sequence[str], made: bytes) -> None:
@@ -274,10 +416,11 @@ def test_a_change_event_is_keyed_by_its_row() -> None:
     parts = source(
         topic("prices"), Price, key=("sku", "country"), event_time="at", envelope=debezium()
     )
-    row = {"sku": "tea", "country": "de"}
+    row = {"sku": "tea", "country": "de", "at": None, "cents": 1}
+    partial = {"sku": "tea", "country": "de"}
     events = [
         {"op": "c", "after": row},
-        {"schema": {}, "payload": {"op": "d", "before": row, "after": None}},
+        {"schema": {}, "payload": {"op": "d", "before": partial, "after": None}},
         {"op": "d", "before": None, "after": None},
         [],
     ]

@@ -190,6 +190,23 @@ class Id(BaseModel):
     id: str
 
 
+@pytest.mark.parametrize("value", [None, b"[", b"{}"])
+@pytest.mark.parametrize(
+    "key", [{"id": "1", "n": 0, "email": SECRET}, {"id": "1", "n": {"email": SECRET}}, [SECRET]]
+)
+def test_a_key_that_is_not_of_its_fields_is_hashed_whatever_else_is_wrong(
+    value: bytes | None, key: Any
+) -> None:
+    class Numbered(Person):
+        n: int
+
+    keyed = source(topic("people"), Numbered, key=("id", "n"), event_time="at")
+    driver = driver_of(keyed.to(topic("out")), keyed.rejected.to(topic("dlq")))
+    driver.send("people", Record(orjson.dumps(key), value), Record(b'{"id":"1","n":0}', value))
+    assert SECRET not in sent(driver, "out", "dlq")
+    assert driver.records("dlq")[1].key == b'{"id":"1","n":0}'
+
+
 def test_a_name_in_json_that_two_fields_have_is_that_of_the_sensitive_one() -> None:
     class Crossed(BaseModel):
         id: str
