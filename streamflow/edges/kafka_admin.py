@@ -22,9 +22,11 @@ from aiokafka.protocol.metadata import MetadataRequest
 from streamflow.batch import TopicPartition
 from streamflow.edges.kafka_group import committed_offset, group_members
 from streamflow.errors import NoBroker, SettingsError
+from streamflow.fetch_ends import end_waiting_fetches
 from streamflow.reconnects import space_out_connections
 
 space_out_connections()
+end_waiting_fetches()
 
 _EXISTS = 36
 #: Where a setting comes from, as the broker describes it: it was made for this topic.

@@ -39,11 +39,13 @@ from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import SystemClock
 from streamflow.engine.fetch_share import fetch_share
 from streamflow.engine.idle_watch import Fetch
+from streamflow.fetch_ends import end_waiting_fetches
 from streamflow.fetched import Parsed, fetch_whole
 from streamflow.group_errors import heed_group_errors
 from streamflow.reconnects import space_out_connections
 
 space_out_connections()
+end_waiting_fetches()
 heed_group_errors()
 
 log = logging.getLogger(__name__)
