@@ -45,7 +45,9 @@ def can_be_typed(model: type[BaseModel]) -> bool:
         own.model_validators,
         own.computed_fields,
     )
-    return not any(decorators) and not any(map(_makes_models, model.model_fields.values()))
+    made = model.__pydantic_custom_init__ or model.model_post_init is not BaseModel.model_post_init
+    makes_models = any(map(_makes_models, model.model_fields.values()))
+    return not (any(decorators) or made or makes_models)
 
 
 def typed_dict(model: type[BaseModel]) -> Any:

@@ -25,6 +25,7 @@ from pydantic_core.core_schema import ErrorType
 
 from streamflow.arguments import is_model
 from streamflow.errors import TopologyError
+from streamflow.failed_words import words_of
 from streamflow.former_names import Formerly, column_metadata, others, stored_name
 from streamflow.nested import (
     can_be_typed,
@@ -35,9 +36,12 @@ from streamflow.nested import (
 )
 from streamflow.plain import plain_reader
 from streamflow.sensitive import mark_of
+from streamflow.storable import can_be_unfit, unfits
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-DECIMAL = pa.decimal128(38, 9)
+#: Digits of a decimal column, before and after the point.
+MOST_PLACES = 38
+DECIMAL = pa.decimal128(MOST_PLACES, 9)
 
 #: What every row carries of the record it was made from; `_index` counts rows of one record.
 LINEAGE = pa.schema(
@@ -94,6 +98,9 @@ class Invalid:
     says_no_value: bool = False
 
 
+#: What Arrow fails with where a value fits no column.
+_NOT_STORED = (pa.ArrowException, ValueError, TypeError, OverflowError)
+
 Parsed = tuple[list[dict[str, Any]], list[int], list[Invalid]]
 
 
@@ -121,6 +128,7 @@ class Contract:
         self.json_names = {name: _json_name(name, f) for name, f in model.model_fields.items()}
         self._validate = _validator(model)
         self._plain = plain_reader(model, self.schema) if can_be_typed(model) else None
+        self._may_be_unfit = any(map(can_be_unfit, self.schema))
 
     @property
     def is_plain(self) -> bool:
@@ -134,11 +142,21 @@ class Contract:
         """
         batch = self._plain.read(values) if self._plain is not None else None
         if batch is not None:
-            return Decoding(batch, list(range(len(values))), [])
+            return self._fitting(Decoding(batch, list(range(len(values))), []))
         rows, kept, refused = self.parse(values)
         batch, stored, unstorable = self._store(rows)
         refused += [Invalid(kept[i], "unstorable", "", message) for i, message in unstorable]
-        return Decoding(batch, [kept[i] for i in stored], refused)
+        return self._fitting(Decoding(batch, [kept[i] for i in stored], refused))
+
+    def _fitting(self, found: Decoding) -> Decoding:
+        """Without rows that have what only Arrow could hold."""
+        bad = unfits(self.schema, found.batch) if self._may_be_unfit else {}
+        if not bad:
+            return found
+        keep = [row for row in range(len(found.places)) if row not in bad]
+        refused = [Invalid(found.places[row], "unstorable", "", why) for row, why in bad.items()]
+        batch = found.batch.take(pa.array(keep, pa.int64()))
+        return Decoding(batch, [found.places[row] for row in keep], [*found.refused, *refused])
 
     def parse(self, values: Sequence[bytes | None]) -> Parsed:
         """Validate each value alone.
@@ -159,6 +177,10 @@ class Contract:
                 kept.append(index)
             except ValidationError as error:
                 refused.append(_invalid(index, error))
+            except MemoryError:  # which is not the record's fault
+                raise
+            except Exception as error:  # of the model's own validators and defaults
+                refused.append(Invalid(index, "invalid", "", words_of(error)))
         return rows, kept, refused
 
     def columns(self, rows: list[dict[str, Any]]) -> pa.RecordBatch:
@@ -179,7 +201,9 @@ class Contract:
         """The rows as columns, which of them these are, and those that fit no column."""
         try:
             return self.columns(rows), list(range(len(rows))), []
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        except MemoryError:  # which is not the record's fault
+            raise
+        except _NOT_STORED:
             return self._store_each(rows)
 
     def _store_each(
@@ -192,7 +216,9 @@ class Contract:
             try:
                 self.columns([row])
                 stored.append(index)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            except MemoryError:
+                raise
+            except _NOT_STORED as error:
                 refused.append((index, str(error)))
         return self.columns([rows[i] for i in stored]), stored, refused
 
@@ -210,6 +236,8 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
         TopologyError: it is no model, or a field has a type that no column can hold exactly.
     """
     is_model("rows", model)
+    if not model.model_fields:
+        raise TopologyError(f"{model.__name__} has no fields, and so no columns")
     fields = _fields(model, model.__name__, ())
     columns = [stored_name(field) for field in fields]
     twice = next((name for name in columns if columns.count(name) > 1), None)
@@ -263,10 +291,10 @@ def _arrow_type(
             return _arrow_type(options[0], where, metadata, within)[0], True
     if origin is Literal and all(isinstance(value, str) for value in args):
         return pa.string(), False
-    if origin is list:
+    if origin is list and args:
         kind, nullable = _arrow_type(args[0], where, (), within)
         return pa.list_(pa.field("item", kind, nullable=nullable)), False
-    if origin is dict and args[0] is str:
+    if origin is dict and args[:1] == (str,):
         # Arrow's types do not tell whether values of a map may be null, so all may.
         return pa.map_(pa.string(), _arrow_type(args[1], where, (), within)[0]), False
     if is_nested_model(annotation):
@@ -277,7 +305,11 @@ def _arrow_type(
 def _value_type(annotation: Any, where: str, metadata: Sequence[Any]) -> pa.DataType:
     if annotation is Decimal:
         places = next((m.decimal_places for m in metadata if hasattr(m, "decimal_places")), None)
-        return DECIMAL if places is None else pa.decimal128(38, places)
+        if places is not None and not 0 <= places <= MOST_PLACES:
+            raise TopologyError(
+                f"{where}: decimal_places={places}; a column has 0 to {MOST_PLACES}"
+            )
+        return DECIMAL if places is None else pa.decimal128(MOST_PLACES, places)
     if annotation is dt.datetime:
         raise TopologyError(
             f"{where}: a datetime without a zone is no point in time; use AwareDatetime"

@@ -26,6 +26,7 @@ from streamflow.on_error import OnError
 from streamflow.rules import Condition, one_per_row
 from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Branch, Dedup, Filter, Gate, Map
+from streamflow.storable import unfits
 
 Rows = pa.RecordBatch
 
@@ -239,7 +240,8 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
         if not field.nullable
         for row in pc.indices_nonzero(pc.is_null(state.rows.column(field.name))).to_pylist()
     }
-    return without(state, batch, stage.name, nulls, on_error=stage.on_error)
+    bad = unfits(stage.schema, state.rows) | nulls
+    return without(state, batch, stage.name, bad, on_error=stage.on_error)
 
 
 def _map_rows(stage: MapRows, batch: MicroBatch, state: Chained) -> Chained:

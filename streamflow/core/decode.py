@@ -118,16 +118,20 @@ def _check_key(
         text = (
             "the record has no key" if raw.key is None else f"the record's key is {raw.key[:80]!r}"
         )
-        wanted = [field[row].as_py() for field in fields]
+        wanted = [_shown(field[row].as_py()) for field in fields]
         if len(names) == 1:
-            message = f"{text}, but the topic is keyed by {names[0]}, here {wanted[0]!r}"
+            message = f"{text}, but the topic is keyed by {names[0]}, here {wanted[0]}"
         else:
-            here = ", ".join(f"{name} {one!r}" for name, one in zip(names, wanted, strict=True))
+            here = ", ".join(f"{name} {one}" for name, one in zip(names, wanted, strict=True))
             message = f"{text}, but the topic is keyed by a JSON object, here of {here}"
         differs = next(name for name, is_same in zip(names, same, strict=True) if not is_same[row])
         return Reject(raw, "decode", "wrong-key", message, differs)
 
     return _keep(decoded, batch, reduce(pc.and_, same), why)
+
+
+def _shown(text: bytes | None) -> str:
+    return repr(text if text is None else text[:80])
 
 
 def _with_event_time(plan: TaskPlan, batch: MicroBatch, decoded: Decoded) -> Decoded:

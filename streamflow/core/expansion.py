@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 from streamflow.changes import CHANGE
 from streamflow.core.halving import each_alone
 from streamflow.expand import Expand, MapRows, expanded, made_row
+from streamflow.failed_words import words_of
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
+from streamflow.storable import unfit
 
 Rows = pa.RecordBatch
 _CARRIED = [*LINEAGE.names, EVENT_TIME.name, WARNINGS.name, CHANGE.name]
@@ -57,18 +59,18 @@ def map_rows(stage: MapRows, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
     fields = [name for name in rows.schema.names if not name.startswith("_")]
     made: list[Any] = []
     failed: dict[int, str] = {}
-    for number, row in enumerate(rows.select(fields).to_pylist()):
+    for number, row in enumerate(rows.select(fields).to_pylist(maps_as_pydicts="strict")):
         if failed and stage.on_error != "dead_letter":
             failed[number] = ""
             made.append(None)
             continue
         try:
             value = made_row(stage, row)
-            pa.array([value], pa.struct(list(stage.schema)))
+            _refuse_unfit(stage, pa.array([value], pa.struct(list(stage.schema))))
         except MemoryError:  # which is not the row's fault
             raise
         except Exception as error:
-            failed[number], value = f"{type(error).__name__}: {error}", None
+            failed[number], value = words_of(error), None
         made.append(value)
     return pa.array(made, pa.struct(list(stage.schema))), failed
 
@@ -82,7 +84,16 @@ def _column(stage: Expand, field: pa.Field, made: Rows, rows: Rows, parents: pa.
     if not field.nullable and column.null_count:
         model = stage.model.__name__
         raise ValueError(f"{field.name} is null, but {model} says that it cannot be")
-    return column if column.type == field.type else pc.cast(column, field.type)
+    column = column if column.type == field.type else pc.cast(column, field.type)
+    for why in unfit(column, field).values():
+        raise ValueError(why)
+    return column
+
+
+def _refuse_unfit(stage: MapRows, made: pa.Array) -> None:
+    for field, column in zip(stage.schema, made.flatten(), strict=True):
+        for why in unfit(column, field).values():
+            raise ValueError(why)
 
 
 def _numbered(rows: Rows) -> Rows:

@@ -23,6 +23,7 @@ from streamflow.core.step import Breaker, Failure, Raw, Reject, first_failure
 from streamflow.rules import Condition, Rule, one_per_row
 from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Gate, Watch
+from streamflow.storable import unfit
 
 Rows = pa.RecordBatch
 
@@ -260,6 +261,7 @@ def _mend(
     index = rows.schema.get_field_index(name)
     field = rows.schema.field(index)
     values, failed = each_alone(rule.fixed, rows, field.type)
+    failed = unfit(values, field.with_nullable(True)) | failed
     still, uncomputed = _broken(condition, rows.set_column(index, field, values))
     why = {
         row: f", also after its {word}" + uncomputed.get(row, "")

@@ -16,6 +16,7 @@ from hashlib import blake2b
 
 from streamflow.batch import Headers, Record, TopicPartition
 from streamflow.core.step import Late, Raw, Reject
+from streamflow.failed_words import as_bytes, cut
 
 LINEAGE_HEADER = "streamflow.lineage"
 TRACEPARENT = "traceparent"
@@ -124,8 +125,18 @@ def lineage_of(record: Record) -> tuple[int, int]:
     return _LINEAGE.unpack(value or b"")[3:5]
 
 
-@lru_cache(maxsize=1024)
 def _context(tp: TopicPartition, topology: str, stage: str, reason: str, message: str) -> Headers:
+    return _context_of(tp, topology, stage, reason, cut(message))
+
+
+def _judgement(rule: str, severity: str, field: str) -> Headers:
+    return _judgement_of(rule, severity, cut(field))
+
+
+@lru_cache(maxsize=1024)
+def _context_of(
+    tp: TopicPartition, topology: str, stage: str, reason: str, message: str
+) -> Headers:
     """What the dead letters of one cause share; made once, since causes are few."""
     converter = CONVERTERS.get(stage, "TRANSFORMATION")
     context = {
@@ -140,13 +151,13 @@ def _context(tp: TopicPartition, topology: str, stage: str, reason: str, message
         "streamflow.stage": stage,
         "streamflow.reason": reason,
     }
-    return tuple((name, str(value).encode()) for name, value in context.items())
+    return tuple((name, as_bytes(str(value))) for name, value in context.items())
 
 
 @lru_cache(maxsize=1024)
-def _judgement(rule: str, severity: str, field: str) -> Headers:
+def _judgement_of(rule: str, severity: str, field: str) -> Headers:
     context = {"streamflow.rule": rule, "streamflow.severity": severity, "streamflow.field": field}
-    return tuple((name, value.encode()) for name, value in context.items())
+    return tuple((name, as_bytes(value)) for name, value in context.items())
 
 
 def late_record(late: Late, commit: int) -> Headers:
@@ -176,4 +187,4 @@ def _lateness(late: Late) -> Headers:
     if len(late.missed) > 1:
         windows = ",".join(f"{start}/{end}" for start, end in late.missed)
         context["streamflow.late.windows_us"] = windows
-    return tuple((name, str(value).encode()) for name, value in context.items())
+    return tuple((name, as_bytes(str(value))) for name, value in context.items())

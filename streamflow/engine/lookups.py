@@ -26,6 +26,7 @@ from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.retries import Retries, RetryBudget
 from streamflow.enrich import Enrich, PerKey
 from streamflow.errors import LookupUnavailable
+from streamflow.failed_words import words_of
 from streamflow.retry import RETRYABLE, ErrorClass
 
 #: Answers an ask; a task is given one.
@@ -307,7 +308,7 @@ class _Asking:
         """Seconds until the call is made again, None for never; and the words of its failure."""
         kind = classify(error)
         own = isinstance(error, TooLate | Cancelled)
-        why = str(error) if own else f"{type(error).__name__}: {error}"
+        why = str(error) if own else words_of(error)
         policy = self._stage.limits.retry
         if retries is None or policy is None or kind not in frozenset(policy.retry_on):
             return None, why
