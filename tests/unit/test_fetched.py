@@ -1,13 +1,15 @@
 """Whole Kafka batches of records hold exactly what aiokafka gives one by one."""
 
+import gzip
 import struct
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ def read(topic: str, data: bytes, position: int, aborted: list[Any]) -> tuple[li
     """What a consumer is given from a position, and where it goes on."""
     found = PartitionRecords(
         TopicPartition(topic, 0),
-        MemoryRecords(data),
+        fetcher.MemoryRecords(data),
         list(aborted),
         position,
         None,
@@ -104,3 +106,34 @@ def test_a_batch_is_handed_over_in_one_piece() -> None:
     parts, stop = read(WHOLE, data, 12, [])
     assert [[one.offset for one in part] for part in parts] == [[12, 13, 14], [15, 16, 17]]
     assert stop == 18
+
+
+@pytest.mark.parametrize("topic", [WHOLE, UNREAD])
+@pytest.mark.parametrize("codec", [0, 1])
+def test_a_header_whose_name_is_no_text_is_escaped_and_stops_nothing(
+    codec: int, topic: str
+) -> None:
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 2**20)
+    for number in range(3):
+        name = "nam\u00e9" if number == 1 else "name"
+        builder.append(number, number, b"k", b"v%d" % number, [(name, b"x"), ("none", None)])
+    made = bytearray(builder.build())
+    if codec:
+        body = gzip.compress(gzip.decompress(made[61:]).replace(b"nam\xc3\xa9", b"nam\xff\xfe"))
+        made[61:] = body
+        struct.pack_into(">i", made, 8, len(made) - 12)
+    else:
+        made = bytearray(made.replace(b"nam\xc3\xa9", b"nam\xff\xfe"))
+    struct.pack_into(">q", made, 0, 7)
+    before, after = (batch(base, [0, 1], producer=None, control=None) for base in (5, 10))
+    fetch_whole([WHOLE])
+    fetch_unread([UNREAD])
+    given_, stop = read(topic, before + made + after, 5, [])
+    assert stop == 12
+    records = [record for part in given_ for record in part]
+    assert [record.offset for record in records] == [5, 6, 7, 8, 9, 10, 11]
+    assert [record.value for record in records[2:5]] == [b"v0", b"v1", b"v2"]
+    headers = [list(record.headers) for record in records[2:5]]
+    assert headers[0] == headers[2] == [("name", b"x"), ("none", None)]
+    assert headers[1] == [("nam\\xff\\xfe", b"x"), ("none", None)]
+    assert {type(record.key) for record in records} == {bytes}
