@@ -57,6 +57,20 @@ def is_number(where: str, name: str, value: object) -> None:
         raise TopologyError(f"{where}: {name} is {value!r}, which is no number")
 
 
+def is_some_number(where: str, name: str, value: object) -> None:
+    """Raises `TopologyError` unless the value is a number."""
+    if value is None:
+        raise TopologyError(f"{where}: {name} is None, which is no number")
+    is_number(where, name, value)
+
+
+def is_some_whole(where: str, name: str, value: object) -> None:
+    """Raises `TopologyError` unless the value is a whole number."""
+    if value is None:
+        raise TopologyError(f"{where}: {name} is None, which is no whole number")
+    is_whole(where, name, value)
+
+
 def is_whole(where: str, name: str, value: object) -> None:
     """Raises `TopologyError` unless the value is a whole number, or None."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from streamflow.aggregates import Aggregate, AggregateFunction, fields_of, name_of
 from streamflow.aggregates.function import UserDefined
-from streamflow.arguments import is_duration, is_number, is_whole
+from streamflow.arguments import is_duration, is_number, is_some_number, is_some_whole, is_whole
 from streamflow.errors import TopologyError
 from streamflow.rules import SEVERITIES, Condition, Severity
 
@@ -244,9 +244,12 @@ class Unique(Check):
 
     @property
     def _words(self) -> str:
-        return f"duplicates of {', '.join(self.keys)}"
+        return f"duplicates of {', '.join(map(str, self.keys))}"
 
     def _check(self) -> None:
+        given: tuple[Any, ...] = self.keys
+        if not all(isinstance(key, str) for key in given):
+            raise TopologyError(f"{self.label}: keys are names of fields, not {self.keys!r}")
         if not self.keys:
             raise TopologyError("Unique: name the fields that have to be unique together")
         is_whole(self.label, "at_most", self.at_most)
@@ -350,8 +353,8 @@ class Volume(Check):
         return f"volume against {self.against}"
 
     def _check(self) -> None:
-        is_whole(self.label, "against", self.against)
-        is_number(self.label, "within", self.within)
+        is_some_whole(self.label, "against", self.against)
+        is_some_number(self.label, "within", self.within)
         if not 1 <= self.against <= MOST_AGAINST:
             raise TopologyError(f"{self.label}: against is not from 1 to {MOST_AGAINST:,} extents")
         if self.within < 0:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, create_model
 
-from streamflow.arguments import in_words, is_some_duration, is_whole
+from streamflow.arguments import in_words, is_some_duration, is_some_whole
 from streamflow.errors import TopologyError
 from streamflow.nested import taken_apart
 from streamflow.on_error import DEAD_LETTER, OnError, is_on_error
@@ -58,7 +58,7 @@ class Cache:
 
     def __post_init__(self) -> None:
         is_some_duration("Cache", "ttl", self.ttl)
-        is_whole("Cache", "max_keys", self.max_keys)
+        is_some_whole("Cache", "max_keys", self.max_keys)
         ttl: Any = self.ttl
         if ttl <= timedelta(0) or self.max_keys < 1:
             raise TopologyError("Cache: ttl is a time above zero, and max_keys at least 1")
@@ -133,7 +133,10 @@ def enrich_on(
     origin or one of another type.
     """
     where, schema = f"enrich on {stream}", stream.schema
-    keys = (key,) if isinstance(key, str) else key
+    given: Any = (key,) if isinstance(key, str) else key
+    if not isinstance(given, tuple | list) or not given:
+        raise TopologyError(f"{where}: key={key!r}; name the field to ask by, or several")
+    keys: tuple[str, ...] = (*given,)
     _check_lookup(lookup, limits, cache, where)
     is_on_error(where, on_error, (*DEAD_LETTER, "null"))
     for name in keys:
@@ -172,8 +175,8 @@ def _check_lookup(lookup: Any, limits: Limits, cache: Any, where: str) -> None:
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(called):
         raise TopologyError(f"{where}: {function!r} is no async function: write async def")
     is_some_duration(where, "timeout", limits.timeout)
-    is_whole(where, "concurrency", limits.concurrency)
-    is_whole(where, "batch", limits.batch)
+    is_some_whole(where, "concurrency", limits.concurrency)
+    is_some_whole(where, "batch", limits.batch)
     timeout: Any = limits.timeout
     if timeout <= timedelta(0):
         raise TopologyError(f"{where}: timeout is a time above zero, not {in_words(timeout)}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from streamflow.arguments import matches
 from streamflow.destinations import Parquet, Topic
 from streamflow.edge import Edge, edge_to
 from streamflow.errors import TopologyError
@@ -61,7 +62,7 @@ class OverExtents:
 
 def check_name(where: str, label: str) -> None:
     """Raises `TopologyError` unless it is one."""
-    if not _NAME.fullmatch(label):
+    if not matches(_NAME, label):
         raise TopologyError(f"{where}: its name {label!r} has to be of letters, digits and . _ -")
 
 

@@ -163,7 +163,7 @@ def _aggregate(name: str, given: Any, ways: Mapping[str, Sensitive]) -> Aggregat
     if isinstance(given, AggregateFunction):
         made = UserDefined(given)
         return UserDefined(given, discreet=not ways.keys().isdisjoint(made.fields))
-    if not isinstance(given, Aggregate):
+    if not isinstance(given, Aggregate) or isinstance(given, type):
         raise TopologyError(
             f"aggregate(): {name} is {given!r}; it must be an aggregate, such as Count(), or an "
             "instance of an AggregateFunction"

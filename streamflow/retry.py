@@ -6,7 +6,7 @@ Values only: `engine/failures.py` tells the kind of an exception, `engine/retrie
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -69,7 +69,8 @@ class RetryPolicy:
         is_some_duration(where, "backoff", self.backoff)
         is_some_duration(where, "max_delay", self.max_delay)
         is_duration(where, "within", self.within)
-        kinds: frozenset[Any] = frozenset(self.retry_on)
+        given: Any = self.retry_on
+        kinds: frozenset[Any] = frozenset(given if isinstance(given, Collection) else [given])
         if not all(isinstance(kind, ErrorClass) for kind in kinds):
             raise TopologyError(f"{where}: retry_on holds error classes, such as {RETRYABLE}")
         object.__setattr__(self, "retry_on", kinds)

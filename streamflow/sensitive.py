@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import pyarrow as pa
 
-from streamflow.arguments import is_whole
+from streamflow.arguments import is_some_whole
 from streamflow.errors import TopologyError
 
 #: Under which name a column's metadata, in files too, say how it left.
@@ -65,7 +65,7 @@ def masked(*, shown: int = 4) -> Sensitive:
         shown: How many of the last characters are shown, 0 to 8, of texts that are at least twice
             as long; of others none.
     """
-    is_whole("masked", "shown", shown)
+    is_some_whole("masked", "shown", shown)
     if not 0 <= shown <= MOST_SHOWN:
         raise TopologyError(f"masked: shown is 0 to {MOST_SHOWN}, not {shown}")
     return Sensitive("masked", shown)

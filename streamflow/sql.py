@@ -299,7 +299,7 @@ class _Compiler:
         text = pattern.this
         try:  # Arrow does not look at the pattern before there is a row
             kernel(pa.array([""]), text)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, UnicodeEncodeError) as error:
             raise self.refused(pattern, f"{text!r} is no pattern: {error}") from error
         return self._apply(node, lambda values: kernel(values, text), value)
 
@@ -317,6 +317,8 @@ class _Compiler:
             return pa.scalar(_value(node))
         except OverflowError as error:
             raise self.refused(node, f"{node.sql()} does not fit 64 bits") from error
+        except UnicodeEncodeError as error:
+            raise self.refused(node, f"{node.name!a} is no text: {error.reason}") from error
 
     def _only(self, node: Any, *known: str) -> None:
         """Refuse what the grammar allows beside the parts that have a meaning here."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from streamflow.arguments import in_words, is_duration, is_number, is_text, is_whole
+from streamflow.arguments import in_words, is_duration, is_number, is_some_whole, is_text, is_whole
 from streamflow.counted import counted
 from streamflow.errors import TopologyError
 
@@ -163,6 +163,7 @@ class Threshold:
             )
 
     def _check_resume(self) -> None:
+        is_some_whole("threshold", "probe", self.probe)
         if self.probe < 1:
             raise TopologyError(f"threshold: probe {self.probe} is no number of rows above zero")
         after = self.resume_after

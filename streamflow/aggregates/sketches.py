@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from streamflow.aggregates.hashes import hashes
 from streamflow.aggregates.part import Part, as_floats, number, single
 from streamflow.aggregates.reductions import TALLY, flat, of_lists, smallest, tally
-from streamflow.arguments import is_number
+from streamflow.arguments import is_some_number
 from streamflow.errors import TopologyError
 
 #: Buckets of a sketch: 0 for zero, `_ONE + i` for values in `(gamma**(i-1), gamma**i]`, the same
@@ -60,8 +60,8 @@ class Quantile:
     null_where: ClassVar[str] = "every {} is"
 
     def __post_init__(self) -> None:
-        is_number("quantile", "q", self.q)
-        is_number("quantile", "error", self.error)
+        is_some_number("quantile", "q", self.q)
+        is_some_number("quantile", "error", self.error)
         if not 0 <= self.q <= 1:
             raise TopologyError(f"quantile: q is {self.q!r}; it must be from 0 to 1")
         if not 0.0001 <= self.error <= 0.5:

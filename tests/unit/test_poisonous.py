@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -18,7 +18,23 @@ from pydantic import (
     model_validator,
 )
 
-from streamflow import Rule, Topology, TopologyError, kafka_timestamp, parquet, source, topic
+from streamflow import (
+    Cache,
+    Count,
+    Quantile,
+    RetryPolicy,
+    Rule,
+    Threshold,
+    Topology,
+    TopologyError,
+    Tumbling,
+    Unique,
+    kafka_timestamp,
+    masked,
+    parquet,
+    source,
+    topic,
+)
 from streamflow.batch import Record
 from streamflow.failed_words import MOST_CHARACTERS
 from streamflow.schema import Contract
@@ -321,3 +337,40 @@ def test_models_that_no_table_can_have_are_refused_when_they_are_declared() -> N
     ):
         with pytest.raises(TopologyError, match=words):
             Contract(model)
+
+
+notes = source(topic("in"), Note, key="id", event_time=kafka_timestamp())
+
+
+async def lookup(keys: Any) -> Any:
+    return dict.fromkeys(keys)
+
+
+WRONG: list[tuple[Callable[..., Any], str]] = [
+    (lambda: Unique(None), "keys"),  # type: ignore[arg-type]
+    (lambda: notes.quality_over(3, name=5), "its name 5 has to be"),  # type: ignore[arg-type]
+    (lambda: RetryPolicy(retry_on=5), "retry_on holds error classes"),  # type: ignore[arg-type]
+    (lambda: notes.enrich(Note, lookup, key=None), "key=None; name"),  # type: ignore[arg-type]
+    (lambda: notes.enrich(Note, lookup, key="id", batch=None), "batch is None"),  # type: ignore[arg-type]
+    (lambda: Cache(timedelta(1), max_keys=None), "max_keys is None"),  # type: ignore[arg-type]
+    (lambda: Threshold(max_count=1, last=2, probe=None), "probe is None"),  # type: ignore[arg-type]
+    (lambda: Quantile("id", None), "q is None"),  # type: ignore[arg-type]
+    (lambda: masked(shown=None), "shown is None"),  # type: ignore[arg-type]
+    (lambda: notes.gate(Rule("odd", "id = '\ud800'")), "is no text"),
+    (lambda: notes.gate(Rule("odd", "id LIKE '\ud800'")), "is no pattern"),
+    (
+        lambda: notes.window(Tumbling(timedelta(1)), by="id").aggregate(
+            Note,
+            note=Count,  # type: ignore[arg-type]
+        ),
+        "it must be an aggregate",
+    ),
+]
+
+
+@pytest.mark.parametrize(("declared", "words"), WRONG, ids=range(len(WRONG)))
+def test_what_a_topology_is_declared_with_is_refused_in_words(
+    declared: Callable[..., Any], words: str
+) -> None:
+    with pytest.raises(TopologyError, match=words):
+        declared()
