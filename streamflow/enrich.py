@@ -134,7 +134,7 @@ def enrich_on(
     """
     where, schema = f"enrich on {stream}", stream.schema
     given: Any = (key,) if isinstance(key, str) else key
-    if not isinstance(given, tuple | list) or not given:
+    if not isinstance(given, tuple | list):
         raise TopologyError(f"{where}: key={key!r}; name the field to ask by, or several")
     keys: tuple[str, ...] = (*given,)
     _check_lookup(lookup, limits, cache, where)
