@@ -36,7 +36,7 @@ from streamflow.nested import (
 )
 from streamflow.plain import plain_reader
 from streamflow.sensitive import mark_of
-from streamflow.storable import can_be_unfit, unfits
+from streamflow.storable import unfits, unsure
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 #: Digits of a decimal column, before and after the point.
@@ -128,7 +128,7 @@ class Contract:
         self.json_names = {name: _json_name(name, f) for name, f in model.model_fields.items()}
         self._validate = _validator(model)
         self._plain = plain_reader(model, self.schema) if can_be_typed(model) else None
-        self._may_be_unfit = any(map(can_be_unfit, self.schema))
+        self._unsure = unsure(self.schema)
 
     @property
     def is_plain(self) -> bool:
@@ -150,7 +150,7 @@ class Contract:
 
     def _fitting(self, found: Decoding) -> Decoding:
         """Without rows that have what only Arrow could hold."""
-        bad = unfits(self.schema, found.batch) if self._may_be_unfit else {}
+        bad = unfits(self._unsure, found.batch)
         if not bad:
             return found
         keep = [row for row in range(len(found.places)) if row not in bad]

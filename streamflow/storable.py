@@ -7,6 +7,7 @@ so such rows are found where columns are made: of values, and by whatever makes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -16,17 +17,33 @@ _DAY = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _FIRST, _LAST = date.min.toordinal() - _EPOCH, date.max.toordinal() - _EPOCH
 #: Microseconds since 1970 of the years 1 to 9999 in UTC; days since 1970.
-_MICROS = pa.scalar(_FIRST * _DAY, pa.int64()), pa.scalar((_LAST + 1) * _DAY - 1, pa.int64())
-_DAYS = pa.scalar(_FIRST, pa.int32()), pa.scalar(_LAST, pa.int32())
+_MICROS = _FIRST * _DAY, (_LAST + 1) * _DAY - 1
+_DAYS = _FIRST, _LAST
 
 
-def can_be_unfit(field: pa.Field) -> bool:
-    """Is there anything to look for in a column of this field?"""
-    return not field.nullable or _looked_into(field.type)
+Unsure = Sequence[tuple[int, pa.Field, bool]]
+
+
+def unsure(schema: pa.Schema) -> Unsure:
+    """The columns, by their places, in which there is anything to look for; and whether that is in
+    their values, and not only a null.
+    """
+    found = [(i, field, _looked_into(field.type)) for i, field in enumerate(schema)]
+    return [(i, field, inside) for i, field, inside in found if inside or not field.nullable]
+
+
+def unfits(fields: Unsure, rows: pa.RecordBatch) -> dict[int, str]:
+    """Why rows cannot have what they have in these columns; empty where all can."""
+    found: dict[int, str] = {}
+    for place, field, inside in fields:
+        column = rows.column(place)
+        if inside or column.null_count:
+            found |= unfit(column, field)
+    return found
 
 
 def unfit(column: pa.Array, field: pa.Field) -> dict[int, str]:
-    """Why rows cannot have what they have in this column; empty where all can."""
+    """The same of one column."""
     mask = _unfit(column, field)
     if mask is None:
         return {}
@@ -37,22 +54,17 @@ def unfit(column: pa.Array, field: pa.Field) -> dict[int, str]:
     return bad | dict.fromkeys(nulls, f"{field.name} is null, and cannot be")
 
 
-def unfits(schema: pa.Schema, rows: pa.RecordBatch) -> dict[int, str]:
-    """The same of all columns of a schema that rows begin with."""
-    found: dict[int, str] = {}
-    for index, field in enumerate(schema):
-        if can_be_unfit(field):
-            found |= unfit(rows.column(index), field)
-    return found
+def _can_be_unfit(field: pa.Field) -> bool:
+    return not field.nullable or _looked_into(field.type)
 
 
 def _looked_into(kind: pa.DataType) -> bool:
     if pa.types.is_map(kind):
         return _looked_into(kind.item_type)
     if pa.types.is_list(kind):
-        return can_be_unfit(kind.value_field)
+        return _can_be_unfit(kind.value_field)
     if pa.types.is_struct(kind):
-        return any(map(can_be_unfit, kind))
+        return any(map(_can_be_unfit, kind))
     return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
@@ -95,11 +107,9 @@ def _of_struct(column: pa.Array) -> pa.Array | None:
     return found if found is not None and found.true_count else None
 
 
-def _outside(numbers: pa.Array, low: pa.Scalar, high: pa.Scalar) -> pa.Array | None:
-    bounds = pc.min_max(numbers)
-    if not bounds["min"].is_valid or (
-        bounds["min"].as_py() >= low.as_py() and bounds["max"].as_py() <= high.as_py()
-    ):
+def _outside(numbers: pa.Array, low: int, high: int) -> pa.Array | None:
+    smallest, largest = pc.min_max(numbers).as_py().values()
+    if smallest is None or low <= smallest <= largest <= high:
         return None
     return pc.fill_null(pc.or_(pc.less(numbers, low), pc.greater(numbers, high)), False)
 

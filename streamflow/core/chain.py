@@ -26,7 +26,7 @@ from streamflow.on_error import OnError
 from streamflow.rules import Condition, one_per_row
 from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Branch, Dedup, Filter, Gate, Map
-from streamflow.storable import unfits
+from streamflow.storable import unfits, unsure
 
 Rows = pa.RecordBatch
 
@@ -240,7 +240,7 @@ def _map(stage: Map, batch: MicroBatch, state: Chained) -> Chained:
         if not field.nullable
         for row in pc.indices_nonzero(pc.is_null(state.rows.column(field.name))).to_pylist()
     }
-    bad = unfits(stage.schema, state.rows) | nulls
+    bad = unfits(unsure(stage.schema), state.rows) | nulls
     return without(state, batch, stage.name, bad, on_error=stage.on_error)
 
 

@@ -18,7 +18,7 @@ from streamflow.batch import MicroBatch
 from streamflow.core.chain import Chained, without
 from streamflow.core.expansion import carried_of
 from streamflow.enrich import Enrich
-from streamflow.storable import unfits
+from streamflow.storable import unfits, unsure
 
 Rows = pa.RecordBatch
 
@@ -87,7 +87,7 @@ def enriched(
         if not stage.schema.field(name).nullable:
             failed = {**_null(stage, name, column), **failed}
     rows = pa.RecordBatch.from_arrays([*columns, *kept.columns], schema=schema)
-    failed = unfits(stage.schema, rows) | failed
+    failed = unfits(unsure(stage.schema), rows) | failed
     bad = len(_failed(keyed, answers))
     counts = Counter({f"{stage.name}:missing": made.null_count - bad})
     if stage.on_error == "null":
