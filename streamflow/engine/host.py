@@ -67,6 +67,8 @@ class Host:
         self.finished = asyncio.Event()
         self.tasks: dict[TopicPartition, TaskLane] = {}
         self.sinks: dict[TopicPartition, SinkLane] = {}
+        #: Where partitions ended when the broker was last asked.
+        self.ends: dict[TopicPartition, int] = {}
         self._world = world
         self._clock = clock
         self._started = clock.now()
@@ -369,7 +371,9 @@ class Host:
                 raise source_grew(topic, then, now[topic])
 
     async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
-        return (await self._world.bounds([tp]))[tp]
+        first, stop = (await self._world.bounds([tp]))[tp]
+        self.ends[tp] = stop
+        return first, stop
 
     async def _task_bounds(self, tp: TopicPartition) -> tuple[int, int]:
         first, stop = await self._bounds(tp)

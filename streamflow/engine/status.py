@@ -87,7 +87,7 @@ def later_status(app: Any) -> Callable[[], Status]:
     """
     host = app.host
     tasks, sinks = dict(host.tasks), dict(host.sinks)
-    ends = {tp: _highwater(app, tp) for tp in host.reading}
+    ends = {tp: _end(app, tp) for tp in host.reading}
     waits, lags = host.waits, host.standbys.lags
     circuits, upkeep = host.stage.circuits, host.stage.upkeep_problems
     lookups = host.lookups
@@ -180,12 +180,15 @@ def _lag(
     return lag
 
 
-def _highwater(app: Any, tp: Any) -> int | None:
-    """The end offset of a partition that the consumer knows of; None while it is not assigned."""
+def _end(app: Any, tp: Any) -> int | None:
+    """The end offset of a partition that the consumer knows of, or, before it has fetched
+    anything of it, that which there was when its lane asked; None before that.
+    """
     try:
-        return app.consumer.highwater(tp)
+        end = app.consumer.highwater(tp)
     except Exception:  # there is no assignment at this moment
-        return None
+        end = None
+    return app.host.ends.get(tp) if end is None else end
 
 
 def conservation(totals: Counter[str]) -> list[str]:

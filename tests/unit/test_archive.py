@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -35,7 +36,7 @@ from streamflow.engine.journal import Journal
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.sink_chain import last
-from streamflow.engine.status import Status, status_of
+from streamflow.engine.status import Status, status_of, worker_status
 from streamflow.engine.table_spec import table_spec
 from streamflow.errors import SettingsError, SinkRefused
 from streamflow.local import LocalRun
@@ -350,6 +351,22 @@ def test_a_worker_of_nothing_but_an_archive_ends_when_all_is_visible() -> None:
         assert status_of({}, lanes, {TP: 3}, {}).lag == 0
         assert broker.partition(TP).first_offset == 0
         assert TP not in broker.offsets
+
+    asyncio.run(go())
+
+
+def test_a_worker_that_has_fetched_nothing_yet_knows_how_far_behind_it_is() -> None:
+    async def go() -> None:
+        topology = Topology("t", *ORDERS_EDGES, CLICKS.to(parquet("raw")))
+        host = await assigned(broker_of(click(0), click(1)), topology)
+        known: dict[TopicPartition, int] = {}
+        consumer = SimpleNamespace(highwater=known.get)
+        assert worker_status(SimpleNamespace(host=host, consumer=consumer)).lag == 2
+        known[TP] = 5  # more has come, as the first fetch told
+        assert worker_status(SimpleNamespace(host=host, consumer=consumer)).lag == 5
+        host.ends.clear()
+        assert worker_status(SimpleNamespace(host=host, consumer=consumer)).lag is None
+        await host.close()
 
     asyncio.run(go())
 

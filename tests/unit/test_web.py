@@ -23,6 +23,7 @@ class App:
         self.host: Any = SimpleNamespace(
             tasks={},
             sinks={},
+            ends={},
             reading=[],
             waits={},
             stalled=[],
