@@ -102,6 +102,16 @@ class StateRefused(StreamflowError):
     """State, topic and topology disagree in a way that only a person can settle."""
 
 
+class FunctionFailed(StateRefused):
+    """A function of an aggregate of somebody's own failed on rows.
+
+    Attributes:
+        offsets: The first and the last one that the rows come from, where that is known.
+    """
+
+    offsets: tuple[int, int] | None = None
+
+
 class SinkRefused(StreamflowError):
     """The rows topic and the chain of cuts disagree; going on would lose or repeat rows."""
 

@@ -1,4 +1,4 @@
-"""What is said of an exception that is not ours, whatever it is."""
+"""What is said of an exception or a value that is not ours, whatever it is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def cut(words: str) -> str:
     if len(words) <= MOST_CHARACTERS:
         return words
     return f"{words[:MOST_CHARACTERS]}... ({len(words):,} characters)"
+
+
+def shown(value: object) -> str:
+    """Its repr, or the beginning of it; only its kind where it has none."""
+    try:
+        return cut(repr(value))
+    except Exception:  # as above
+        return f"a {type(value).__name__}"
 
 
 def as_bytes(words: str) -> bytes:

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from streamflow.stream import Stream
 
 
+#: What every result has, whatever else it has.
+_OWN = {
+    "window_start": "where its window begins",
+    "window_end": "where its window ends",
+    "revision": "which correction it is",
+    "final": "whether its window has ended",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Windowed:
     """A stream in windows; only `aggregate` can follow."""
@@ -73,12 +82,28 @@ class Results:
         if set(schema.names) != made:
             has = f"{self.model.__name__} has {sorted(schema.names)}"
             raise TopologyError(f"aggregate() makes {sorted(made)}, but {has}")
+        self._check_names()
         for name, aggregate in self.aggregates.items():
             for needed in fields_of(aggregate):
                 self.windowed.stream.need(f"{name_of(aggregate)}() as {name}", needed)
         if schema.field("window_start").type != TIMESTAMP:
             raise TopologyError(f"{self.model.__name__}.window_start must be an AwareDatetime")
         object.__setattr__(self, "schema", schema)
+
+    def _check_names(self) -> None:
+        """Raises `TopologyError` where two values would have one name."""
+        for name in self.aggregates:
+            if name in self.windowed.by:
+                raise TopologyError(
+                    f"aggregate(): {name!r} is one of the fields that {self} are grouped by; name"
+                    " the aggregate otherwise"
+                )
+        for name in (*self.windowed.by, *self.aggregates):
+            if name in _OWN:
+                raise TopologyError(
+                    f"aggregate(): every result of {self} says by {name!r} {_OWN[name]}; name yours"
+                    " otherwise, a field of the records by a .map(...) before the window"
+                )
 
     if not TYPE_CHECKING:
 

@@ -7,7 +7,7 @@ there is less than it needs.
 """
 
 from streamflow.aggregates.frequent import Frequent
-from streamflow.aggregates.function import AggregateFunction, UserDefined
+from streamflow.aggregates.function import METHODS, AggregateFunction, UserDefined
 from streamflow.aggregates.ordered import Collect, First, Last, TopK
 from streamflow.aggregates.part import Part
 from streamflow.aggregates.simple import Count, Distinct, Max, Mean, Min, Sum
@@ -34,6 +34,7 @@ Aggregate = (
 )
 
 __all__ = [
+    "METHODS",
     "Aggregate",
     "AggregateFunction",
     "ApproxDistinct",

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -20,11 +19,14 @@ import pyarrow.compute as pc
 
 from streamflow.aggregates.part import Part
 from streamflow.aggregates.reductions import flat
-from streamflow.errors import StateRefused, TopologyError
+from streamflow.aggregates.returned import as_kept
+from streamflow.errors import FunctionFailed, TopologyError
+from streamflow.failed_words import cut, shown
 from streamflow.sensitive import WITHHELD
+from streamflow.told import told_settings
 
-#: Where a row comes from, for the words of a failure.
-_PLACE = ("_topic", "_partition", "_offset")
+#: What a user writes.
+METHODS = ("init", "accumulate", "merge", "result")
 
 
 class AggregateFunction(ABC):
@@ -32,7 +34,9 @@ class AggregateFunction(ABC):
 
     States are kept, merged and restored as Arrow values of the type `state`; the functions get them
     as Python values and return Python values or Arrow scalars: of a struct a `dict` with all of its
-    names. A state may be changed in place.
+    names. A state may be changed in place. It can be read after a restart by a class of the same
+    name with the same `fields`, `state` and `type` and equal settings, numbers and texts that are
+    set in the instance, or an equal repr, if it has one; its code may be another.
 
     How rows fall into micro-batches and commits must not be seen in the result: `merge` has to be
     associative and commutative, `merge(s, init())` has to mean `s`, and `accumulate` over all rows
@@ -82,14 +86,21 @@ class AggregateFunction(ABC):
 class UserDefined:
     """An `AggregateFunction` as the partials and results of groups. `discreet` is one whose fields
     are sensitive: words that may have values of them are not said.
+
+    Its repr says on what a state depends, and none of the code: a function that was mended goes on
+    with what there is.
     """
 
     function: AggregateFunction
-    discreet: bool = field(default=False, repr=False)
+    discreet: bool = False
     field: ClassVar[None] = None
     null_of_nulls: ClassVar[bool] = False
     null_of_few: ClassVar[bool] = False
     null_where: ClassVar[str] = ""
+
+    def __repr__(self) -> str:
+        state, made = (self._given(name) for name in ("state", "type"))
+        return f"{told_settings(self.function)} of {self.fields}: {state} gives {made}"
 
     @property
     def name(self) -> str:
@@ -99,24 +110,23 @@ class UserDefined:
     @property
     def fields(self) -> tuple[str, ...]:
         """The columns it is computed on."""
-        fields: Any = getattr(self.function, "fields", ())
+        fields: Any = self._given("fields")
         if not isinstance(fields, tuple) or not fields or not _texts(fields):
             raise TopologyError(
-                f"{self.name}.fields is {fields!r}; it must be a tuple of names of fields"
+                f"{self.name}.fields is {shown(fields)}; it must be a tuple of names of fields"
             )
         return fields
 
     def parts(self, *kinds: pa.DataType) -> list[Part]:
         """The columns of its partial, for input columns of these types."""
         for name in ("state", "type"):
-            if not isinstance(getattr(self.function, name, None), pa.DataType):
+            if not isinstance(self._given(name), pa.DataType):
                 raise TopologyError(f"{self.name}.{name} must be one of Arrow's types")
         self._try_on_no_rows(kinds)
-        columns = (*self.fields, *_PLACE)
-        return [Part("state", self._first, self._merge, self.function.state, _rows, columns)]
+        return [Part("state", self._first, self._merge, self.function.state, _rows, self.fields)]
 
     def result(self, parts: dict[str, Any]) -> Any:
-        """The final column, from the merged columns of its partial."""
+        """The final column, from the merged columns of its partial. Raises `FunctionFailed`."""
         results = [self.call("result", state) for state in flat(parts["state"]).to_pylist()]
         return pa.array(results, self.function.type)
 
@@ -125,23 +135,30 @@ class UserDefined:
         try:
             rows = pa.RecordBatch.from_arrays(empty, names=list(self.fields))
             state = self.call("accumulate", self.call("init"), rows)
-            self.call("result", self.call("merge", state, self.call("init")))
-        except StateRefused as error:
+            state = self.call("merge", state, self.call("init"))
+            self.call("result", state)
+        except FunctionFailed as error:
             raise TopologyError(f"{error}, tried on no rows; change the function") from error
+        kind = self.function.state
+        try:
+            pa.array([state], kind).take(pa.array([0])).filter(pa.array([True]))
+        except pa.ArrowException as error:
+            raise TopologyError(
+                f"{self.name}.state is {kind}, a type that Arrow does not take rows of: {error}"
+            ) from error
+
+    def _given(self, name: str) -> Any:
+        try:
+            return getattr(self.function, name, None)
+        except Exception as error:
+            raise TopologyError(f"{self.name}.{name} raised {shown(error)}") from error
 
     def _first(self, groups: pa.Array, items: pa.Array, n: int) -> pa.Array:
-        columns = items.flatten()
-        count = len(self.fields)
-        rows = pa.RecordBatch.from_arrays(columns[:count], names=list(self.fields))
-        places = pa.RecordBatch.from_arrays(columns[count:], names=list(_PLACE))
-        states: list[Any] = []
-        for run in _runs(groups, n):
-            try:
-                state = self.call("accumulate", self.call("init"), rows.slice(*run))
-            except StateRefused as error:
-                raise StateRefused(f"{_where(places.slice(*run))}: {error}") from error
-            states.append(state)
-        return pa.array(states, self.function.state)
+        rows = pa.RecordBatch.from_arrays(items.flatten(), names=list(self.fields))
+        made = [
+            self.call("accumulate", self.call("init"), rows.slice(*run)) for run in _runs(groups, n)
+        ]
+        return pa.array(made, self.function.state)
 
     def _merge(self, groups: pa.Array, items: pa.Array, n: int) -> pa.Array:
         if len(groups) == n:
@@ -155,28 +172,33 @@ class UserDefined:
         return pa.array(states, self.function.state)
 
     def call(self, method: str, *given: Any) -> Any:
-        """What one of the four returns, as Arrow keeps it. Raises `StateRefused`."""
+        """What one of the four returns, as Arrow keeps it. Raises `FunctionFailed`."""
+        called = f"{self.name}.{method}()"
         try:
             made = getattr(self.function, method)(*given)
+        except MemoryError:  # which is not the function's fault
+            raise
         except Exception as error:
             if self.discreet:
-                words = f"{self.name}.{method}() raised {type(error).__name__} {WITHHELD}"
-                raise StateRefused(words) from None
-            raise StateRefused(f"{self.name}.{method}() raised {error!r}") from error
+                raise FunctionFailed(f"{called} raised {type(error).__name__} {WITHHELD}") from None
+            raise FunctionFailed(f"{called} raised {shown(error)}") from error
         kind = self.function.type if method == "result" else self.function.state
         try:
-            return _value(made, kind)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            return as_kept(made, kind)
+        except MemoryError:
+            raise
+        except Exception as error:  # of a value that is no plain one anything may fail
             if self.discreet:
-                words = f"{self.name}.{method}() gave a {type(made).__name__}, not {kind}"
-                raise StateRefused(words) from None
-            raise StateRefused(
-                f"{self.name}.{method}() gave {made!r}, which is no {kind}: {error}"
+                words = f"{called} gave a {type(made).__name__}, not {kind}"
+                raise FunctionFailed(words) from None
+            words = cut(str(error))
+            raise FunctionFailed(
+                f"{called} gave {shown(made)}, which is no {kind}: {words}"
             ) from error
 
 
 def _rows(*columns: pa.Array) -> pa.Array:
-    """One item for each row: its fields and its place."""
+    """One item for each row, of its fields."""
     names = [str(place) for place in range(len(columns))]
     return pa.StructArray.from_arrays([flat(column) for column in columns], names)
 
@@ -189,43 +211,6 @@ def _runs(groups: pa.Array, n: int) -> Iterator[tuple[int, int]]:
     for count in counts:
         yield start, count
         start += count
-
-
-def _where(places: pa.RecordBatch) -> str:
-    """Between which records the rows of a group lie."""
-    topic, partition = (places.column(name)[0] for name in _PLACE[:2])
-    span = pc.min_max(places.column(_PLACE[2])).as_py()
-    return f"{topic}[{partition}]@{span['min']}..{span['max']}"
-
-
-def _value(made: Any, kind: pa.DataType) -> Any:
-    """A value as it comes back from a column of the type."""
-    given = _plain(made)
-    if pa.types.is_struct(kind) and given is not None:
-        names = {field.name for field in kind}
-        if not isinstance(given, dict) or given.keys() != names:
-            raise ValueError(f"a dict with the names {sorted(names)} is wanted")
-        given = {name: _plain(value) for name, value in given.items()}
-    _no_fraction(given, kind)
-    return pa.scalar(given, kind).as_py()
-
-
-def _no_fraction(value: Any, kind: pa.DataType) -> None:
-    """Raises where an integer is wanted and another number given: Arrow cuts the fraction off."""
-    if pa.types.is_integer(kind) and isinstance(_plain(value), float | Decimal):
-        raise TypeError(f"{value!r} is no integer")
-    if pa.types.is_struct(kind) and isinstance(value, dict):
-        for field in kind:
-            _no_fraction(value.get(field.name), field.type)
-    if pa.types.is_list(kind) and isinstance(value, list | tuple):
-        inside: Any = kind.value_type
-        suspect = pa.types.is_integer(inside) or pa.types.is_nested(inside)
-        for one in value if suspect else ():
-            _no_fraction(one, inside)
-
-
-def _plain(value: Any) -> Any:
-    return value.as_py() if isinstance(value, pa.Scalar) else value
 
 
 def _texts(values: tuple[Any, ...]) -> bool:

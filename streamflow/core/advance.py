@@ -27,6 +27,7 @@ from streamflow.core.decode import Decoded, decode
 from streamflow.core.enrichment import Answers
 from streamflow.core.flow import Arrived, Asking, Flow, flow
 from streamflow.core.json_values import json_rows, to_json
+from streamflow.core.placed import placed
 from streamflow.core.plan import TaskPlan, WindowPlan
 from streamflow.core.recall import Known, Recalled, recall
 from streamflow.core.rolling import end_by_clock, issues_of, tally
@@ -77,7 +78,8 @@ def advance(
     if overtaken := passed.learned.gone.intersection(recalled.all) - but:
         # Their keys have changed within the batch, perhaps before these records.
         return (yield from again(batch.stop, but | overtaken))
-    closed = _taken(plan, state, view, batch, recalled, decoded, passed)
+    with placed(batch.tp):
+        closed = _taken(plan, state, view, batch, recalled, decoded, passed)
     if not closed.stopped:
         return closed
     stop = min(closed.stopped.values()) + 1
@@ -156,7 +158,8 @@ def decide(
         after, made = end_by_clock(plan, rolling, tp, after)
         said |= {} if made is None else {rolling.name: (made,)}
     step = Step(after, here, here, decisions=(decision,), results=said)
-    closed = _close(plan, state, step, view, tp, {})
+    with placed(tp):
+        closed = _close(plan, state, step, view, tp, {})
     return stopped_by_checks(plan, closed, (decision.at or 0) // 1000)
 
 

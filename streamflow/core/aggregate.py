@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.aggregates import Aggregate
 from streamflow.aggregates.part import canonical
 from streamflow.aggregates.reductions import Reduction
 from streamflow.batch import TopicPartition
+from streamflow.core.placed import of_rows
 from streamflow.core.plan import PartColumn, WindowPlan
 from streamflow.core.window import Assigned, each_window, ends_of
-from streamflow.errors import StateRefused
+from streamflow.errors import FunctionFailed, StateRefused
 from streamflow.schema import TIMESTAMP
 from streamflow.sensitive import SENSITIVE
 from streamflow.windows import Session
@@ -150,10 +152,21 @@ def finish(
     for output, aggregate in plan.aggregates:
         mine = [part for part in plan.parts if part.output == output]
         parts = {part.part.name: merged.column(part.column) for part in mine}
-        made[output] = _fit(plan, output, aggregate.result(parts), tp)
+        made[output] = _fit(plan, output, _results(aggregate, parts, merged), tp)
     arrays = [_flat(made[field.name]) for field in plan.schema] + [_flat(merged.column("__latest"))]
     schema = pa.schema([*plan.schema, pa.field("__latest", pa.int64())])
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _results(aggregate: Aggregate, parts: dict[str, Any], merged: pa.Table) -> Any:
+    """The column of an aggregate. Raises `FunctionFailed` with the place of the row."""
+    try:
+        return aggregate.result(parts)
+    except FunctionFailed:
+        for row in range(merged.num_rows):
+            with of_rows(merged.slice(row, 1)):
+                aggregate.result({name: column.slice(row, 1) for name, column in parts.items()})
+        raise
 
 
 def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
@@ -163,6 +176,12 @@ def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
     if values.null_count and not field.nullable:
         raise StateRefused(
             f"{tp}: a result of {plan.name!r} is null, but {output} is not; declare it | None"
+        )
+    item = declared.value_field if pa.types.is_list(declared) else None
+    if item is not None and not item.nullable and pc.list_flatten(values).null_count:
+        raise StateRefused(
+            f"{tp}: a result of {plan.name!r} has a null in {output}, whose model has none there; "
+            "declare it a list of what may be None"
         )
     try:
         return pc.cast(values, declared)
@@ -226,9 +245,23 @@ def reduce_by(
         rows, group = pc.list_flatten(lists), pc.list_parent_indices(lists)
         reduced = reduced.drop_columns([_ROW])
         for column, reduction in own:
-            made = reduction(group, _flat(table.column(column)).take(rows), reduced.num_rows)
+            items = _flat(table.column(column)).take(rows)
+            try:
+                made = reduction(group, items, reduced.num_rows)
+            except FunctionFailed:
+                _find(reduction, group, items, table.take(rows))
+                raise
             reduced = reduced.append_column(column, made)
     return reduced
+
+
+def _find(reduction: Reduction, groups: pa.Array, items: pa.Array, partials: pa.Table) -> None:
+    """Raises `FunctionFailed` with the place of the group that it cannot reduce, or of all."""
+    with of_rows(partials):
+        for group in pc.unique(groups):
+            mine = pc.equal(groups, group)
+            with of_rows(partials.filter(mine)):
+                reduction(groups.filter(mine), items.filter(mine), 1)
 
 
 def _flat(column: Any) -> pa.Array:

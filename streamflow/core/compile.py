@@ -11,7 +11,6 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from streamflow.aggregates import Aggregate, Part, fields_of, name_of
 from streamflow.archives import Archive
 from streamflow.changes import Changed
 from streamflow.checking import CHECKED, Checks
@@ -21,13 +20,13 @@ from streamflow.core.plan import (
     ChecksPlan,
     Node,
     Outlet,
-    PartColumn,
     RollingPlan,
     RoutedPlan,
     SinkPlan,
     TaskPlan,
     WindowPlan,
 )
+from streamflow.core.result_types import check_folders_of, parts_of
 from streamflow.core.revisions import with_revisions
 from streamflow.core.sensitive_fields import check_sensitive, check_sensitive_results
 from streamflow.core.sides import check_deletions, is_side, side_topics
@@ -167,14 +166,8 @@ def _side_topic(
 
 def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> WindowPlan:
     windowed = results.windowed
-    _check_groups(results)
+    parts = parts_of(results)
     check_sensitive_results(f"topology {name!r}", results)
-    parts: list[PartColumn] = []
-    for output, aggregate in results.aggregates.items():
-        made = _parts(results, aggregate)
-        _check_type(results, output, aggregate, made)
-        _check_null(results, output, aggregate)
-        parts += [PartColumn(output, part, aggregate.field) for part in made]
     extra = [
         pa.field("window_end", TIMESTAMP, nullable=False),
         pa.field("revision", pa.int32(), nullable=False),
@@ -185,14 +178,14 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     sinks = tuple(with_revisions(results, sink) for sink in sinks)
     if not sinks and not topics:
         raise TopologyError(f"topology {name!r}: the results of {results} go nowhere; add .to(...)")
-    _check_folders(results, sinks)
+    check_folders_of(results, sinks)
     return WindowPlan(
         results.name,
         windowed.window,
         micros(windowed.grace),
         windowed.by,
         tuple(results.aggregates.items()),
-        tuple(parts),
+        parts,
         schema,
         topics,
         sinks,
@@ -251,84 +244,6 @@ def _check_durations(
                 f"topology {plan.topology!r}: {what} of {source.topic!r} is longer than "
                 f"{LONGEST.days} days; durations are at most a century"
             )
-
-
-def _check_groups(results: Results) -> None:
-    """A result's grouping fields are the records' own: of the same types, as often null."""
-    stream = results.windowed.stream
-    for name in results.windowed.by:
-        field = f"{results.model.__name__}.{name}"
-        origin = f"{stream.model.__name__}.{name}"
-        declared, given = results.schema.field(name), stream.schema.field(name)
-        if declared.type != given.type:
-            raise TopologyError(
-                f"{field} is {declared.type}, but {origin} is {given.type}; change the model"
-            )
-        if stream.nullable(name) and not declared.nullable:
-            raise TopologyError(
-                f"{field} can be null, since {origin} can; {_or_none(results, name)}"
-            )
-
-
-def _parts(results: Results, aggregate: Aggregate) -> list[Part]:
-    """The columns of an aggregate's partial, for the fields that it is computed on."""
-    fields = results.windowed.stream.schema
-    kinds = [fields.field(name).type for name in fields_of(aggregate)]
-    return aggregate.parts(*kinds)
-
-
-def _check_type(results: Results, output: str, aggregate: Aggregate, parts: Sequence[Part]) -> None:
-    """What the aggregate gives, tried on no rows, must fit the model's field."""
-    gives = aggregate.result({part.name: pa.array([], part.type) for part in parts}).type
-    declared = results.schema.field(output).type
-    if not _fits(gives, declared):
-        name = f"{results.model.__name__}.{output}"
-        made = f"{name_of(aggregate)}() gives {gives}"
-        raise TopologyError(f"{name} is {declared}, but {made}; change the model")
-
-
-def _fits(gives: pa.DataType, declared: pa.DataType) -> bool:
-    if gives == declared:
-        return True
-    if pa.types.is_list(gives) and pa.types.is_list(declared):
-        return gives.value_type == declared.value_type
-    whole = pa.types.is_integer(gives) or pa.types.is_decimal(gives)
-    numbers = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
-    return whole and any(test(declared) for test in numbers)
-
-
-def _check_null(results: Results, output: str, aggregate: Aggregate) -> None:
-    """A window in which a field is always null gives a result only where the model allows null."""
-    name = aggregate.field
-    if name is None or results.schema.field(output).nullable:
-        return
-    of_nulls = aggregate.null_of_nulls and results.windowed.stream.nullable(name)
-    if aggregate.null_of_few or of_nulls:
-        raise TopologyError(
-            f"{results.model.__name__}.{output} can be null, since "
-            f"{name_of(aggregate)}({name!r}) is null where "
-            f"{aggregate.null_where.format(name)}; {_or_none(results, output)}"
-        )
-
-
-def _or_none(results: Results, name: str) -> str:
-    annotation = results.model.model_fields[name].annotation
-    plain = isinstance(annotation, type)
-    return f"declare it {annotation.__name__ if plain else annotation} | None"
-
-
-def _check_folders(results: Results, sinks: Sequence[SinkPlan]) -> None:
-    """Text that names folders has to come from the records, where it is looked at one by one."""
-    by = results.windowed.by
-    for sink in sinks:
-        for part in sink.table.partition_by:
-            made = part.column in results.schema.names and part.column not in by
-            if made and pa.types.is_string(results.schema.field(part.column).type):
-                raise TopologyError(
-                    f"{sink.table}: {part.column!r} is text that an aggregate "
-                    f"makes, and not every text names a folder; partition by {list(by)} or by "
-                    "day('window_start')"
-                )
 
 
 def _destinations(

@@ -12,7 +12,7 @@ from streamflow.aggregates import Aggregate, Collect, Count, Max, fields_of, nam
 from streamflow.aggregates.part import Part
 from streamflow.checking import Checks
 from streamflow.checks import Check, Freshness, Measure, NullRate, Share, Unique, Volume
-from streamflow.core.describe import describe_function, digest
+from streamflow.core.describe import describe_aggregate, describe_function, digest
 from streamflow.core.plan import ChecksPlan, PartColumn, SinkPlan, WindowPlan
 from streamflow.core.sensitive_fields import check_sensitive_checks
 from streamflow.errors import TopologyError
@@ -153,7 +153,7 @@ def _kept(check: Check) -> str:
         case Share():
             return f"{what} {describe_function(check.condition)}"
         case Measure():
-            return f"{what} {check.computed!r}"
+            return f"{what} {check.computed!r}"  # and no code, so that it can be mended
         case _:
             return f"{what} {check.fields}"
 
@@ -161,4 +161,5 @@ def _kept(check: Check) -> str:
 def _described(check: Check) -> str:
     more = f" {check.against} {check.within}" if isinstance(check, Volume) else ""
     stop = f" {check.stop.signature}" if check.stop else ""
-    return f"{_kept(check)} {check.label} {check.severity} {check.bounds}{more}{stop}"
+    how = f" {describe_aggregate(check.computed)}" if isinstance(check, Measure) else ""
+    return f"{_kept(check)} {check.label} {check.severity} {check.bounds}{more}{how}{stop}"

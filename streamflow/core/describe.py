@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from streamflow.aggregates import METHODS, Aggregate, UserDefined
 from streamflow.changes import Changed
 from streamflow.enrich import Enrich
 from streamflow.expand import Expand, MapRows
 from streamflow.rules import Rule
 from streamflow.stages import Arm, Branch, Dedup, Filter, Gate, Map, Stage
+from streamflow.told import told_function
 
 
 def digest(parts: Sequence[str]) -> str:
@@ -20,13 +22,15 @@ def digest(parts: Sequence[str]) -> str:
 
 def describe_function(function: str | Callable[..., Any]) -> str:
     """What tells a function, or SQL, from another."""
-    if isinstance(function, str):
-        return function
-    if not hasattr(function, "__code__") and hasattr(type(function).__call__, "__code__"):
-        function = type(function).__call__  # of an object; its repr is another one each time
-    code = getattr(function, "__code__", None)
-    body = f"{code.co_code.hex()}{code.co_consts}" if code is not None else repr(function)
-    return f"{getattr(function, '__qualname__', function)}:{body}"
+    return function if isinstance(function, str) else told_function(function)
+
+
+def describe_aggregate(aggregate: Aggregate) -> str:
+    """What tells it from another: its repr, on which its state depends, and code of a user's."""
+    if not isinstance(aggregate, UserDefined):
+        return repr(aggregate)
+    code = [describe_function(getattr(aggregate.function, name)) for name in METHODS]
+    return "\n".join([repr(aggregate), *code])
 
 
 def _describe_rule(rule: Rule) -> tuple[str, ...]:

@@ -13,15 +13,17 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Of the columns of a key the one that is a time; and the number of a result's correction.
-TIME, REVISION = "window_start", "revision"
+from streamflow.aggregates.part import canonical
+
+#: The number of a result's correction.
+REVISION = "revision"
 _ROW, _NEW = "__row", "__new"
 
 
 @dataclass(frozen=True, slots=True)
 class Merging:
-    """By which columns rows are the same. `early` says that also the first final result of a window
-    may have one before it, which was early.
+    """By which columns rows are the same; the last is a time. `early` says that also the first
+    final result of a window may have one before it, which was early.
     """
 
     by: tuple[str, ...]
@@ -53,7 +55,7 @@ def replacing(rows: pa.Table, merging: Merging) -> pa.Table:
 
 def instants(keys: pa.Table) -> list[datetime]:
     """The times of keys, each once."""
-    return pc.unique(keys[TIME]).to_pylist()
+    return pc.unique(keys[keys.column_names[-1]]).to_pylist()
 
 
 def may_have(
@@ -65,9 +67,10 @@ def may_have(
     for name, value in values.items():
         if name in keys.column_names and not _is_among(value, keys[name]):
             return False
-    if TIME not in times:
+    time = keys.column_names[-1]
+    if time not in times:
         return True
-    low, high = times[TIME]
+    low, high = times[time]
     return any(low <= at <= high for at in instants(keys))
 
 
@@ -101,7 +104,7 @@ def _columns(
     """The key of each row; what names the folder of a file is not in the file."""
     for field in keys.schema:
         if field.name in rows.column_names:
-            yield rows[field.name].cast(field.type)
+            yield canonical(rows[field.name].cast(field.type))
         else:
             value = pa.scalar(values.get(field.name), pa.string()).cast(field.type)
             yield pa.repeat(value, rows.num_rows)

@@ -16,7 +16,7 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.changes import CHANGE
 from streamflow.checks import Brake, Check
 from streamflow.core.closing import Closing
-from streamflow.core.describe import describe_function, describe_stage, digest
+from streamflow.core.describe import describe_aggregate, describe_function, describe_stage, digest
 from streamflow.core.merging import Merging
 from streamflow.destinations import Parquet
 from streamflow.epochs import Epoch
@@ -58,16 +58,17 @@ class SinkPlan:
     @property
     def partition_by(self) -> tuple[str, ...]:
         """The columns of its rows that name folders."""
-        return self._columns(part.name for part in self.table.partition_by)
+        return self.columns(part.name for part in self.table.partition_by)
 
     @property
     def layout(self) -> FileLayout:
         """What the table declares of its files, by columns."""
         layout = self.table.layout
-        sort_by, bloom_by = self._columns(layout.sort_by), self._columns(layout.bloom_by)
+        sort_by, bloom_by = self.columns(layout.sort_by), self.columns(layout.bloom_by)
         return replace(layout, sort_by=sort_by, bloom_by=bloom_by)
 
-    def _columns(self, fields: Iterable[str]) -> tuple[str, ...]:
+    def columns(self, fields: Iterable[str]) -> tuple[str, ...]:
+        """The columns of these fields."""
         column_of = {field: column for column, field in self.renamed.items()}
         return tuple(column_of.get(name, name) for name in fields)
 
@@ -361,6 +362,7 @@ def _describe_node(node: Node) -> str:
     lines = ["source" if node.stage is None else describe_stage(node.stage)]
     if node.outlet is not None:
         lines += [_describe_window(window) for window in node.outlet.windows]
+        lines += [describe_aggregate(a) for w in node.outlet.windows for _, a in w.aggregates]
         lines += [f"{w.name} {w.early} {w.late_is_dead_letter}" for w in node.outlet.windows]
         lines += [f"{one.key}: {one.described}" for one in node.outlet.checks]
         lines += [f"{sink.table!r}:{sink.schema}" for sink in node.outlet.all_sinks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streamflow.core.merging import TIME, Merging
+from streamflow.core.merging import Merging
 from streamflow.core.plan import SinkPlan
 from streamflow.errors import TopologyError
 from streamflow.results import Results
@@ -22,7 +22,8 @@ def with_revisions(results: Results, sink: SinkPlan) -> SinkPlan:
         return sink
     said = sink.table.revisions
     if said == "merge" or (said is None and sink.table.replaces):
-        return replace(sink, merging=Merging((*windowed.by, TIME), windowed.early is not None))
+        key = sink.columns((*windowed.by, "window_start"))
+        return replace(sink, merging=Merging(key, windowed.early is not None))
     if said is None:
         raise TopologyError(
             f"{sink.table}: windows of {results} give more than one result, and rows of a table"

@@ -42,6 +42,7 @@ from streamflow.core.keys import (
 )
 from streamflow.core.names import Names
 from streamflow.core.part import RECORD_BYTES, Part
+from streamflow.core.placed import placed
 from streamflow.core.plan import Outlet, TaskPlan, WindowPlan
 from streamflow.core.poison import Outputs, Screen, screened
 from streamflow.core.quality import quality_records
@@ -82,7 +83,8 @@ def seal(
         StateRefused: a record of state, rows or dead letters is too large for its topic.
     """
     plan, tp, screen = part.plan, part.tp, screen or Screen()
-    steps = [*steps, amend(plan, steps[-1].state, view, tp)]
+    with placed(tp):
+        steps = [*steps, amend(plan, steps[-1].state, view, tp)]
     steps = [step if step.sends_nothing else part.leaving(step) for step in steps]
     last = steps[-1].state
     commit = last.commit + 1
@@ -104,7 +106,8 @@ def seal(
     changelog = part.changelog.topic
     entry_bytes = screen.chunk_bytes(changelog, RECORD_BYTES)
     for window in plan.kept_windows:
-        changes |= _store(window, last, view, commit, entry_bytes)
+        with placed(tp):
+            changes |= _store(window, last, view, commit, entry_bytes)
     for stage in plan.stages:
         match stage:
             case Dedup():

@@ -192,12 +192,17 @@ class DeltaVersion:
 def _listed(row: Mapping[str, Any]) -> ListedFile:
     low, high = row.get("min") or {}, row.get("max") or {}
     times = {
-        name: (value, high[name] + ROUNDED)
+        name: (value, _up(high[name]))
         for name, value in low.items()
         if isinstance(value, datetime) and isinstance(high.get(name), datetime)
     }
     values = {name: _text(value) for name, value in (row.get("partition") or {}).items()}
     return ListedFile(unquote(row["path"]), row["size_bytes"], values, times)
+
+
+def _up(high: datetime) -> datetime:
+    """The last time that this one, rounded down, may stand for."""
+    return min(high, datetime.max.replace(tzinfo=high.tzinfo) - ROUNDED) + ROUNDED
 
 
 def _text(value: Any) -> str | None:

@@ -1,8 +1,10 @@
 """A user's own aggregate: what it computes, what is refused at import, what stops the worker."""
 
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 from pydantic import AwareDatetime, BaseModel, create_model
 
 from streamflow import AggregateFunction, Count, Topology, TopologyError, Tumbling, source, topic
+from streamflow.aggregates.returned import as_kept
 from streamflow.errors import StateRefused
 from streamflow.testing import TopologyDriver, check_aggregate
 
@@ -216,8 +219,14 @@ def when(row: int, method: str, then: Callable[..., Any]) -> Total:
         (when(4, "accumulate", raising), r"sales\[0\]@2..3: Total.accumulate\(\) raised Zero"),
         (when(4, "accumulate", returning(0.5)), r"sales\[0\]@2..3: .* gave 0.5, which is no int64"),
         (when(4, "accumulate", returning(pa.array([1]))), "which is no int64"),
-        (when(7, "merge", raising), r"Total.merge\(\) raised ZeroDivisionError\('of nothing'\)"),
-        (when(10, "result", raising), r"Total.result\(\) raised ZeroDivisionError"),
+        (
+            when(7, "merge", raising),
+            r"sales\[0\]@0..3: Total.merge\(\) raised ZeroDivisionError\('of",
+        ),
+        (
+            when(10, "result", raising),
+            r"sales\[0\]@0..3: Total.result\(\) raised ZeroDivisionError",
+        ),
         (when(10, "result", returning("10")), r"Total.result\(\) gave '10', which is no int64"),
         (when(10, "result", returning(None)), r"a result of 'sales.hourly' is null, but made is n"),
     ],
@@ -273,6 +282,146 @@ def test_functions_that_do_not_see_the_cut_pass_the_check() -> None:
 def test_functions_that_see_the_cut_fail_the_check(wrong: Total, words: str) -> None:
     with pytest.raises(AssertionError, match=words):
         check_aggregate(wrong, BATCH)
+
+
+def test_another_process_with_the_same_code_goes_on_with_the_state() -> None:
+    def build(percent: int = 100, **changes: Any) -> Topology:
+        class Share(Total):  # made anew, as an import does
+            def __init__(self, percent: int) -> None:
+                super().__init__(**changes)
+                self.percent = percent
+
+            def result(self, state: Any) -> Any:
+                return state * self.percent // 100
+
+        return topology(int, Share(percent))
+
+    first, again = build(), build()
+    assert (first.tasks[0].state_id, first.version) == (again.tasks[0].state_id, again.version)
+    mended = build(init=lambda: 0)
+    assert mended.tasks[0].state_id == first.tasks[0].state_id, "code is not kept"
+    assert mended.version != first.version
+    for other in (build(50), build(fields=("qty", "price")), build(type=pa.int32())):
+        assert other.tasks[0].state_id != first.tasks[0].state_id
+    driver = TopologyDriver(first, NOW)
+    driver.send("sales", {"shop": "a", "qty": 3, "at": NOON})
+    driver.deploy(mended)
+    driver.send("sales", {"shop": "a", "qty": 4, "at": NOON})
+    driver.end_of_input()
+    assert [row["made"] for row in driver.read("x")] == [7]
+
+
+def test_memory_that_is_not_there_is_no_failure_of_a_function() -> None:
+    def fails() -> Any:
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        made(int, when(4, "accumulate", fails), [{"qty": 4}])
+
+
+class Mute(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def mute(*_: Any) -> Any:
+    raise Mute
+
+
+class Fails(Total):
+    @property
+    def fields(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        raise mute()
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "words"),
+    [
+        (Total(merge=mute), r"Total.merge\(\) raised a Mute, tried on no rows"),
+        (Total(merge=returning(Mute())), r"Total.merge\(\) gave a Mute, which is no int64"),
+        (
+            Total(init=returning("x" * 9999)),
+            r"gave 'xx.*\.\.\. \(10,001 characters\), which is no int64",
+        ),
+        (Fails(), "Fails.fields raised a Mute"),
+        (
+            Total(state=pa.string_view(), init=returning("")),
+            "state is string_view, a type that Arrow",
+        ),
+    ],
+)
+def test_words_are_found_for_what_has_none(aggregate: Any, words: str) -> None:
+    changes = {"accumulate": returning(""), "merge": returning(""), "result": returning(0)}
+    if getattr(aggregate, "state", None) == pa.string_view():
+        aggregate = Total(**{**changes, **vars(aggregate)})
+    with pytest.raises(TopologyError, match=words):
+        topology(int, aggregate)
+
+
+INTS, NESTED = pa.list_(pa.int64()), pa.struct([("in", pa.struct([("n", pa.int64())]))])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        (pa.int64(), Fraction(3, 2), r"Fraction\(3, 2\) is no integer"),
+        (pa.int64(), "3", "'3' is no integer"),
+        (pa.int64(), True, "Expected integer, got bool"),
+        (INTS, deque([1.5]), "1.5 is no integer"),
+        (INTS, pa.array([1.5]), "1.5 is no integer"),
+        (INTS, 5, "a list is wanted, and not a int"),
+        (INTS, {1, 2}, "a list is wanted, and not a set"),
+        (pa.list_(pa.string()), "texts", "a list is wanted, and not a str"),
+        (pa.large_list(pa.int32()), [Decimal(1)], r"Decimal\('1'\) is no integer"),
+        (pa.list_(pa.int64(), 1), [0.5], "0.5 is no integer"),
+        (NESTED, {"in": {"m": 1}}, r"a dict with the names \['n'\] is wanted"),
+        (NESTED, {"in": 1}, r"a dict with the names \['n'\] is wanted"),
+        (pa.list_(NESTED), [{"in": {}}], r"a dict with the names \['n'\] is wanted"),
+        (pa.map_(pa.string(), pa.int64()), {"a": 1.5}, "1.5 is no integer"),
+        (pa.map_(pa.string(), pa.int64()), [("a", 1), ("a", 2)], "the key 'a' is there twice"),
+        (pa.timestamp("us", "UTC"), 1.75, "1.75 is no integer"),
+        (pa.dictionary(pa.int8(), pa.int64()), 1.5, "1.5 is no integer"),
+    ],
+)
+def test_what_arrow_would_change_in_silence_does_not_fit(
+    kind: pa.DataType, value: Any, words: str
+) -> None:
+    with pytest.raises((pa.ArrowException, TypeError, ValueError), match=words):
+        as_kept(value, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "kept"),
+    [
+        (pa.int64(), pa.scalar(3, pa.int8()), 3),
+        (INTS, deque([1, None]), [1, None]),
+        (INTS, pa.array([1, 2]), [1, 2]),
+        (INTS, range(3), [0, 1, 2]),
+        (NESTED, {"in": {"n": None}}, {"in": {"n": None}}),
+        (NESTED, {"in": None}, {"in": None}),
+        (pa.map_(pa.string(), pa.int64()), {"a": 1, "b": None}, [("a", 1), ("b", None)]),
+        (pa.map_(NESTED, pa.bool_()), [({"in": None}, True)], [({"in": None}, True)]),
+        (pa.timestamp("us", "UTC"), 10**6, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (pa.float64(), 3, 3.0),
+    ],
+)
+def test_what_fits_is_kept_as_it_is(kind: pa.DataType, value: Any, kept: Any) -> None:
+    assert as_kept(value, kind) == kept
+
+
+def test_a_null_in_a_list_stops_the_task_where_the_model_has_none_there() -> None:
+    class Both(Total):
+        type = INTS
+
+        def result(self, state: Any) -> Any:
+            return [state, None if state > 4 else 0]
+
+    assert made(list[int], Both(), [{"qty": 4}]) == {"a": [4, 0]}
+    assert made(list[int | None], Both(), [{"qty": 5}]) == {"a": [5, None]}
+    with pytest.raises(
+        StateRefused, match=r"'sales.hourly' has a null in made, whose model has no"
+    ):
+        made(list[int], Both(), [{"qty": 5}])
 
 
 def test_decimals_of_a_state_stay_exact() -> None:

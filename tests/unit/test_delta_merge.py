@@ -1,10 +1,12 @@
 """Rows that take the place of earlier ones in a Delta table, in the commit of their roll."""
 
+import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import duckdb
 import polars as pl
@@ -16,7 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import Count, Topology, Tumbling, delta, parquet, source, topic, update
+from streamflow import (
+    Count,
+    Topology,
+    Tumbling,
+    delta,
+    formerly,
+    parquet,
+    source,
+    topic,
+    update,
+)
+from streamflow.core.delta_stats import stats_of
 from streamflow.core.merging import Merging, may_have, newest, without
 from streamflow.core.rows import Layout, Trailer, decode, encode_rows, encode_trailer
 from streamflow.core.sink_spec import SinkSpec
@@ -29,8 +42,9 @@ from streamflow.engine.chain import chain_of
 from streamflow.engine.optimize import optimize
 from streamflow.engine.rewrite import Rewriter
 from streamflow.errors import SinkRefused, SinkUnavailable, TopologyError
-from streamflow.ports import LoggedTable, OpenFile
+from streamflow.ports import AddedFile, LoggedTable, OpenFile
 from streamflow.schema import schema_id
+from streamflow.testing import TopologyDriver
 from tests.examples import examples
 from tests.unit.sink_log import Log, drain, partition, spec
 from tests.unit.test_sink_laws import Race
@@ -324,9 +338,66 @@ def test_rows_of_a_key_are_left_out(inside: bool) -> None:
     assert without(left, values, keys) is None
 
 
+@pytest.mark.parametrize(
+    ("there", "new"),
+    [
+        (-0.0, 0.0),
+        (0.0, -0.0),
+        (struct.unpack("d", b"\x01" + b"\0" * 5 + b"\xf8\xff")[0], math.nan),
+    ],
+)
+def test_floats_that_are_one_value_are_one_key_whoever_wrote_them(there: float, new: float) -> None:
+    keys = pa.table({"size": [new + 0.0], "window_start": pa.array([NOON], TIMES)})
+    file = pa.table({"size": [there, 5.0], "window_start": pa.array([NOON, NOON], TIMES)})
+    stays = without(file, {}, keys)
+    assert stays is not None
+    assert stays.to_pylist() == [False, True]
+
+
+def test_a_row_of_the_last_millisecond_there_is_stops_nothing(tmp_path: Path) -> None:
+    """The log has bounds rounded down to milliseconds; what is added to them may be no time."""
+    table = on_disk(tmp_path)
+    times = [datetime.max.replace(tzinfo=UTC), NOON + timedelta(microseconds=1)]
+    for at in times:
+        data = pa.BufferOutputStream()
+        pq.write_table(pa.table({"window_start": pa.array([at], TIMES)}), data)
+        stats = stats_of(pq.read_metadata(pa.BufferReader(data.getvalue())))
+        loaded = table.log.load()
+        assert loaded is not None
+        loaded.replace([AddedFile(f"{at.year}.parquet", 10, {}, stats)], [], {}, same_rows=False)
+    loaded = table.log.load()
+    assert loaded is not None
+    found = {file.name: file.times["window_start"] for file in loaded.files()}
+    for at in times:
+        low, high = found[f"{at.year}.parquet"]
+        assert low <= at <= high
+
+
 class Sale(BaseModel):
     shop: str
     at: AwareDatetime
+
+
+class Renamed(BaseModel):
+    """As results are called by now; their columns keep the first names."""
+
+    shop: Annotated[str, formerly("store")]
+    window_start: Annotated[AwareDatetime, formerly("hour")]
+    sales: Annotated[int, formerly("n")]
+
+
+def test_rows_are_replaced_by_columns_whose_fields_were_renamed() -> None:
+    topology = hourly(delta("lake"), model=Renamed, late=update(keep=2 * HOUR))
+    [plan] = topology.tasks[0].all_sinks
+    assert plan.merging == Merging(("store", "hour"), early=False)
+    driver = TopologyDriver(topology, NOON + 9 * HOUR)
+    for hour in (0, 2, 0, 1):
+        driver.send("sales", {"shop": "a", "at": NOON + hour * HOUR})
+        driver.advance(timedelta(minutes=6))
+    driver.end_of_input()
+    found = {row["hour"]: (row["store"], row["n"]) for row in driver.files("lake")}
+    assert found == {NOON + n * HOUR: ("a", count) for n, count in ((0, 2), (1, 1), (2, 1))}
+    assert len(driver.files("lake")) == len(found)
 
 
 class Hourly(BaseModel):
@@ -335,15 +406,15 @@ class Hourly(BaseModel):
     sales: int
 
 
-def hourly(table: Parquet, **window: Any) -> Topology:
+def hourly(table: Parquet, model: type[BaseModel] = Hourly, **window: Any) -> Topology:
     sales = source(topic("sales"), Sale, event_time="at", key="shop")
-    results = sales.window(Tumbling(HOUR), by="shop", **window).aggregate(Hourly, sales=Count())
+    results = sales.window(Tumbling(HOUR), by="shop", **window).aggregate(model, sales=Count())
     sides = [results.late.drop()]
     return Topology("t", results.to(table), sales.rejected.drop(), *sides)
 
 
 def test_what_a_table_does_with_revisions_is_said() -> None:
-    corrected = {"late": update(keep=HOUR)}
+    corrected: dict[str, Any] = {"late": update(keep=HOUR)}
     [plan] = hourly(delta("x"), **corrected).tasks[0].all_sinks
     assert plan.merging == Merging(("shop", "window_start"), early=False)
     [plan] = hourly(delta("x"), grace=HOUR, early="at_end").tasks[0].all_sinks

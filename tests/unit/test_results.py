@@ -6,11 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, create_model
 
 from streamflow import (
+    Collect,
     Count,
     Distinct,
+    First,
+    Last,
     Max,
     Mean,
     Min,
@@ -34,6 +37,9 @@ class Sale(BaseModel):
     weight: float
     tags: list[str]
     at: AwareDatetime
+    shares: list[int | None] = []
+    weeks: int = 0
+    window_start: AwareDatetime | None = None
 
 
 class PerShop(BaseModel):
@@ -120,6 +126,47 @@ def test_a_result_that_is_never_null_or_may_be_is_allowed(
 ) -> None:
     (task,) = per_shop(model, made=aggregate).tasks
     assert task.windows[0].schema.field("made") == arrow_schema(model).field("made")
+
+
+class Shares(BaseModel):
+    shop: str
+    window_start: AwareDatetime
+    made: list[int]
+
+
+@pytest.mark.parametrize("aggregate", [First("shares"), Last("shares")], ids=repr)
+def test_a_list_has_nulls_in_it_only_where_the_model_allows_them(aggregate: Any) -> None:
+    with pytest.raises(
+        TopologyError, match=r"Shares\.made can have a null in it, since Sale\.shares"
+    ):
+        per_shop(Shares, made=aggregate)
+    per_shop(SharesPerhaps, made=aggregate)
+    per_shop(Shares, made=Collect("weeks", limit=5))
+
+
+class SharesPerhaps(BaseModel):
+    shop: str
+    window_start: AwareDatetime
+    made: list[int | None]
+
+
+@pytest.mark.parametrize("name", ["window_end", "revision", "final"])
+def test_what_every_result_has_is_no_name_for_anything_else(name: str) -> None:
+    words = rf"every result of 'sales\.other' says by '{name}'"
+    fields: dict[str, Any] = {"shop": str, "window_start": AwareDatetime, name: int}
+    aggregates: dict[str, Any] = {name: Count()}
+    with pytest.raises(TopologyError, match=words):
+        per_shop(create_model("Other", **fields), **aggregates)
+
+
+def test_a_group_and_an_aggregate_have_names_of_their_own() -> None:
+    words = "says by 'window_start' where its window begins; name yours otherwise"
+    with pytest.raises(TopologyError, match=words):
+        per_shop(PerShop, by=("shop", "window_start"), made=Count())
+    with pytest.raises(TopologyError, match=words):
+        per_shop(PerShop, made=Count(), window_start=Min("window_start"))
+    with pytest.raises(TopologyError, match=r"'shop' is one of the fields that .* are grouped by"):
+        per_shop(PerShop, made=Count(), shop=First("street"))
 
 
 def test_a_group_is_what_the_records_have() -> None:
