@@ -11,12 +11,12 @@ from streamflow.engine.faults import COMMIT_POINTS
 from streamflow.errors import StateRefused
 from streamflow.testing import TopologyDriver
 from tests.examples import law
-from tests.laws.orders import NOON, order, records, topology
+from tests.laws.orders import EXACT, NOON, order, records, topology
 from tests.laws.settling import Settling
 
 TP = TopicPartition("orders", 0)
 TOPICS = ("orders.clean", "orders.dlq", "orders.late", "per-minute")
-streams = st.lists(records(), max_size=15)
+streams = st.lists(records(EXACT), max_size=15)
 crashes = st.tuples(st.sampled_from(("", *COMMIT_POINTS)), st.integers(1, 4))
 
 
