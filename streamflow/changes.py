@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -34,6 +35,18 @@ def content(*fields: str) -> Content:
 ALL_FIELDS = content()
 
 
+def kinds_of(schema: pa.Schema, names: Iterable[str]) -> tuple[str, ...]:
+    """Of which kinds fields are: values of different kinds are never the same key."""
+    numbers = (pa.types.is_integer, pa.types.is_floating)
+    types = [schema.field(name).type for name in names]
+    return tuple("number" if any(n(kind) for n in numbers) else str(kind) for kind in types)
+
+
+def said_kinds(names: Sequence[str], kinds: Sequence[str]) -> str:
+    """The names of fields, each with its kind."""
+    return ", ".join(map(" ".join, zip(names, kinds, strict=False)))
+
+
 @dataclass(frozen=True, eq=False)
 class Changed:
     """Drops a row that says nothing new of its key, or is older than what is known of it.
@@ -44,6 +57,7 @@ class Changed:
         fields: The fields that are compared; none with `by` a field.
         sequence: The field that orders rows of one time, if any.
         forget_after: After how long without a record a key is forgotten, in microseconds.
+        kinds: Of which kinds the keys are, and the fields that order records.
     """
 
     keys: tuple[str, ...]
@@ -51,17 +65,25 @@ class Changed:
     fields: tuple[str, ...]
     sequence: str | None
     forget_after: int | None
+    kinds: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """What its rows are counted under, and its state is kept under.
-
-        Everything that the state depends on is in it, so that state of another kind is never read.
-        """
+        """What its rows are counted under, and its state is kept under."""
         how = self.by if isinstance(self.by, str) else f"content({','.join(self.by.fields)})"
         order = "" if self.sequence is None else f",{self.sequence}"
         forgets = "" if self.forget_after is None else " forgetting"
         return f"changed {','.join(self.keys)} by {how}{order}{forgets}"
+
+    @property
+    def compared(self) -> str:
+        """What it remembers, besides its name: state of anything else is not read."""
+        return said_kinds(_ordered(self.keys, self.by, self.sequence), self.kinds)
+
+
+def _ordered(keys: tuple[str, ...], by: str | Content, sequence: str | None) -> tuple[str, ...]:
+    """The keys, and the fields that order records."""
+    return (*keys, *(one for one in (by, sequence) if isinstance(one, str)))
 
 
 def changed_on(
@@ -121,4 +143,5 @@ def _stage(
     if isinstance(by, Content) and not fields:
         fields = tuple(name for name in schema.names if not name.startswith("_"))
     forgotten = None if forget_after is None else micros(forget_after)
-    return Changed(keys, by, fields, sequence, forgotten)
+    kinds = kinds_of(schema, _ordered(keys, by, sequence))
+    return Changed(keys, by, fields, sequence, forgotten, kinds)

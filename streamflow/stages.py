@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from streamflow.arguments import in_words, is_some_duration, is_text
-from streamflow.changes import Changed
+from streamflow.changes import Changed, kinds_of, said_kinds
 from streamflow.enrich import Enrich
 from streamflow.errors import TopologyError
 from streamflow.expand import Expand, MapRows
@@ -116,11 +116,17 @@ class Dedup:
     keys: tuple[str, ...]
     within: int
     label: str | None = None
+    kinds: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What duplicates are counted under, and its state is kept under."""
         return f"dedup {self.label or ','.join(self.keys)}"
+
+    @property
+    def compared(self) -> str:
+        """What it remembers: state of anything else is not read."""
+        return said_kinds(self.keys, self.kinds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +281,7 @@ def dedup_stage(
         kind = schema.field(key).type
         if pa.types.is_nested(kind):
             raise TopologyError(f"{where}: cannot compare {key!r}, which is {kind}")
-    stage = Dedup(keys, micros(within), name)
+    stage = Dedup(keys, micros(within), name, kinds_of(schema, keys))
     if stage.name in known:
         raise TopologyError(
             f"{where}: it is there already by {list(keys)}; give it a name=... of its own"

@@ -75,9 +75,9 @@ class Heard:
     recalled: pa.Array
 
 
-def memory_of(stage: Changed) -> Memory:
+def memory_of(stage: Changed, state: TaskState) -> Memory:
     """Where the stage remembers."""
-    return Memory(b"c", stage.name, stage.forget_after)
+    return Memory(b"c", stage.name, stage.forget_after, state.begun(stage.name).label(stage.name))
 
 
 def detect(stage: Changed, heard: Heard, state: TaskState, lag: int, view: StateView) -> Detected:
@@ -95,7 +95,7 @@ def detect(stage: Changed, heard: Heard, state: TaskState, lag: int, view: State
         return Detected(none, pc.is_valid(none), state, NOTHING_LEARNED)
     encoded = pc.dictionary_encode(keys_of(heard.rows, stage.keys))
     keys: list[bytes] = encoded.dictionary.to_pylist()
-    memory = memory_of(stage)
+    memory = memory_of(stage, state)
     found = memory.look_up(keys, state, view)
     held = _held(found)
     marks = pc.subtract(before_each(times, mark), lag)
@@ -134,7 +134,11 @@ def _came(
         version, contents = pc.cast(rows.column(stage.by), pa.int64()), pa.repeat(PRESENT, n)
     else:
         version = times
-        contents = pa.array(map(digest, joined_of(rows, stage.fields).to_pylist()), pa.binary())
+        # In whatever order the model has them; and another field of the same value is another one.
+        fields = sorted(stage.fields)
+        salt = digest("\n".join(fields).encode())
+        joined = joined_of(rows, fields).to_pylist()
+        contents = pa.array([digest(one, salt) for one in joined], pa.binary())
     sequence = pa.repeat(0, n)
     if stage.sequence is not None:
         sequence = pc.cast(rows.column(stage.sequence), pa.int64())
@@ -237,9 +241,9 @@ def _hashes_in(entries: Iterable[bytes]) -> dict[bytes, int]:
     return {known: time for time, known in found if known != NOTHING}
 
 
-def learn_stored(known: Known, view: StateView) -> None:
+def learn_stored(known: Known, state: TaskState, view: StateView) -> None:
     """Let all that is stored be known, as far as there is room."""
-    prefix = memory_of(known.stage).prefix
+    prefix = memory_of(known.stage, state).prefix
     start, stop, most = prefix, prefix[:-1] + b"\1", known.most
     while most > 0:
         entries = view.scan(start, stop, limit=min(most, PIECE))

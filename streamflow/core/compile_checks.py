@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamflow.aggregates import Aggregate, Collect, Count, Max, fields_of, name_of
+from streamflow.aggregates import Aggregate, ApproxDistinct, Collect, Count, Max, fields_of, name_of
 from streamflow.aggregates.part import Part
 from streamflow.checking import Checks
 from streamflow.checks import Check, Freshness, Measure, NullRate, Share, Unique, Volume
 from streamflow.core.describe import describe_aggregate, describe_function, digest
-from streamflow.core.plan import ChecksPlan, PartColumn, SinkPlan, WindowPlan
+from streamflow.core.plan import ChecksPlan, PartColumn, SinkPlan, WindowPlan, described_parts
 from streamflow.core.sensitive_fields import check_sensitive_checks
 from streamflow.errors import TopologyError
 from streamflow.rules import Condition
@@ -35,11 +35,12 @@ def compile_checks(
     check_sensitive_checks(where, checks.checks, schema)
     numbered = dict(enumerate(checks.checks))
     marked = {n: _condition(c, schema, where) for n, c in numbered.items() if _marks(c)}
-    kept = [_kept(check) for check in checks.checks]
-    key = f"{checks.name}~{digest([f'{checks.over!r} {checks.grace}', *kept])[:8]}"
     parts = [PartColumn(ROWS, part, None) for part in Count().parts()]
     for number, check in numbered.items():
         parts += _parts(number, check, schema, where)
+    kept = [f"{_kept(check)} {_kinds(check, schema)}" for check in checks.checks]
+    said = [f"{checks.over!r} {checks.grace}", *kept, *described_parts(parts)]
+    key = f"{checks.name}~{digest(said)[:8]}"
     counts = [PartColumn(ROWS, part, None) for part in Count().parts()]
     by_key = {
         n: _window(f"{key}/{n}", checks, (key_column(n),), counts)
@@ -146,12 +147,20 @@ def _window(
     )
 
 
+def _kinds(check: Check, schema: pa.Schema) -> str:
+    """The types of what is compared by its text, or kept as hashes."""
+    hashed = isinstance(check, Measure) and isinstance(check.computed, ApproxDistinct)
+    names = check.fields if hashed or isinstance(check, Unique) else ()
+    return " ".join(str(schema.field(name).type) for name in names)
+
+
 def _kept(check: Check) -> str:
     """What is kept of an extent for it."""
     what = type(check).__name__
     match check:
         case Share():
-            return f"{what} {describe_function(check.condition)}"
+            marked = "those missing" if check.at_most is None else "those there"
+            return f"{what} {describe_function(check.condition)} {marked}"
         case Measure():
             return f"{what} {check.computed!r}"  # and no code, so that it can be mended
         case _:

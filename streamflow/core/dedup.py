@@ -22,9 +22,9 @@ from streamflow.schema import EVENT_TIME
 from streamflow.stages import Dedup
 
 
-def memory_of(stage: Dedup) -> Memory:
+def memory_of(stage: Dedup, state: TaskState) -> Memory:
     """Where the stage remembers."""
-    return Memory(b"d", stage.name, stage.within)
+    return Memory(b"d", stage.name, stage.within, state.begun(stage.name).label(stage.name))
 
 
 def deduplicate(
@@ -38,7 +38,7 @@ def deduplicate(
     marks = pc.subtract(before_each(times, mark), lag)
     encoded = pc.dictionary_encode(keys_of(rows, stage.keys))
     keys: list[bytes] = encoded.dictionary.to_pylist()
-    held = memory_of(stage).look_up(keys, state, view)
+    held = memory_of(stage, state).look_up(keys, state, view)
     untils = [None if value is None else until_of(value) for value in held]
     ids = encoded.indices
     keep = _unknown(times, marks, pa.array(untils, pa.int64()).take(ids))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamflow.aggregates import METHODS, Aggregate, UserDefined
 from streamflow.changes import Changed
 from streamflow.enrich import Enrich
+from streamflow.epochs import Epoch
+from streamflow.event_time import Header, KafkaTimestamp
 from streamflow.expand import Expand, MapRows
 from streamflow.rules import Rule
 from streamflow.stages import Arm, Branch, Dedup, Filter, Gate, Map, Stage
 from streamflow.told import told_function
+
+if TYPE_CHECKING:
+    from streamflow.sources import Source
 
 
 def digest(parts: Sequence[str]) -> str:
@@ -67,3 +72,19 @@ def describe_stage(stage: Stage | Branch) -> str:  # noqa: PLR0911 - one for eac
             return f"branch {conditions} {stage.on_error}"
         case Arm():
             return f"arm {stage.number}"
+
+
+def describe_source(source: Source) -> str:
+    """What decides which rows its records make."""
+    named = source.event_time
+    kept = isinstance(named, KafkaTimestamp | Header | Epoch)
+    event_time = repr(named) if kept else describe_function(named)
+    return "\n".join(
+        [
+            f"{source.topic} key {', '.join(source.keys) or None} at {event_time}",
+            f"{source.contract.schema} out of order {source.out_of_orderness}",
+            f"at most {source.max_future} ahead, else {source.missing_event_time}",
+            f"idle after {source.idle_after}",
+            f"tombstones {source.tombstones} {source.envelope or ''}".rstrip(),
+        ]
+    )

@@ -20,7 +20,7 @@ import orjson
 import pyarrow as pa
 
 from streamflow.batch import Record
-from streamflow.core.step import Breaker, Decision, Extents, StateView, Tally, TaskState
+from streamflow.core.step import Begun, Breaker, Decision, Extents, StateView, Tally, TaskState
 from streamflow.errors import StateDamaged, StateRefused
 
 META = b"meta"
@@ -186,6 +186,9 @@ def encode_meta(
             "partitions": partitions,
             "tables": dict(tables),
             "joined": dict(state.joined),
+            "lag": state.lag,
+            "memories": _of_memories(state.memories),
+            "leftover": state.leftover,
         }
     )
 
@@ -232,6 +235,9 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             provisional=meta.get("provisional", False),
             born=meta.get("born"),
             joined=meta.get("joined", {}),
+            lag=meta.get("lag"),
+            memories=_memories(meta.get("memories")),
+            leftover=tuple(meta.get("leftover", ())),
         )
         return state, meta["state_id"], meta["partitions"]
     except (AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:
@@ -268,6 +274,14 @@ def discarding(commit: int, position: int | None, epoch: int) -> bytes:
     """A meta record from which no task starts: the entries beside it are being erased."""
     numbers = {"commit": commit, "position": position, "epoch": epoch}
     return orjson.dumps({"format": FORMAT, "discarding": True, **numbers})
+
+
+def _of_memories(memories: Mapping[str, Begun] | None) -> dict[str, list[Any]] | None:
+    return None if memories is None else {name: [*one] for name, one in memories.items()}
+
+
+def _memories(given: dict[str, Any] | None) -> dict[str, Begun] | None:
+    return None if given is None else {name: Begun(*one) for name, one in given.items()}
 
 
 def _of_breaker(breaker: Breaker) -> dict[str, Any]:

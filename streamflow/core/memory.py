@@ -1,10 +1,11 @@
 """What a stage remembers of each key: looked up at once for a micro-batch, stored with a commit.
 
-Each key has an entry, `kind | stage | 0 | key`. Its value starts with the time, in microseconds, at
-which it is forgotten; infinity is never. Keys that are forgotten at about the same time are listed
-together, `x | stage | 0 | time | commit | chunk`, so that they can be erased without looking at all
-others. Entries are erased after their time; nobody sees when, since an entry that is over is not
-heeded.
+Each key has an entry, `kind | stage | 0 | key`; of a stage that was not there from the beginning
+the number of the commit before follows its name (`inherited.py`). The value starts with the time,
+in microseconds, at which it is forgotten; infinity is never. Keys that are forgotten at about the
+same time are listed together, `x | stage | 0 | time | commit | chunk`, so that they can be erased
+without looking at all others. Entries are erased after their time; nobody sees when, since an entry
+that is over is not heeded.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ _PARTS = 16
 
 @dataclass(frozen=True)
 class Memory:
-    """Where a stage's entries are: `kind` is one byte; a key is remembered for `span`, or ever."""
+    """Where a stage's entries are: `kind` is one byte; a key is remembered for `span`, or ever.
+    They are kept under `label`.
+    """
 
     kind: bytes
     stage: str
     span: int | None
+    label: str
 
     @property
     def prefix(self) -> bytes:
         """What the keys of its entries start with."""
-        return self.kind + self.stage.encode() + b"\0"
+        return self.kind + self.label.encode() + b"\0"
 
     def look_up(
         self, keys: Sequence[bytes], state: TaskState, view: StateView
@@ -81,13 +85,13 @@ class Memory:
         for key, value in new.items():
             lists.setdefault(-(-until_of(value) // size) * size, []).append(key)
         for until, keys in lists.items():
-            yield from entries_of(self.stage, until, commit, keys, limit)
+            yield from entries_of(self.label, until, commit, keys, limit)
 
     def _forgotten(
         self, watermark: int, view: StateView, new: Mapping[bytes, bytes]
     ) -> Iterator[tuple[bytes, None]]:
         """Tombstones of keys that are over. One known anew since has a later time of its own."""
-        lists = view.scan(*list_range(self.stage, watermark + 1))
+        lists = view.scan(*list_range(self.label, watermark + 1))
         keys = {key for _, data in lists for key in keys_in(data)} - new.keys()
         prefix = self.prefix
         entries = [prefix + key for key in sorted(keys)]
@@ -119,9 +123,9 @@ def joined_of(rows: pa.RecordBatch, names: Sequence[str]) -> pa.Array:
     return pc.binary_join_element_wise(*parts, pa.scalar(b"\0", pa.binary()))
 
 
-def digest(data: bytes) -> bytes:
-    """A hash of 128 bits."""
-    return blake2b(data, digest_size=16).digest()
+def digest(data: bytes, salt: bytes = b"") -> bytes:
+    """A hash of 128 bits, another one with another salt of up to 16 bytes."""
+    return blake2b(data, digest_size=16, salt=salt).digest()
 
 
 def _part(column: pa.Array) -> pa.Array:

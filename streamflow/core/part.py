@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from streamflow.batch import TopicPartition
+from streamflow.core.inherited import taken_up
 from streamflow.core.keys import encode_meta, tables_in
 from streamflow.core.masking import Exits, Masks, exits_of
 from streamflow.core.names import Names
@@ -51,9 +52,10 @@ class Part:
         return TopicPartition(self.names.changelog(self.plan.source.topic), self.tp.partition)
 
     def taken_up(self, state: TaskState, meta: bytes) -> TaskState:
-        """The state of a meta record, with what the plan has that its commit had not: tables that
-        join after it.
+        """The state of a meta record as the plan goes on with it: also with tables that join after
+        its commit.
         """
+        state = taken_up(self.plan, state)
         before = tables_in(meta)
         if before is None:
             return state
@@ -63,13 +65,17 @@ class Part:
         }
         return replace(state, joined={name: commit for name, commit in joined.items() if commit})
 
+    def first(self, position: int) -> TaskState:
+        """The state before the first commit."""
+        return taken_up(self.plan, TaskState(position=position))
+
     def meta(self, state: TaskState, left: Mapping[str, str] | None = None) -> bytes:
         """The meta record of a commit that leads to this state; `left` are tables besides the
         plan's that the state is of.
         """
         tables = {s.name: self.names.table(s.table.location) for s in self.plan.all_sinks}
         return encode_meta(
-            state,
+            state if state.lag is not None else taken_up(self.plan, state),
             state_id=self.plan.state_id,
             version=self.version,
             partitions=self.partitions,

@@ -16,11 +16,10 @@ from streamflow.aggregates import Aggregate, Part
 from streamflow.changes import CHANGE
 from streamflow.checks import Brake, Check
 from streamflow.core.closing import Closing
-from streamflow.core.describe import describe_aggregate, describe_function, describe_stage, digest
+from streamflow.core.describe import describe_aggregate, describe_source, describe_stage, digest
 from streamflow.core.merging import Merging
 from streamflow.destinations import Parquet
-from streamflow.epochs import Epoch
-from streamflow.event_time import A_MONTH, Header, KafkaTimestamp, Years, durations_of, years_around
+from streamflow.event_time import A_MONTH, Years, durations_of, years_around
 from streamflow.rules import Condition
 from streamflow.schema import schema_id
 from streamflow.sensitive import ways_of
@@ -88,11 +87,14 @@ class SinkPlan:
 
 @dataclass(frozen=True, eq=False)
 class PartColumn:
-    """One column of the window's partial: which output it serves and what it is made from."""
+    """One column of the window's partial: which output it serves and what it is made from. Of
+    values that are kept as hashes, `hashed` is the type.
+    """
 
     output: str
     part: Part
     field: str | None
+    hashed: pa.DataType | None = None
 
     @property
     def column(self) -> str:
@@ -341,7 +343,7 @@ class TaskPlan:
     @cached_property
     def state_id(self) -> str:
         """A hash of what the state depends on; state of another id cannot be read."""
-        return digest([self.source.topic, *(_describe_window(w) for w in self.windows)])
+        return digest([self.source.topic, *sorted(map(_describe_partial, self.windows))])
 
 
 def version_of(tasks: Sequence[TaskPlan], archives: Sequence[SinkPlan] = ()) -> str:
@@ -357,6 +359,17 @@ def _describe_window(window: WindowPlan) -> str:
     return f"{window.name} by {window.by} {bounds}: {', '.join(aggregates)}"
 
 
+def _describe_partial(window: WindowPlan) -> str:
+    """What its partials are, with the types of their columns."""
+    groups = [window.schema.field(name).type for name in window.by]
+    return f"{_describe_window(window)} of {groups} {described_parts(window.parts)}"
+
+
+def described_parts(parts: Iterable[PartColumn]) -> list[str]:
+    """The columns of partials, with their types; and those of values that are kept as hashes."""
+    return [f"{part.column} {part.part.type} {part.hashed or ''}".rstrip() for part in parts]
+
+
 def _describe_node(node: Node) -> str:
     """A stage, what leaves after it, and, in brackets, all that follows."""
     lines = ["source" if node.stage is None else describe_stage(node.stage)]
@@ -368,22 +381,6 @@ def _describe_node(node: Node) -> str:
         lines += [f"{sink.table!r}:{sink.schema}" for sink in node.outlet.all_sinks]
         lines += [f"to {topic}" for topic in node.outlet.topics]
     return "\n".join([*lines, *(f"({_describe_node(child)})" for child in node.nodes)])
-
-
-def describe_source(source: Source) -> str:
-    """What decides which rows its records make."""
-    named = source.event_time
-    kept = isinstance(named, KafkaTimestamp | Header | Epoch)
-    event_time = repr(named) if kept else describe_function(named)
-    return "\n".join(
-        [
-            f"{source.topic} key {', '.join(source.keys) or None} at {event_time}",
-            f"{source.contract.schema} out of order {source.out_of_orderness}",
-            f"at most {source.max_future} ahead, else {source.missing_event_time}",
-            f"idle after {source.idle_after}",
-            f"tombstones {source.tombstones} {source.envelope or ''}".rstrip(),
-        ]
-    )
 
 
 def _describe_task(plan: TaskPlan) -> str:

@@ -30,13 +30,14 @@ import xxhash
 
 from streamflow.batch import MicroBatch
 from streamflow.changes import Changed, Content
-from streamflow.core.describe import describe_stage
-from streamflow.core.plan import Node, TaskPlan, describe_source
+from streamflow.core.describe import describe_source, describe_stage
+from streamflow.core.plan import Node, TaskPlan
 from streamflow.epochs import Epoch
 from streamflow.event_time import years_around
 from streamflow.nested import models_of
 from streamflow.schema import EVENT_TIME, LINEAGE, TIMESTAMP, WARNINGS
 from streamflow.stages import Filter, Gate, Map
+from streamflow.told import UNTOLD
 
 #: In place of the hash of a record that is always decoded.
 NOTHING = bytes(16)
@@ -135,7 +136,7 @@ def known_of(plan: TaskPlan, most: int) -> Known | None:
         lines += map(repr, (one.model_fields, one.model_config, one.__pydantic_decorators__))
     lines += [describe_stage(one) for one in plan.stages[: plan.stages.index(stage) + 1]]
     text = "\n".join(lines)
-    if _ADDRESS in text:
+    if _ADDRESS in text or UNTOLD in text:
         return None
     return Known(stage, xxhash.xxh3_128_hexdigest(text.encode()).encode(), most)
 

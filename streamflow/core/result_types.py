@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamflow.aggregates import Aggregate, First, Last, Part, fields_of, name_of
+from streamflow.aggregates import Aggregate, ApproxDistinct, First, Last, Part, fields_of, name_of
 from streamflow.core.plan import PartColumn, SinkPlan
 from streamflow.errors import TopologyError
 from streamflow.results import Results
@@ -25,7 +25,10 @@ def parts_of(results: Results) -> tuple[PartColumn, ...]:
         made = _parts(results, aggregate)
         _check_type(results, output, aggregate, made)
         _check_null(results, output, aggregate)
-        parts += [PartColumn(output, part, aggregate.field) for part in made]
+        hashed = None
+        if isinstance(aggregate, ApproxDistinct):
+            hashed = results.windowed.stream.schema.field(aggregate.field).type
+        parts += [PartColumn(output, part, aggregate.field, hashed) for part in made]
     return tuple(parts)
 
 

@@ -31,6 +31,7 @@ from streamflow.core.headers import (
     late_record,
     traceparent,
 )
+from streamflow.core.inherited import swept
 from streamflow.core.json_values import json_rows, to_json
 from streamflow.core.keys import (
     META,
@@ -95,12 +96,13 @@ def seal(
         totals.update(step.counts)
         rules.update(step.rules)
     stored, forgotten = forget(plan.checks, last, view)
+    stored, unread = swept(stored, view)
     tallies = {p.key: last.tallies[p.key] for p in plan.rolling if p.key in last.tallies}
     stored = replace(stored, open={}, taken=frozenset(), kept={}, tallies=tallies)
     born = last.born if last.born is not None else now_ms
     state = replace(stored, commit=commit, totals=dict(totals), rules=dict(rules), born=born)
     changes: dict[bytes, bytes | None] = dict.fromkeys(key for step in steps for key in step.erased)
-    changes |= forgotten
+    changes |= forgotten | dict.fromkeys(unread)
     idle = [d for step in steps for d in step.decisions if d.kind == "idle"]
     changes |= dict(map(decision_entry, idle))
     changelog = part.changelog.topic
@@ -111,9 +113,9 @@ def seal(
     for stage in plan.stages:
         match stage:
             case Dedup():
-                memory = dedup.memory_of(stage)
+                memory = dedup.memory_of(stage, last)
             case Changed():
-                memory = changed.memory_of(stage)
+                memory = changed.memory_of(stage, last)
             case _:
                 continue
         changes |= dict(memory.store(last, plan.out_of_orderness, view, commit, entry_bytes))

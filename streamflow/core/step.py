@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -194,6 +194,17 @@ class Decision:
     at: int | None = None
 
 
+class Begun(NamedTuple):
+    """Since which commit a stage remembers keys, 0 for ever, and what it compares."""
+
+    commit: int
+    compared: str
+
+    def label(self, stage: str) -> str:
+        """What its entries are kept under."""
+        return f"{stage}\1{self.commit}" if self.commit else stage
+
+
 @dataclass(frozen=True)
 class TaskState:
     """All that a task remembers, besides what its store holds.
@@ -225,6 +236,11 @@ class TaskState:
         joined: Per sink that the topology was given later, the last commit before that.
         born: When its first commit was made, in milliseconds: it tells this state from one that was
             discarded, or lost with its changelog. None before.
+        lag: The out-of-orderness that its watermarks were made with, in microseconds. None where
+            that is not kept: as the plan has it.
+        memories: Per stage that remembers keys, since when, and what it compares. None where that
+            is not kept: since ever, as the plan has it.
+        leftover: Memories of stages that are not there any more, until their entries are erased.
     """
 
     commit: int = 0
@@ -246,6 +262,9 @@ class TaskState:
     epoch: int = 0
     provisional: bool = False
     born: int | None = None
+    lag: int | None = None
+    memories: Mapping[str, Begun] | None = None
+    leftover: tuple[str, ...] = ()
 
     def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:
         """The watermark after everything so far, of a window operator or the smallest of all; None
@@ -258,6 +277,10 @@ class TaskState:
             return self.idle
         rows = seen - out_of_orderness
         return rows if self.idle is None else max(rows, self.idle)
+
+    def begun(self, stage: str) -> Begun:
+        """Since when a stage remembers keys."""
+        return (self.memories or {}).get(stage, Begun(0, ""))
 
 
 def mark_of(window: str) -> str:

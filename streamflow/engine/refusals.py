@@ -21,11 +21,12 @@ def reset_command(source: str, partition: int | None, how: str) -> str:
 
 
 def other_topology(tp: TopicPartition, changelog: TopicPartition, source: str) -> StateRefused:
-    """The state is of other windows."""
+    """The state is of other windows, or of other aggregates in them."""
     command = reset_command(source, tp.partition, "--to changelog --discard")
     return StateRefused(
-        f"{tp}: the state in {changelog} was written by other windows than this topology has: if "
-        "workers of a newer one run in this group, this one is out of date. Use a new app id, or "
+        f"{tp}: the state in {changelog} was written by other windows than this topology has, or by"
+        " windows of other aggregates, groups or types of fields: if workers of a newer one run in "
+        "this group, this one is out of date. Use a new app id, or "
         f"the topology that wrote it, or forget the state: {command}"
     )
 

@@ -20,7 +20,7 @@ from streamflow.clock import from_millis, millis
 from streamflow.core.advance import advance, decide, resume
 from streamflow.core.breaker import blocked
 from streamflow.core.changed import learn_stored
-from streamflow.core.keys import META, decode_meta, tables_in
+from streamflow.core.keys import META, tables_in
 from streamflow.core.names import Names
 from streamflow.core.part import Part
 from streamflow.core.plan import TaskPlan
@@ -30,6 +30,7 @@ from streamflow.core.seal import seal
 from streamflow.core.step import Breaker, Decision, Failure, Step, TaskState
 from streamflow.engine.commit import commit
 from streamflow.engine.delivery import Delivery
+from streamflow.engine.inherit import inherit
 from streamflow.engine.refusals import (
     input_ended,
     other_partitions,
@@ -159,17 +160,16 @@ class Task:
         self.restored = meta is not None
         if meta is None:
             position = first_offset if self.begin is None else self.begin
-            self.state, self._committed = TaskState(position=position), None
+            self.state, self._committed = self._part.first(position), None
         else:
-            self.state, state_id, partitions = decode_meta(meta)
-            self.state = self._part.taken_up(self.state, meta)
+            self.state, state_id, partitions = inherit(self._part, meta)
             self.tables = tables_in(meta) or {}
             self._committed = self.watermark
             self._check(state_id, partitions)
         self._check_kept(first_offset)
         await self._take_over(restored.void)
         if self._known is not None:
-            learn_stored(self._known, self._ports.store)
+            learn_stored(self._known, self.state, self._ports.store)
         self.resume_as_told(self._resume_before)
         self._refuse_halted()
         return self.state.position

@@ -83,7 +83,8 @@ class Standing:
         """In microseconds; None while there is none."""
         if self.state is None:
             return None
-        return self.state.watermark(self.place.plan.out_of_orderness)
+        lag = self.state.lag
+        return self.state.watermark(self.place.plan.out_of_orderness if lag is None else lag)
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,7 @@ class TopologyDriver:
         self._stamps = count()
         self._beside = Beside()
         self._sinks: dict[TopicPartition, SinkPartition] = {}
-        for plan in topology.tasks:
-            self._create_topics(plan, partitions)
+        self._create_topics()
         self._open_all()
 
     def send(self, topic: str, *records: Any, headers: Headers = ()) -> None:
@@ -199,6 +198,7 @@ class TopologyDriver:
             StateRefused: the state is of other windows.
         """
         self._topology = topology
+        self._create_topics()
         self._open_all()
 
     def read(self, topic: str) -> list[dict[str, Any]]:
@@ -377,11 +377,13 @@ class TopologyDriver:
         opened.open(log.first_offset, log.next_offset)
         return opened
 
-    def _create_topics(self, plan: TaskPlan, partitions: int) -> None:
-        internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
-        internal.append(self._names.changelog(plan.source.topic))
-        for topic in (plan.source.topic, *plan.output_topics, *internal):
-            self.broker.create(topic, partitions)
+    def _create_topics(self) -> None:
+        """Those that are not there yet."""
+        for plan in self._topology.tasks:
+            internal = [self._names.rows(sink.name) for sink in plan.all_sinks]
+            internal.append(self._names.changelog(plan.source.topic))
+            for topic in (plan.source.topic, *plan.output_topics, *internal):
+                self.broker.create(topic, self._partitions)
 
     def _faults(self, point: str) -> None:
         if point == self._crash_at:

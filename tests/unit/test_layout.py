@@ -41,6 +41,7 @@ READING_ORDER = [
     "idle",
     "keys",
     "memory",
+    "inherited",
     "dedup",
     "changed",
     "expansion",

@@ -69,6 +69,8 @@ class Priced(BaseModel, frozen=True):
 
 
 items = source(topic("items"), Item, key="name", event_time="at")
+#: What a function reads and may find changed.
+SHIFTS = {"at": "at"}
 
 
 def plan_of(stream: Stream, *more: Any) -> TaskPlan:
@@ -139,11 +141,11 @@ def test_what_a_record_said_before_it_changed_is_not_known_any_more() -> None:
 def test_it_is_known_after_a_restart_as_far_as_there_is_room() -> None:
     plan = plan_of(items.changed("name"))
     first = batch_of(0, *(item(f"item {i}") for i in range(5)))
-    _, _, store = known_after(plan, first)
+    _, state, store = known_after(plan, first)
     for most, left in ((1_000, 0), (5, 0), (3, 2)):
         known = known_of(plan, most)
         assert known is not None
-        learn_stored(known, store)
+        learn_stored(known, state, store)
         assert len(rest(plan, first, known)) == left
     assert known_of(plan, 0) is None
 
@@ -154,7 +156,7 @@ def test_what_another_version_of_the_topology_knew_is_looked_at_again() -> None:
     new = plan_of(items.gate(Rule("dear", "price < 0")).changed("name"))
     known = known_of(new, 1_000)
     assert known is not None
-    learn_stored(known, store)
+    learn_stored(known, state, store)
     step = advanced(new, state, store, batch_of(1, item("a")), known)
     assert step.counts["rejected"] == 1
 
@@ -264,6 +266,7 @@ def test_where_bytes_decide_everything_records_are_known(stream: Stream) -> None
         items.dedup("name", within=SECOND).changed("name"),
         source(topic("items"), Item, event_time=kafka_timestamp()).changed("name"),
         source(topic("items"), Item, event_time=header("at")).changed("name"),
+        source(topic("items"), Item, event_time=lambda rows: rows[SHIFTS["at"]]).changed("name"),
         source(topic("items"), Item, event_time="at", missing_event_time="ingest_time").changed(
             "name"
         ),
