@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from math import isnan
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -52,8 +53,14 @@ def is_model(where: str, value: object) -> None:
 
 
 def is_number(where: str, name: str, value: object) -> None:
-    """Raises `TopologyError` unless the value is a number, or None."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+    """Raises `TopologyError` unless the value is a number that a float can be, or None."""
+    if value is None:
+        return
+    try:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and not isnan(value)
+    except OverflowError:
+        raise TopologyError(f"{where}: {name} is beyond what a float can be") from None
+    if not number:
         raise TopologyError(f"{where}: {name} is {value!r}, which is no number")
 
 
@@ -72,9 +79,11 @@ def is_some_whole(where: str, name: str, value: object) -> None:
 
 
 def is_whole(where: str, name: str, value: object) -> None:
-    """Raises `TopologyError` unless the value is a whole number, or None."""
+    """Raises `TopologyError` unless the value is a whole number below 2**63, or None."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise TopologyError(f"{where}: {name} is {value!r}, which is no whole number")
+    if value is not None and not -(2**63) <= value < 2**63:
+        raise TopologyError(f"{where}: {name} is beyond 64 bits")
 
 
 def is_zone(where: str, zone: Any) -> None:

@@ -10,16 +10,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
+from fractions import Fraction
+from math import isinf
 from typing import Any, Literal
 
 from streamflow.aggregates import Aggregate, AggregateFunction, fields_of, name_of
 from streamflow.aggregates.function import UserDefined
-from streamflow.arguments import is_duration, is_number, is_some_number, is_some_whole, is_whole
+from streamflow.arguments import (
+    is_duration,
+    is_number,
+    is_some_number,
+    is_some_whole,
+    is_text,
+    is_whole,
+)
 from streamflow.errors import TopologyError
 from streamflow.rules import SEVERITIES, Condition, Severity
 
 CheckAction = Literal["warn", "pause", "halt"]
 ACTIONS: tuple[CheckAction, ...] = ("warn", "pause", "halt")
+#: The smallest and the largest value that are good; None for any.
+Bounds = tuple[float | Fraction | None, float | Fraction | None]
 #: How many extents a volume is held against at most; their row counts are in the state.
 MOST_AGAINST = 1_000
 
@@ -82,8 +93,8 @@ class Check(ABC):
             raise TopologyError(
                 f"{self.label}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}"
             )
-        if self.name == "":
-            raise TopologyError(f"{type(self).__name__}: its name is empty; leave it out")
+        if self.name is not None:
+            is_text(type(self).__name__, "name", self.name)
         self._check()
         self._check_action()
 
@@ -94,7 +105,7 @@ class Check(ABC):
 
     @property
     @abstractmethod
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         """The smallest and the largest value that are good; None for any."""
 
     @property
@@ -112,10 +123,12 @@ class Check(ABC):
         """What it does to a partition; None for nothing."""
         if self.action == "warn":
             return None
-        low, high = self.bounds
-        least = "" if low is None else f" at_least {low:g}"
-        most = "" if high is None else f" at_most {high:g}"
-        return Stop(self.action, self.resume_after, f"{self.label}{least}{most}")
+        return Stop(self.action, self.resume_after, f"{self.label}: {self._words} {self._limit}")
+
+    @property
+    def _limit(self) -> str:
+        """What tells its bounds from others."""
+        return " to ".join(repr(bound) for bound in self.bounds)
 
     @abstractmethod
     def _check(self) -> None:
@@ -146,7 +159,7 @@ class RowCount(Check):
     at_most: int | None = None
 
     @property
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         return self.at_least, self.at_most
 
     @property
@@ -168,7 +181,7 @@ class NullRate(Check):
     at_most: float = 0.0
 
     @property
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         return None, self.at_most
 
     @property
@@ -197,7 +210,7 @@ class Share(Check):
     at_most: float | None = None
 
     @property
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         return self.at_least, self.at_most
 
     @property
@@ -235,7 +248,7 @@ class Unique(Check):
         self.__post_init__()
 
     @property
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         return None, self.at_most
 
     @property
@@ -269,7 +282,7 @@ class Measure(Check):
     at_most: float | None = None
 
     @property
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         return self.at_least, self.at_most
 
     @property
@@ -311,7 +324,7 @@ class Freshness(Check):
     at_most: timedelta | None = None
 
     @property
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         return None, None if self.at_most is None else self.at_most.total_seconds()
 
     @property
@@ -337,24 +350,31 @@ class Volume(Check):
     within: float
 
     @property
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self) -> Bounds:
         """None: they follow from the extents before; see `around`."""
         return None, None
 
-    def around(self, counts: tuple[int, ...]) -> tuple[float, float] | None:
-        """The bounds after extents of these row counts, the newest last; None for too few."""
+    def around(self, counts: tuple[int, ...]) -> Bounds | None:
+        """The bounds after extents of these row counts, newest last, exactly; None for too few."""
         if len(counts) < self.against:
             return None
-        mean = sum(counts[-self.against :]) / self.against
-        return mean * (1 - self.within), mean * (1 + self.within)
+        within = Fraction(repr(self.within))
+        mean = Fraction(sum(counts[-self.against :]), self.against)
+        return mean * (1 - within), mean * (1 + within)
 
     @property
     def _words(self) -> str:
         return f"volume against {self.against}"
 
+    @property
+    def _limit(self) -> str:
+        return f"within {self.within!r}"
+
     def _check(self) -> None:
         is_some_whole(self.label, "against", self.against)
         is_some_number(self.label, "within", self.within)
+        if isinf(self.within):
+            raise TopologyError(f"{self.label}: within {self.within} would take every volume")
         if not 1 <= self.against <= MOST_AGAINST:
             raise TopologyError(f"{self.label}: against is not from 1 to {MOST_AGAINST:,} extents")
         if self.within < 0:

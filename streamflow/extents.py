@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from streamflow.stream import Stream
 
 Extent = Tumbling | Calendar | int
+#: An extent of more would never be over.
+MOST_ROWS = 10**12
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -76,6 +78,8 @@ def check_over(where: str, over: Any) -> None:
         )
     if isinstance(over, int) and over < 1:
         raise TopologyError(f"{where}: over={over} is no number of rows above zero")
+    if isinstance(over, int) and over > MOST_ROWS:
+        raise TopologyError(f"{where}: over={over:,} is more than {MOST_ROWS:,} rows")
 
 
 def _check_table(table: Parquet, folders: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ the topology is built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -287,6 +287,12 @@ def dedup_stage(
             f"{where}: it is there already by {list(keys)}; give it a name=... of its own"
         )
     return stage
+
+
+def rules_of(stages: Iterable[object]) -> list[Rule]:
+    """The rules of all gates. One that is in several arms is counted, and told, once."""
+    gates = [stage for stage in stages if isinstance(stage, Gate)]
+    return list({rule.name: rule for gate in gates for rule, _ in gate.rules}.values())
 
 
 def with_lineage(schema: pa.Schema) -> pa.Schema:

@@ -70,7 +70,9 @@ class Threshold:
             is_duration("threshold", "within", self.within)
         if self.name is not None:
             is_text("threshold", "name", self.name)
-        if self.resume_after is not None and not isinstance(self.resume_after, int):
+        if isinstance(self.resume_after, int):
+            is_whole("threshold", "resume_after", self.resume_after)
+        elif self.resume_after is not None:
             is_duration("threshold", "resume_after", self.resume_after)
         self._one_of("max_count", "max_fraction")
         self._one_of("last", "within")

@@ -182,7 +182,9 @@ class _Walk:
         if threshold.max_fraction is None:
             over = pc.greater(count, threshold.max_count)
         else:
-            over = pc.greater(count, pc.multiply(rows, threshold.max_fraction))
+            # Divided, as 29 of 100 is the float that 0.29 is; 100 * 0.29 is below 29.
+            share = pc.divide(pc.cast(count, pa.float64()), rows)
+            over = pc.greater(share, threshold.max_fraction)
             over = pc.and_(over, pc.greater_equal(rows, threshold.judged_from))
         first: int = pc.index(over, True).as_py()
         if first >= 0:
@@ -228,8 +230,9 @@ class _Walk:
         breaker, probe = self.judged.breaker, self.threshold.probe
         bad = self.bad.slice(self.at, probe - breaker.rows)
         sums = pc.add(pc.cumulative_sum(bad), breaker.bad)
-        allowed = (self.threshold.max_fraction or 0) * probe
-        first: int = pc.index(pc.greater(sums, allowed), True).as_py()
+        share = pc.divide(pc.cast(sums, pa.float64()), probe)
+        over = pc.greater(share, self.threshold.max_fraction or 0)
+        first: int = pc.index(over, True).as_py()
         if first >= 0:
             self._trip(self.at + first)
             return

@@ -17,7 +17,17 @@ import pyarrow.compute as pc
 
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.checking import CHECKED
-from streamflow.checks import Check, Freshness, Measure, NullRate, RowCount, Share, Unique, Volume
+from streamflow.checks import (
+    Bounds,
+    Check,
+    Freshness,
+    Measure,
+    NullRate,
+    RowCount,
+    Share,
+    Unique,
+    Volume,
+)
 from streamflow.core.aggregate import START, partial
 from streamflow.core.close import close
 from streamflow.core.compile_checks import (
@@ -32,6 +42,7 @@ from streamflow.core.compile_checks import (
 from streamflow.core.halving import each_alone
 from streamflow.core.keys import operator_range
 from streamflow.core.memory import keys_of
+from streamflow.core.placed import of_rows
 from streamflow.core.plan import ChecksPlan
 from streamflow.core.step import INFINITY, Extents, StateView, TaskState, mark_of
 from streamflow.core.watermark import after_each, event_times, judged
@@ -229,10 +240,10 @@ class _Over:
         value: float | None,
         examples: list[int],
     ) -> None:
-        bounds: tuple[float | None, float | None] | None = check.bounds
+        bounds: Bounds | None = check.bounds
         if isinstance(check, Volume):
             bounds = check.around(self.known.counts)
-        low, high = bounds or (None, None)
+        low, high = bounds or (None, None)  # exact ones: they are only told as floats
         verdict = "unknown"
         if value is not None and bounds is not None:
             good = (low is None or value >= low) and (high is None or value <= high)
@@ -254,8 +265,8 @@ class _Over:
                 "severity": check.severity,
                 "verdict": verdict,
                 "value": value,
-                "at_least": low,
-                "at_most": high,
+                "at_least": None if low is None else float(low),
+                "at_most": None if high is None else float(high),
                 "rows": values.rows,
                 **dict(zip(bounds_of, (start, end), strict=True)),
                 "examples": examples,
@@ -316,7 +327,8 @@ def _values(
                 of[number] = [(age / 1_000_000, []) for age in ages]
             case Measure():
                 columns = {name: merged.column(name) for name in merged.column_names}
-                made = measured(number, check, columns).to_pylist()
+                with of_rows(merged):
+                    made = measured(number, check, columns).to_pylist()
                 of[number] = [(None if one is None else float(one), []) for one in made]
             case _:
                 pass

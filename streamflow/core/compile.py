@@ -43,7 +43,7 @@ from streamflow.results import Results
 from streamflow.schema import AGGREGATE_LINEAGE, TIMESTAMP, WARNINGS
 from streamflow.sensitive import ways_of
 from streamflow.sources import Source
-from streamflow.stages import REMAKING, Dedup, Gate
+from streamflow.stages import REMAKING, Dedup, rules_of
 from streamflow.stream import Stream
 from streamflow.triggers import Every, Update
 from streamflow.windows import micros
@@ -151,9 +151,7 @@ def _compile_checks(checks: Checks, edges: Sequence[Edge]) -> ChecksPlan:
 def _compile_quality(name: str, tree: Node, quality: Quality, edges: Sequence[Edge]) -> RollingPlan:
     check_known(name, "quality", tree, quality.stream)
     sinks, topics = _destinations(quality, edges, QUALITY, warnings=False)
-    stages = [node.stage for node in tree]
-    gates = [stage for stage in stages if isinstance(stage, Gate)]
-    rules = sorted({rule.name for gate in gates for rule, _ in gate.rules})
+    rules = sorted(rule.name for rule in rules_of(node.stage for node in tree))
     key = f"{quality.name}~{quality.over!r} {digest(rules)[:8]}"
     return RollingPlan(quality.name, key, quality.counted, quality.extent, topics, sinks)
 

@@ -34,6 +34,12 @@ def compile_checks(
     schema = checks.stream.schema
     check_sensitive_checks(where, checks.checks, schema)
     numbered = dict(enumerate(checks.checks))
+    for check in checks.checks:
+        for name in check.fields if isinstance(check, Unique) else ():
+            kind = schema.field(name).type
+            if pa.types.is_nested(kind):
+                words = f"{where}: {check.label}: cannot compare {name!r}, which is {kind}"
+                raise TopologyError(words)
     marked = {n: _condition(c, schema, where) for n, c in numbered.items() if _marks(c)}
     parts = [PartColumn(ROWS, part, None) for part in Count().parts()]
     for number, check in numbered.items():

@@ -297,10 +297,10 @@ class TaskPlan:
     @cached_property
     def years(self) -> Years:
         """The years whose event times are taken: all that its windows can be computed with."""
-        windows = self.kept_windows
-        spans = [sum(map(abs, durations_of(w.window).values()), A_MONTH) for w in windows]
-        graces = [timedelta(microseconds=w.grace + w.keep) for w in windows]
-        reach = [span + grace for span, grace in zip(spans, graces, strict=True)]
+        windows = [*self.windows, *(w for c in self.checks if not c.counted for w in c.windows)]
+        kept = [(w.window, timedelta(microseconds=w.grace + w.keep)) for w in windows]
+        kept += [(one.window, timedelta(0)) for one in self.rolling if not one.counted]
+        reach = [sum(map(abs, durations_of(w).values()), A_MONTH) + more for w, more in kept]
         return years_around(self.source.out_of_orderness + max(reach, default=timedelta(0)))
 
     @property

@@ -16,7 +16,7 @@ from streamflow.core.json_values import to_json
 from streamflow.core.plan import TaskPlan
 from streamflow.core.step import Reject, Step, TaskState
 from streamflow.rules import score
-from streamflow.stages import Gate
+from streamflow.stages import rules_of
 
 #: Offsets of dead letters that a record names for each rule.
 EXAMPLES = 3
@@ -46,9 +46,8 @@ def _judgement(
         rules.update(step.rules)
     rejects = [reject for step in steps for reject in step.rejects]
     refused = Counter(reject.reason for reject in rejects if reject.stage == "decode")
-    gates = [stage for stage in plan.stages if isinstance(stage, Gate)]
-    declared = [rule for gate in gates for rule, _ in gate.rules]
-    issues = refused.total() + sum(rules[rule.name] for rule in declared)
+    known = rules_of(plan.stages)
+    issues = refused.total() + sum(rules[rule.name] for rule in known)
     examples = _examples(rejects)
     return {
         "topology": plan.topology,
@@ -69,7 +68,7 @@ def _judgement(
                 "fixed": rules[f"{rule.name}:fixed"],
                 "examples": examples.get(rule.name, []),
             }
-            for rule in declared
+            for rule in known
         ],
         "thresholds": [
             {

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -23,9 +24,13 @@ from streamflow.core.plan import RollingPlan, TaskPlan
 from streamflow.core.step import Tally, TaskState
 from streamflow.core.watermark import event_times
 from streamflow.core.window import ends_of, windows_of
+from streamflow.event_time import years_around
 from streamflow.quality import QUALITY
 from streamflow.rules import score
-from streamflow.stages import Gate
+from streamflow.stages import rules_of
+
+#: The last millisecond that a column of times holds.
+_LAST_MS = years_around(timedelta(0)).stop // 1000 - 1
 
 #: Offsets that are named of each rule and reason.
 EXAMPLES = 3
@@ -135,7 +140,9 @@ class _Over:
                 counts[name] += len(here)
                 named = examples.setdefault(name, [])
                 _name(named, (batch.offsets[place] for place in here))
-        latest = max(batch.timestamps[records.start : records.stop]) * 1000
+        # A timestamp that no column holds is that of a dead letter.
+        stamps = batch.timestamps[records.start : records.stop]
+        latest = max(min(stamp, _LAST_MS) for stamp in stamps) * 1000
         self.known = replace(
             known,
             start=start,
@@ -159,9 +166,7 @@ class _Over:
         names = ("row_first", "row_next") if self.plan.counted else ("window_start", "window_end")
         counts = Counter(known.counts)
         refused = sorted(name for name in counts if name.startswith(REFUSED))
-        rules = [
-            rule for stage in self.task.stages if isinstance(stage, Gate) for rule, _ in stage.rules
-        ]
+        rules = rules_of(self.task.stages)
         issues = sum(counts[name] for name in refused)
         issues += sum(counts[f"{RULE}{rule.name}"] for rule in rules)
         self.made.append(

@@ -121,9 +121,6 @@ def seal(
         changes |= dict(memory.store(last, plan.out_of_orderness, view, commit, entry_bytes))
     changes[META] = part.meta(state)
     outputs += table_records(part, steps, state, screen)
-    if plan.quality_topic is not None:
-        said = quality_records(plan, tp, steps, state, now_ms)
-        outputs.append((part.names.topic(plan.quality_topic), said))
     sealed = Sealed(state, tuple(o for o in outputs if o[1]), tuple(changes.items()))
     screen.must_fit(changelog, sealed.changelog(), now_ms, entry_name)
     return sealed
@@ -138,6 +135,10 @@ def _outputs(
         *_topics(plan, names, tp, steps, commit, now_ms),
         *_sides(plan, names, steps, commit, now_ms),
     ]
+    if plan.quality_topic is not None:
+        state = replace(steps[-1].state, commit=commit)
+        said = quality_records(plan, tp, steps, state, now_ms)
+        made.append((names.topic(plan.quality_topic), said))
     letters = [plan.rejected_topic, None if plan.routed is None else plan.routed.topic]
     topics = [None if topic is None else names.topic(topic) for topic in letters]
     sent = screened(screen, made, tp, plan.topology, topics, now_ms)

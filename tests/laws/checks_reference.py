@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 MOST_EMPTY = 1_000
@@ -102,8 +103,9 @@ class Walk:
         yield "rows", float(n), *bounds.rows, []
         around: tuple[Any, Any] = (None, None)
         if len(self.counts) >= bounds.against:
-            usual = sum(self.counts[-bounds.against :]) / bounds.against
-            around = usual * (1 - bounds.within), usual * (1 + bounds.within)
+            usual = Fraction(sum(self.counts[-bounds.against :]), bounds.against)
+            within = Fraction(str(bounds.within))
+            around = usual * (1 - within), usual * (1 + within)
         yield "volume", float(n), *around, []
 
 

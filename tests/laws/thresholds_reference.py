@@ -64,7 +64,7 @@ class Reference:
     def _probe(self, bad: bool) -> None:
         self.probed += 1
         self.spoiled += bad
-        if self.spoiled > (self.threshold.max_fraction or 0) * self.threshold.probe:
+        if self.spoiled / self.threshold.probe > (self.threshold.max_fraction or 0):
             self._trip()
         elif self.probed == self.threshold.probe:
             self._close()
@@ -88,6 +88,6 @@ class Reference:
             assert t.max_fraction is not None
             enough = t.at_least if t.at_least is not None else t.last
             assert enough is not None
-            over = rows >= enough and broken > t.max_fraction * rows
+            over = rows >= enough and broken / rows > t.max_fraction
         if over:
             self._trip()

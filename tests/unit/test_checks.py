@@ -1,6 +1,7 @@
 """Checks over extents, by example; what cannot be checked is refused when the topology is built."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -349,7 +350,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: RowCount(at_least=1.5), "no whole number"),  # type: ignore[arg-type]
     (lambda: NullRate("note", at_most=1.5), "at_most 1.5 is a share"),
     (lambda: NullRate("note", severity="bad"), "is none of info"),  # type: ignore[arg-type]
-    (lambda: NullRate("note", name=""), "its name is empty"),
+    (lambda: NullRate("note", name=""), "name is '', which is no text of one line"),
     (lambda: Share("cents > 0"), "say at_least or at_most"),
     (lambda: Share("cents > 0", at_least=-0.1), "is a share"),
     (Unique, "name the fields"),
@@ -480,3 +481,71 @@ def test_a_row_that_fails_after_a_stop_is_not_come_to() -> None:
 def test_what_a_check_cannot_do_is_refused(options: Any, words: str) -> None:
     with pytest.raises(TopologyError, match=words):
         RowCount(at_least=1, **options)
+
+
+def test_bounds_are_exact_and_told_as_floats() -> None:
+    driver = started(Volume(against=1, within=0.7), RowCount(at_most=2**53 + 1))
+    driver.send(
+        "sales", *(sale(n) for n in range(10)), *(sale(60 + n) for n in range(3)), sale(120)
+    )
+    found = [(one["check"], one["verdict"], one["at_least"]) for one in driver.read("checks")]
+    assert found[2:] == [("volume against 1", "pass", 3.0), ("row count", "pass", None)]
+    assert driver.read("checks")[1]["at_most"] == float(2**53)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Volume(against=1, within=0.1), Volume(against=1, within=9)),
+        (RowCount(at_least=1_000_001), RowCount(at_least=1_000_000)),
+        (Measure(Max("cents"), at_most=1, name="m"), Measure(Min("cents"), at_most=1, name="m")),
+    ],
+    ids=repr,
+)
+def test_a_stop_is_that_of_a_check_with_these_bounds(before: Any, after: Any) -> None:
+    def version(check: Any) -> Topology:
+        made = sales.check(replace(check, action="pause"), over=TIMED).to(topic("checks"))
+        return Topology("sales", sales.to(topic("x")), made, sales.rejected.drop())
+
+    driver = TopologyDriver(version(before), NOON)
+    driver.send("sales", *(sale(n) for n in range(4)), sale(60), sale(120), sale(121))
+    stopped = driver.totals["in"]
+    assert stopped < 7
+    driver.deploy(version(after))
+    driver.process()
+    assert driver.totals["in"] > stopped
+
+
+def test_keys_that_cannot_be_compared_are_refused() -> None:
+    class Tagged(Sale, frozen=True):
+        tags: list[str]
+
+    stream = source(topic("sales"), Tagged, key="shop", event_time="at")
+    made = stream.check(Unique("tags"), over=5)
+    with pytest.raises(
+        TopologyError, match="duplicates of tags: cannot compare 'tags', which is l"
+    ):
+        Topology("sales", made.to(topic("checks")), stream.rejected.drop())
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: RowCount(at_least=1, name="\ud800"), "no text of one line"),
+        (lambda: RowCount(at_least=10**400), "at_least is beyond 64 bits"),
+        (lambda: Measure(Max("cents"), at_most=10**400), "at_most is beyond what a float can be"),
+        (lambda: Measure(Max("cents"), at_most=math.nan), "at_most is nan, which is no number"),
+        (lambda: Volume(against=1, within=math.nan), "within is nan, which is no number"),
+        (lambda: Volume(against=1, within=math.inf), "within inf would take every volume"),
+        (lambda: started(NullRate("note"), over=10**20), "is more than 1,000,000,000,000 rows"),
+    ],
+)
+def test_numbers_that_nothing_can_be_held_against_are_refused(made: Any, words: str) -> None:
+    with pytest.raises(TopologyError, match=words):
+        made()
+
+
+def test_an_extent_of_the_most_rows_there_can_be_takes_every_event_time() -> None:
+    driver = started(NullRate("note"), over=10**12)
+    driver.send("sales", {**sale(0), "at": datetime(2, 1, 1, tzinfo=UTC)})
+    assert driver.totals["rejected"] == 0

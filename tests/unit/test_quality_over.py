@@ -20,6 +20,7 @@ from streamflow import (
     source,
     topic,
 )
+from streamflow.batch import Record
 from streamflow.testing import TopologyDriver
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -146,3 +147,42 @@ def test_what_cannot_be_told_is_refused() -> None:
     long = sales.quality_over(Tumbling(timedelta(days=50_000)))
     with pytest.raises(TopologyError, match="is longer than"):
         driver_of(long.to(topic("quality")))
+
+
+def test_a_timestamp_that_no_column_holds_stops_nothing() -> None:
+    driver = driver_of(sales.quality_over(2).to(topic("quality")))
+    far = [Record(b"a", orjson.dumps(sale(0)), stamp) for stamp in (10**16, 2**62)]
+    driver.send("sales", *far, sale(1), sale(2))
+    assert [row["rejected"] for row in driver.read("quality")] == [2, 0]
+
+
+def test_a_rule_in_two_arms_is_told_once() -> None:
+    paid = Rule("paid", "cents > 0")
+    arms = [arm.gate(paid) for arm in raw.branch("cents > 5")]
+    over, each = arms[0].quality_over(2).to(topic("over")), arms[0].quality.to(topic("each"))
+    edges = [arm.drop() for arm in arms]
+    driver = TopologyDriver(
+        Topology("sales", *edges, over, each, raw.rejected.drop()), NOON, commit_records=2
+    )
+    driver.send("sales", sale(0, 0), sale(1))
+    for name in ("over", "each"):
+        [row] = driver.read(name)
+        assert (row["issues"], row["score"], len(row["rules"])) == (1, 50.0, 1)
+
+
+def test_a_record_of_quality_that_its_topic_does_not_take_is_a_dead_letter() -> None:
+    edges = sales.to(topic("x")), sales.quality.to(topic("quality"))
+    made = Topology("sales", *edges, sales.rejected.to(topic("dlq")))
+    driver = TopologyDriver(made, NOON)
+    driver.broker.limits["quality"] = 300
+    driver.send("sales", sale(0))
+    assert driver.read("quality") == []
+    assert driver.totals["undelivered"] == len(driver.read("dlq")) == 1
+    assert len(driver.read("x")) == 1
+
+
+def test_windows_of_a_century_take_only_times_that_they_can_be_computed_with() -> None:
+    driver = driver_of(sales.quality_over(Tumbling(timedelta(days=36_500))).to(topic("quality")))
+    driver.send("sales", {**sale(0), "at": "0002-01-01T00:00:00Z"}, sale(1))
+    driver.end_of_input()
+    assert [row["rejected"] for row in driver.read("quality")] == [1]

@@ -58,7 +58,7 @@ def phase(driver: TopologyDriver) -> str:
         ({"max_count": 5, "last": 5}, "the last 5 rows never hold more than 5"),
         ({"max_fraction": 1.0, "last": 5}, "max_fraction 1.0 is not from 0 to below 1"),
         ({"max_fraction": -0.1, "last": 5}, "max_fraction -0.1 is not from 0"),
-        ({"max_fraction": float("nan"), "last": 5}, "max_fraction nan is not from 0"),
+        ({"max_fraction": float("nan"), "last": 5}, "max_fraction is nan, which is no number"),
         ({"max_count": 0, "last": 0}, "last 0 is not from 1 to 100,000 rows"),
         ({"max_count": 0, "last": 100_001}, "last 100001 is not from 1 to 100,000 rows"),
         ({"max_count": 0, "within": timedelta(0)}, "within 0:00:00 is no time above zero"),
@@ -68,6 +68,8 @@ def phase(driver: TopologyDriver) -> str:
         ({"max_fraction": 0.1, "within": MINUTE, "at_least": 0}, "at_least 0 is not from 1"),
         ({"max_count": 1, "last": 5, "action": "stop"}, "action 'stop' is none of warn, route"),
         ({"max_count": 1, "last": 5, "probe": 0}, "probe 0 is no number of rows above zero"),
+        ({"max_count": 2**64, "within": MINUTE}, "max_count is beyond 64 bits"),
+        ({"max_count": 1, "last": 5, "resume_after": True}, "resume_after is True, which is no"),
         ({"max_count": 1, "last": 5, "resume_after": 0}, "resume_after 0 is no number of rows"),
         (
             {"max_count": 1, "last": 5, "resume_after": -MINUTE},
@@ -307,3 +309,13 @@ def test_only_a_threshold_that_routes_has_such_an_exit() -> None:
         Topology("t", *edges, gated.routed.to(topic("b")))
     with pytest.raises(TopologyError, match="which are different kinds of records"):
         Topology("t", *edges, gated.quality.to(topic("a")))
+
+
+@pytest.mark.parametrize(("broken", "limit"), [(29, 0.29), (57, 0.57), (58, 0.58), (7, 0.07)])
+def test_a_share_that_is_exactly_the_limit_is_good(broken: int, limit: float) -> None:
+    threshold = Threshold(max_fraction=limit, last=100, action="route", probe=100)
+    driver = driver_of(readings.gate(KNOWN, threshold=threshold), batches=[7, 1])
+    driver.send("readings", *(reading(None if n < broken else 1) for n in range(100)))
+    assert phase(driver) == "closed"
+    driver.send("readings", *(reading(None) for _ in range(broken + 1)))
+    assert phase(driver) == "open", "one more, as all of these 100 are broken or are not"
