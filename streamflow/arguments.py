@@ -79,9 +79,14 @@ def is_some_whole(where: str, name: str, value: object) -> None:
 
 
 def is_whole(where: str, name: str, value: object) -> None:
-    """Raises `TopologyError` unless the value is a whole number below 2**63, or None."""
+    """Raises `TopologyError` unless the value is a whole number, or None."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise TopologyError(f"{where}: {name} is {value!r}, which is no whole number")
+
+
+def is_int64(where: str, name: str, value: int | None) -> None:
+    """Raises `TopologyError` unless the value is a whole number of 64 bits, or None."""
+    is_whole(where, name, value)
     if value is not None and not -(2**63) <= value < 2**63:
         raise TopologyError(f"{where}: {name} is beyond 64 bits")
 

@@ -18,11 +18,11 @@ from streamflow.aggregates import Aggregate, AggregateFunction, fields_of, name_
 from streamflow.aggregates.function import UserDefined
 from streamflow.arguments import (
     is_duration,
+    is_int64,
     is_number,
     is_some_number,
     is_some_whole,
     is_text,
-    is_whole,
 )
 from streamflow.errors import TopologyError
 from streamflow.rules import SEVERITIES, Condition, Severity
@@ -167,8 +167,8 @@ class RowCount(Check):
         return "row count"
 
     def _check(self) -> None:
-        is_whole(self.label, "at_least", self.at_least)
-        is_whole(self.label, "at_most", self.at_most)
+        is_int64(self.label, "at_least", self.at_least)
+        is_int64(self.label, "at_most", self.at_most)
         _check_bounds(self)
 
 
@@ -265,7 +265,7 @@ class Unique(Check):
             raise TopologyError(f"{self.label}: keys are names of fields, not {self.keys!r}")
         if not self.keys:
             raise TopologyError("Unique: name the fields that have to be unique together")
-        is_whole(self.label, "at_most", self.at_most)
+        is_int64(self.label, "at_most", self.at_most)
         _check_bounds(self)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from streamflow.arguments import in_words, is_duration, is_number, is_some_whole, is_text, is_whole
+from streamflow.arguments import in_words, is_duration, is_int64, is_number, is_some_whole, is_text
 from streamflow.counted import counted
 from streamflow.errors import TopologyError
 
@@ -64,14 +64,14 @@ class Threshold:
                 f"threshold: action {self.action!r} is none of {', '.join(ACTIONS)}"
             )
         for name in ("max_count", "last", "at_least", "probe"):
-            is_whole("threshold", name, getattr(self, name))
+            is_int64("threshold", name, getattr(self, name))
         is_number("threshold", "max_fraction", self.max_fraction)
         if self.within is not None:
             is_duration("threshold", "within", self.within)
         if self.name is not None:
             is_text("threshold", "name", self.name)
         if isinstance(self.resume_after, int):
-            is_whole("threshold", "resume_after", self.resume_after)
+            is_int64("threshold", "resume_after", self.resume_after)
         elif self.resume_after is not None:
             is_duration("threshold", "resume_after", self.resume_after)
         self._one_of("max_count", "max_fraction")
