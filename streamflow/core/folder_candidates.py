@@ -40,12 +40,13 @@ def folder_candidates(
         for column in columns
         if not column.name.startswith("_")  # where a row comes from says nothing of its readers
         and names_a_folder(column.type)
-        and (not _is_text(column.type) or renamed.get(column.name, column.name) in texts)
+        and (not is_text(column.type) or renamed.get(column.name, column.name) in texts)
     )
     return tuple(name for name in able if name not in set(taken))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Is it text, of which not every value names a folder?"""
     return (
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
     )

@@ -8,6 +8,7 @@ That it can be read at all, its id says (`plan.py`). Besides:
   been there in between: a stage that was away has missed records. Else it begins anew, under a
   number of its own, the commit before; entries that nobody reads any more are erased, some with
   each commit.
+- Where a version has given early results, final ones of later versions take their place, too.
 - Thresholds and bounds of checks that are gone, or others by now, are forgotten: what they have
   stopped goes on.
 """
@@ -36,6 +37,7 @@ def taken_up(plan: TaskPlan, state: TaskState) -> TaskState:
         lag=lag,
         seen=None if state.seen is None else state.seen + moved,
         marks={name: mark + moved for name, mark in state.marks.items()},
+        early=state.early | {window.name for window in plan.windows if window.early is not None},
         breakers={name: b for name, b in state.breakers.items() if b.of == known.get(name)},
     )
     return _remembering(plan, state)

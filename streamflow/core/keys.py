@@ -189,6 +189,7 @@ def encode_meta(
             "lag": state.lag,
             "memories": _of_memories(state.memories),
             "leftover": state.leftover,
+            "early": sorted(state.early),
         }
     )
 
@@ -238,6 +239,7 @@ def decode_meta(data: bytes) -> tuple[TaskState, str, int]:
             lag=meta.get("lag"),
             memories=_memories(meta.get("memories")),
             leftover=tuple(meta.get("leftover", ())),
+            early=frozenset(meta.get("early", ())),
         )
         return state, meta["state_id"], meta["partitions"]
     except (AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:

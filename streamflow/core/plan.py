@@ -37,7 +37,9 @@ class SinkPlan:
     """A table and the rows that go there; `schema` has the partition values as columns. `renamed`
     has the field of each column whose field has another name by now, `merging` says which rows take
     the place of earlier ones, `folders` which columns may name folders, where that is left to the
-    rows. `source` is the topic whose records are its rows as they are; None where tasks make them.
+    rows. `replaces` has, of results that would take the place of early ones, if another version has
+    given such, the window and the columns of their key. `source` is the topic whose records are its
+    rows as they are; None where tasks make them.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SinkPlan:
     closing: Closing | None = None
     renamed: Mapping[str, str] = field(default_factory=dict[str, str])
     merging: Merging | None = None
+    replaces: tuple[str, tuple[str, ...]] | None = None
     folders: tuple[str, ...] | None = None
     source: str | None = None
 

@@ -17,12 +17,14 @@ def with_revisions(results: Results, sink: SinkPlan) -> SinkPlan:
     Raises:
         TopologyError: it takes no row back, and it is not said which results it is to have.
     """
-    windowed = results.windowed
+    windowed, key = results.windowed, ("window_start",)
+    if sink.table.replaces and sink.table.revisions in (None, "merge"):
+        key = sink.columns((*windowed.by, *key))
+        sink = replace(sink, replaces=(results.name, key))
     if windowed.early is None and not isinstance(windowed.late, Update):
         return sink
     said = sink.table.revisions
     if said == "merge" or (said is None and sink.table.replaces):
-        key = sink.columns((*windowed.by, "window_start"))
         return replace(sink, merging=Merging(key, windowed.early is not None))
     if said is None:
         raise TopologyError(

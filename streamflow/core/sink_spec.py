@@ -31,7 +31,8 @@ class SinkSpec:
     `compatibility` says what later versions of `schema` may change.
     `run` is that of the names, where it is one of a part of the sources.
     `source` is the topic that its rows are read from as records, where no task makes them.
-    `zones` are those that the values of `partition_by` are times of, where one is not UTC.
+    `zones` are those that the values of `partition_by` are times of, where one is not UTC, and
+    `times` the columns of these times.
     """
 
     name: str
@@ -48,6 +49,7 @@ class SinkSpec:
     partitions: int | None = None
     storage: Storage | WriterSettings = "none"
     zones: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
     layout: FileLayout = AS_THEY_COME
     folders: tuple[str, ...] | None = None
     compatibility: Compatibility = "backward"

@@ -241,6 +241,7 @@ class TaskState:
         memories: Per stage that remembers keys, since when, and what it compares. None where that
             is not kept: since ever, as the plan has it.
         leftover: Memories of stages that are not there any more, until their entries are erased.
+        early: Window operators that have ever given early results: a table may have one.
     """
 
     commit: int = 0
@@ -265,6 +266,7 @@ class TaskState:
     lag: int | None = None
     memories: Mapping[str, Begun] | None = None
     leftover: tuple[str, ...] = ()
+    early: frozenset[str] = frozenset()
 
     def watermark(self, out_of_orderness: int, window: str | None = None) -> int | None:
         """The watermark after everything so far, of a window operator or the smallest of all; None

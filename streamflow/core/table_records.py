@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from streamflow.batch import Record, TopicPartition
+from streamflow.core.merging import Merging
 from streamflow.core.part import RECORD_BYTES, Part
 from streamflow.core.plan import SinkPlan
 from streamflow.core.poison import Screen
@@ -49,7 +50,7 @@ def namings(part: Part, state: TaskState) -> list[tuple[TopicPartition, list[Rec
                         commit=commit,
                         previous=commit or None,
                         chunks=0,
-                        layout=_layout(sink, part),
+                        layout=_layout(sink, part, state),
                         epoch=state.epoch,
                         provisional=True,
                     )
@@ -87,7 +88,7 @@ def _of_sink(
         counts=dict(counts),
         gates=dict(rules),
         chunks=len(chunks),
-        layout=_layout(sink, part),
+        layout=_layout(sink, part, state),
         epoch=state.epoch,
         provisional=state.provisional,
     )
@@ -96,8 +97,10 @@ def _of_sink(
     return TopicPartition(topic, tp.partition), records
 
 
-def _layout(sink: SinkPlan, part: Part) -> Layout:
+def _layout(sink: SinkPlan, part: Part, state: TaskState) -> Layout:
     merging = sink.merging
+    if sink.replaces is not None and sink.replaces[0] in state.early:
+        merging = Merging(sink.replaces[1], early=True)
     by, early = (merging.by, merging.early) if merging is not None else ((), False)
     return Layout(sink.schema_id, sink.partition_by, part.version, by, early)
 

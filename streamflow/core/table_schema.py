@@ -27,7 +27,8 @@ _NAME = re.compile(r"schema-(\d{5,})\.json")
 @dataclass(frozen=True, slots=True)
 class TableSchema:
     """One version: its columns, partition columns too. `zones` are those of the partition columns,
-    where one is not UTC. `partition_by` is None where it is left to the rows.
+    where one is not UTC, `times` the columns of these times, empty also where they are not known.
+    `partition_by` is None where it is left to the rows.
     """
 
     number: int
@@ -35,6 +36,7 @@ class TableSchema:
     partition_by: tuple[str, ...] | None
     topology_version: str
     zones: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -50,7 +52,7 @@ class TableSchema:
 def schema_of(spec: SinkSpec, number: int) -> TableSchema:
     """What the sink of a topology would write, as the version of this number."""
     by = spec.partition_by if spec.folders is None else None
-    return TableSchema(number, spec.schema, by, spec.topology_version, spec.zones)
+    return TableSchema(number, spec.schema, by, spec.topology_version, spec.zones, spec.times)
 
 
 def refuse(spec: SinkSpec, known: Sequence[TableSchema]) -> None:
@@ -127,7 +129,8 @@ def encode_schema(schema: TableSchema) -> bytes:
         "topology_version": schema.topology_version,
         "arrow": b64encode(schema.columns.serialize()).decode(),
     }
-    return orjson.dumps(document | ({"zones": schema.zones} if schema.zones else {}))
+    more = {"zones": schema.zones, "times": schema.times}
+    return orjson.dumps(document | {name: value for name, value in more.items() if value})
 
 
 def decode_schema(data: bytes, name: str) -> TableSchema:
@@ -144,6 +147,7 @@ def decode_schema(data: bytes, name: str) -> TableSchema:
             None if document["partition_by"] is None else tuple(document["partition_by"]),
             document["topology_version"],
             tuple(document.get("zones", ())),
+            tuple(document.get("times", ())),
         )
         if found.id != document["id"]:
             raise ValueError(f"its id is {document['id']!r}, and its columns have {found.id}")
@@ -160,4 +164,7 @@ def _other_folders(old: TableSchema, spec: SinkSpec) -> list[str]:
     if old.zones != spec.zones:
         zones = [", ".join(some) or "UTC" for some in (spec.zones, old.zones)]
         return [f"it is partitioned by days or months of {zones[0]}, it was by those of {zones[1]}"]
+    if old.times and old.times != spec.times:
+        of = [", ".join(some) for some in (spec.times, old.times)]
+        return [f"it is partitioned by times of {of[0]}, it was by those of {of[1]}"]
     return []

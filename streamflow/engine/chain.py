@@ -6,7 +6,7 @@ A plain table has a chain of cuts beside it (`sink_chain.py`), a Delta table its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from streamflow.batch import TopicPartition
@@ -138,3 +138,14 @@ def chain_of(table: Table, clock: Clock | None = None) -> Chain:
 def files_of(table: Table) -> TableFiles:
     """The files of a table, whether it has a log or not."""
     return table.files if isinstance(table, LoggedTable) else table
+
+
+def agree_all(tables: Sequence[tuple[Chain, SinkSpec]], owner: str) -> None:
+    """Claim all tables, and write down what will be written, where none of them refuses: one that
+    does leaves nothing in the others. Raises `SinkRefused`.
+    """
+    for chain, spec in tables:
+        chain.foresee(spec, owner)
+    for chain, spec in tables:
+        chain.claim(spec, owner)
+        chain.agree(spec)

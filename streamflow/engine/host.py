@@ -136,8 +136,7 @@ class Host:
         self._partitions = await self.broker_wait.through(self._world.prepare)
         self.ranges = await self._world.ranges()
         await self.standbys.begin(self._world.states(), consumption.seating)
-        for sink in self.stage.tables.values():
-            await asyncio.to_thread(self.stage.agree, sink)
+        await asyncio.to_thread(self.stage.agree)
         self._always = [
             asyncio.create_task(self._directives.run(), name="directives"),
             asyncio.create_task(self._watchdog.run(), name="watchdog"),

@@ -89,6 +89,15 @@ def table_left_behind(rows: TopicPartition, sink: str, path: str, commit: int) -
     )
 
 
+def table_moved(rows: TopicPartition, then: str, now: str) -> StateRefused:
+    """Another table would get the rows topic of one that there was."""
+    return StateRefused(
+        f"{rows}: the rows in it are of the table {then!r}, and not of {now!r}, whose topic has the"
+        " same name: give the topology its table back, or the new one a path that differs in more"
+        " than its slashes and dashes"
+    )
+
+
 def group_disagrees(
     tp: TopicPartition, position: int, group: int, app: str, source: str
 ) -> StateRefused:

@@ -11,7 +11,7 @@ from streamflow.core.names import Names
 from streamflow.core.plan import SinkPlan
 from streamflow.destinations import Delta
 from streamflow.engine.archive_feed import archives_of, feed_of
-from streamflow.engine.chain import Table, chain_of
+from streamflow.engine.chain import Table, agree_all, chain_of
 from streamflow.engine.circuit import Phase
 from streamflow.engine.faults import Faults
 from streamflow.engine.guarded_files import Guard
@@ -75,12 +75,13 @@ class SinkStage:
         phases: dict[str, Phase] = {path: guard.phase for path, guard in self._guards.items()}
         return {path: phase for path, phase in phases.items() if phase != "closed"}
 
-    def agree(self, sink: SinkPlan) -> None:
-        """Claim a table, and agree with it on what its files look like."""
-        spec = table_spec(self._topology, self._names, sink)
-        chain = chain_of(self._world.files(spec.path))
-        chain.claim(spec, self._names.app)
-        chain.agree(spec)
+    def agree(self) -> None:
+        """Claim all tables, and agree with them on what their files look like, where none of them
+        refuses.
+        """
+        specs = [table_spec(self._topology, self._names, sink) for sink in self.tables.values()]
+        tables = [(chain_of(self._world.files(spec.path)), spec) for spec in specs]
+        agree_all(tables, self._names.app)
 
     def lane(
         self,

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from streamflow.core.folder_candidates import is_text
 from streamflow.core.rows import Layout
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.core.table_schema import TableSchema
@@ -96,6 +97,13 @@ def settled(
     """
     by = () if chosen is None else chosen.partition_by
     missing = set(by) - set(spec.schema.names)
+    texts = {name for name in set(by) - missing if is_text(spec.schema.field(name).type)}
+    if spec.folders is not None and texts - set(spec.folders):
+        raise SinkRefused(
+            f"the folders of table {spec.path!r} of sink {spec.name!r} are named by"
+            f" {min(texts - set(spec.folders))!r}, and not every text names one: declare"
+            f" partition_by={list(by)}, so that its values are looked at"
+        )
     if spec.folders is not None and missing:
         raise SinkRefused(
             f"the folders of table {spec.path!r} of sink {spec.name!r} are named by"

@@ -14,7 +14,8 @@ def table_spec(
     """The spec of a table; equal columns have the same schema id. `partitions` is how many tasks
     write it, where that is known.
     """
-    zones = [part.zone for part in sink.table.partition_by]
+    by = sink.table.partition_by
+    zones = [part.zone for part in by]
     return SinkSpec(
         name=sink.name,
         path=names.table(sink.table.location),
@@ -31,6 +32,7 @@ def table_spec(
         storage=sink.table.storage,
         layout=sink.layout,
         folders=sink.folders,
+        times=sink.columns(part.column for part in by if part.name != part.column),
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
         compatibility=sink.table.compatibility,
         run=names.run,

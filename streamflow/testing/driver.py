@@ -33,7 +33,7 @@ from streamflow.edges.memory import (
     MemoryStore,
 )
 from streamflow.engine.archive_feed import feed_of
-from streamflow.engine.chain import chain_of
+from streamflow.engine.chain import agree_all, chain_of
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.idle_watch import Board, Fetch, IdleWatch
 from streamflow.engine.lookups import Lookups, no_wait
@@ -309,9 +309,9 @@ class TopologyDriver:
         self._tasks, self._sinks, self._watches = {}, {}, {}
         lookups = Lookups(self.clock, wait=no_wait, breaking=False)
         self._answer = self._beside.blocking(lookups.answer)
-        for sink in self._topology.tables:
-            spec = table_spec(self._topology, self._names, sink)
-            chain_of(self._tables.of(sink.table), self.clock).agree(spec)
+        specs = [table_spec(self._topology, self._names, t) for t in self._topology.tables]
+        at = [chain_of(self._tables.of(t.table), self.clock) for t in self._topology.tables]
+        agree_all(list(zip(at, specs, strict=True)), self._names.app)
         for plan in self._topology.tasks:
             partitions = len(self.broker.topics[plan.source.topic])
             board, idle_after = Board(partitions), plan.source.idle_after

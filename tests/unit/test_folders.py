@@ -261,3 +261,13 @@ def test_a_run_divides_its_table_and_every_reader_finds_the_values(tmp_path: Pat
     assert "in folders by region (first rows of " in done.stdout
     assert "\n  region: 3 values, files of about " in done.stdout
     assert done.stdout.count("chosen\n") == 1
+
+
+def test_texts_that_were_looked_at_one_by_one_have_to_be_so_for_ever() -> None:
+    files = MemoryFiles()
+    table_versions.agree(files, spec(partition_by=("origin",)))
+    with pytest.raises(
+        SinkRefused, match=r"named by 'origin', .* declare partition_by=\['origin'\]"
+    ):
+        table_versions.check(files, auto(folders=()))
+    table_versions.check(files, auto(folders=("origin",)))

@@ -25,11 +25,14 @@ from streamflow import (
     Unique,
     Variance,
     content,
+    delta,
+    parquet,
     source,
     topic,
+    update,
 )
 from streamflow.core import inherited
-from streamflow.errors import StateRefused
+from streamflow.errors import SinkRefused, StateRefused
 from streamflow.stream import Stream
 from streamflow.testing import TopologyDriver
 
@@ -365,3 +368,47 @@ def test_a_version_with_new_topics_tables_and_sources_can_be_deployed() -> None:
     driver.send("sales", at(1))
     driver.send("more", at(1))
     assert [len(driver.read(name)) for name in ("x", "new", "newer")] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_early_result_of_another_version_is_replaced_by_the_final_one(keeps: bool) -> None:
+    late = update(keep=2 * HOUR) if keeps else "side_output"
+
+    def version(**early: Any) -> Topology:
+        stream = sales()
+        made = stream.window(Tumbling(HOUR), by="shop", grace=HOUR, late=late, **early)
+        found = made.aggregate(Hourly, sales=Count())
+        edges = found.to(delta("lake")), found.late.drop()
+        return Topology("t", *edges, stream.rejected.drop())
+
+    driver = TopologyDriver(version(early="at_end"), NOW)
+    driver.send("sales", at(0), at(61))
+    driver.advance(HOUR)
+    assert [row["final"] for row in driver.files("lake")] == [False]
+    driver.deploy(version())
+    driver.send("sales", at(1), at(300))
+    driver.advance(HOUR)
+    rows = {row["window_start"]: (row["sales"], row["final"]) for row in driver.files("lake")}
+    assert rows == {NOON: (2, True), NOON + HOUR: (1, True)}
+    assert len(driver.files("lake")) == 2
+
+
+def test_a_version_that_one_table_refuses_leaves_nothing_in_the_others() -> None:
+    class More(Sale):
+        more: int | None = None
+
+    class Other(Sale):
+        more: str | None = None
+
+    def version(one: type[BaseModel], two: type[BaseModel]) -> Topology:
+        first, second = sales(one), source(topic("more"), two, key="shop", event_time="at")
+        edges = first.to(parquet("first")), second.to(parquet("second"))
+        return Topology("t", *edges, first.rejected.drop(), second.rejected.drop())
+
+    driver = TopologyDriver(version(Sale, Sale), NOW)
+    with pytest.raises(SinkRefused, match="'second'"):
+        driver.deploy(version(More, Longer))
+    driver.deploy(version(Other, Sale))
+    driver.send("sales", at(0, more="x"))
+    driver.end_of_input()
+    assert [row["more"] for row in driver.files("first")] == ["x"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,10 @@ smallest = Topology("orders", *(e for e in smaller.edges if not isinstance(e.des
 
 @pytest.fixture
 def world() -> MemoryWorld:
+    return committed(topology)
+
+
+def committed(topology: Topology) -> MemoryWorld:
     """An app that has committed five orders, and rolled none into a file."""
     clock = HurriedClock(NOW)
     broker = MemoryBroker(int(NOW.timestamp() * 1000))
@@ -133,3 +138,19 @@ def test_a_commit_without_the_table_knows_it_no_more(world: MemoryWorld) -> None
     asyncio.run(go())
     assert failure(world, smaller) == ""
     assert "'per-minute' no more" in failure(world, smallest)
+
+
+def at(path: str) -> Topology:
+    """The same, with the table of its orders there."""
+    there = replace(ORDERS, path=path)
+    edges = [
+        replace(e, destination=there) if e.destination == ORDERS else e for e in topology.edges
+    ]
+    return Topology("orders", *edges)
+
+
+def test_a_table_does_not_get_the_rows_of_another_whose_topic_has_the_same_name() -> None:
+    world = committed(at("lake/orders"))
+    words = "the rows in it are of the table 'lake/orders', and not of 'lake-orders'"
+    assert words in failure(world, at("lake-orders"))
+    assert failure(world, at("lake/orders")) == ""

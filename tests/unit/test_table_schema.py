@@ -89,6 +89,22 @@ def test_days_of_another_time_zone_are_refused() -> None:
         agree(files, spec())
 
 
+def test_days_of_another_time_are_refused() -> None:
+    class Event(BaseModel):
+        at: AwareDatetime
+        made: AwareDatetime
+
+    def version(name: str) -> Topology:
+        events = source(topic("events"), Event, event_time="at")
+        table = parquet("events", partition_by=day(name))
+        return Topology("events", events.to(table), events.rejected.drop())
+
+    driver = TopologyDriver(version("at"), NOW)
+    with pytest.raises(SinkRefused, match="partitioned by times of made, it was by those of at"):
+        driver.deploy(version("made"))
+    driver.deploy(version("at"))
+
+
 def test_the_folder_is_the_day_of_the_zone_that_the_table_names() -> None:
     class Event(BaseModel):
         at: AwareDatetime
