@@ -7,7 +7,7 @@ it is the same whoever writes the file, and however often.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -61,16 +61,16 @@ def can_bloom(kind: pa.DataType) -> bool:
     return not any(test(kind) for test in tests) and not isinstance(kind, pa.BaseExtensionType)
 
 
-def sort_of(layout: FileLayout, columns: Collection[str]) -> tuple[str, ...]:
-    """What rows of these columns are sorted by: rows from before a column was added lack it."""
-    return tuple(name for name in layout.sort_by if name in columns)
+def sort_of(layout: FileLayout, columns: pa.Schema) -> tuple[str, ...]:
+    """What rows of these columns are sorted by: rows from before a column was added lack it, and
+    those from before it was of another type may have no order.
+    """
+    return _able(layout.sort_by, columns, can_sort)
 
 
-def settings_of(
-    layout: FileLayout, settings: WriterSettings, columns: Collection[str]
-) -> WriterSettings:
+def settings_of(layout: FileLayout, settings: WriterSettings, columns: pa.Schema) -> WriterSettings:
     """The settings of files of these columns, with what the table declares of them."""
-    bloom = tuple(name for name in layout.bloom_by if name in columns)
+    bloom = _able(layout.bloom_by, columns, can_bloom)
     is_laid = bool(bloom or sort_of(layout, columns))
     rows = settings.row_group_rows
     if is_laid and rows == ROW_GROUP_ROWS:  # nobody has said another number
@@ -80,6 +80,13 @@ def settings_of(
         return found
     both = tuple(dict.fromkeys((*settings.bloom, *bloom)))
     return replace(found, writer="pyarrow-3", bloom=both)
+
+
+def _able(
+    names: Iterable[str], columns: pa.Schema, able: Callable[[pa.DataType], bool]
+) -> tuple[str, ...]:
+    there = (name for name in names if name in columns.names)
+    return tuple(name for name in there if able(columns.field(name).type))
 
 
 def in_order(rows: pa.Table, sort: Sequence[str]) -> pa.Array:

@@ -75,9 +75,8 @@ class Rewriter:
         with closing(FileRows(self._files, names, self._memory)) as rows:
             footer = merged([footers[each] for each in names])
             settings = self._planner.settings(footer["schema_id"], _Whole(rows))
-            columns = rows.schema.names
-            settings = settings_of(self._layout, settings, columns)
-            sort = sort_of(self._layout, columns)
+            settings = settings_of(self._layout, settings, rows.schema)
+            sort = sort_of(self._layout, rows.schema)
             if sort:
                 footer["sort"] = orjson.dumps(sort).decode()
             inside = Inside(rows.schema, settings, sort)

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pyarrow as pa
+
 from streamflow.batch import MicroBatch, TopicPartition
 from streamflow.clock import Clock
 from streamflow.core.cut import Cut, next_cut
@@ -263,7 +265,7 @@ class SinkPartition:
                 f" they belong into a Delta table, 'delta:{self.spec.path}' for a command"
             )
         schema, parts = layout.schema_id, self._folders.of(layout, commits)
-        columns = [name for name in commits.columns if name not in parts]
+        columns = pa.schema([field for field in commits.schema if field.name not in parts])
         sort = sort_of(self.spec.layout, columns)
         form = Form(parts, sort, layout.merging)
         rows = Rows(commits.chunks, form, room, self._holdings.rolls)

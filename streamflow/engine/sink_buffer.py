@@ -37,9 +37,14 @@ class Commits:
         return None if last is None else last.layout.merging
 
     @property
+    def schema(self) -> pa.Schema:
+        """Of the rows, which are alike; without a column where there is no row."""
+        return next((chunk.schema for chunk in self.chunks.values()), pa.schema([]))
+
+    @property
     def columns(self) -> list[str]:
-        """Of the rows, which are alike; none where there is no row."""
-        return next((chunk.schema.names for chunk in self.chunks.values()), [])
+        """The names of it."""
+        return self.schema.names
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """These columns of all rows. Raises `SinkRefused` for a damaged chunk."""

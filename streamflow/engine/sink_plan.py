@@ -94,6 +94,7 @@ class Planner:
         self._timer = timer
         self._plan: Plan | None = None
         self._unwritten: Plan | None = None
+        self._fitting: dict[str, bool] = {}
         # Rolls under plans, and at how many of them the next look is due.
         self._rolls = self._next_look = 0
         #: What making and holding plans against the data has taken.
@@ -105,7 +106,7 @@ class Planner:
         Raises `SinkUnavailable` where the table does not take a new plan; call it again later.
         """
         if isinstance(self._storage, WriterSettings):
-            return self._storage
+            return self._storage if self._fits(schema_id, rows) else UNPLANNED
         if self._storage == "none" or not rows.groups:
             return UNPLANNED
         aim = cast("Aim", "balanced" if self._storage == "auto" else self._storage)
@@ -121,6 +122,18 @@ class Planner:
             self.seconds += self._timer() - started
         self._plan = plan
         return UNPLANNED if plan is None else plan.settings
+
+    def _fits(self, schema_id: str, rows: Planned) -> bool:
+        """Can a person's settings be had with these rows? They are for those of the topology as it
+        is, and a column may have been of another type.
+        """
+        assert isinstance(self._storage, WriterSettings)
+        if schema_id not in self._fitting:
+            why = why_not(rows.schema, self._storage)
+            if why is not None:
+                log.warning("rows of schema %s are written without storage=: %s", schema_id, why)
+            self._fitting[schema_id] = why is None
+        return self._fitting[schema_id]
 
     def _known(self, schema_id: str, aim: Aim, schema: pa.Schema) -> Plan | None:
         """The newest plan that there is for this schema."""

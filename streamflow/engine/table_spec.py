@@ -36,5 +36,6 @@ def table_spec(
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
         compatibility=sink.table.compatibility,
         run=names.run,
+        origin=next((t.source.topic for t in topology.tasks if sink in t.all_sinks), None),
         source=None if sink.source is None else names.source(sink.source),
     )

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import AwareDatetime, BaseModel
 
 from streamflow import (
     ColumnSettings,
@@ -20,6 +23,8 @@ from streamflow import (
     delta,
     hour,
     parquet,
+    source,
+    topic,
 )
 from streamflow.core.cut import decode_cut, encode_cut
 from streamflow.core.file_layout import in_order, layout_problems, settings_of, sort_of
@@ -29,6 +34,7 @@ from streamflow.destinations import Parquet
 from streamflow.edges.memory_files import MemoryFiles
 from streamflow.errors import SinkRefused
 from streamflow.schema import schema_id
+from streamflow.testing import TopologyDriver
 from streamflow.writer_settings import UNPLANNED, FileLayout
 from topologies.flights import flights
 
@@ -37,7 +43,9 @@ from .storage_tables import KINDS
 from .test_cut_settings import PLANNED
 from .test_cut_settings import cut as some_cut
 
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SORTED = FileLayout(sort_by=("origin",))
+ID, ORIGIN = pa.field("id", pa.int64()), pa.schema([pa.field("origin", pa.string())])
 
 
 def read(data: bytes) -> pa.Table:
@@ -95,7 +103,7 @@ def test_a_bloom_filter_is_read_by_duckdb_and_leaves_out_what_is_not_there(tmp_p
     table = pa.table({"id": texts, "n": pa.array(range(5000)), "none": pa.nulls(5000, pa.int64())})
     own = WriterSettings(columns=(ColumnSettings("id", "DELTA_BYTE_ARRAY"),))
     layout = FileLayout(bloom_by=("id", "none", "later"), row_group_rows=1000)
-    settings = settings_of(layout, own, table.column_names)
+    settings = settings_of(layout, own, table.schema)
     assert settings.bloom == ("id", "none")
     path = tmp_path / "t.parquet"
     path.write_bytes(encode_parquet(table, settings, {}))
@@ -164,9 +172,9 @@ def test_a_topology_with_such_a_table_is_not_built(table: Parquet, words: str) -
 
 def test_row_groups_are_smaller_where_readers_are_to_pass_some_by() -> None:
     own = WriterSettings(row_group_rows=5)
-    assert settings_of(SORTED, UNPLANNED, ["origin"]).row_group_rows == 65_536
-    assert settings_of(SORTED, own, ["origin"]).row_group_rows == 5
-    assert settings_of(replace(SORTED, row_group_rows=9), own, ["origin"]).row_group_rows == 9
+    assert settings_of(SORTED, UNPLANNED, ORIGIN).row_group_rows == 65_536
+    assert settings_of(SORTED, own, ORIGIN).row_group_rows == 5
+    assert settings_of(replace(SORTED, row_group_rows=9), own, ORIGIN).row_group_rows == 9
 
 
 def test_row_groups_of_no_row_are_refused() -> None:
@@ -186,9 +194,9 @@ def test_the_layout_of_files_is_no_other_version_of_a_topology() -> None:
 
 def test_rows_from_before_a_column_was_added_are_sorted_by_the_others() -> None:
     layout = FileLayout(("origin", "new"), ("new",), 10)
-    assert sort_of(layout, ["origin", "id"]) == ("origin",)
-    assert settings_of(layout, UNPLANNED, ["id"]) == replace(UNPLANNED, row_group_rows=10)
-    assert settings_of(SORTED, UNPLANNED, ["id"]) == UNPLANNED
+    assert sort_of(layout, pa.schema([*ORIGIN, ID])) == ("origin",)
+    assert settings_of(layout, UNPLANNED, pa.schema([ID])) == replace(UNPLANNED, row_group_rows=10)
+    assert settings_of(SORTED, UNPLANNED, pa.schema([ID])) == UNPLANNED
     log, files = Log(replace(LAYOUT, partition_by=())), MemoryFiles()
     log.commit(3)
     wide = pa.schema([*SCHEMA, ("new", pa.int64())])
@@ -206,7 +214,7 @@ def test_rows_from_before_a_column_was_added_are_sorted_by_the_others() -> None:
 def test_a_cut_names_what_is_new_by_a_writer_that_earlier_versions_refuse() -> None:
     planned = orjson.loads(encode_cut(some_cut(PLANNED)))
     assert "bloom" not in planned["writer"]
-    laid = settings_of(FileLayout(("id",)), UNPLANNED, ["id"])
+    laid = settings_of(FileLayout(("id",)), UNPLANNED, pa.schema([ID]))
     cut = replace(some_cut(laid), files=(replace(some_cut(laid).files[0], sort=("id",)),))
     document = orjson.loads(encode_cut(cut))
     assert document["writer"]["writer"] == "pyarrow-3"
@@ -239,7 +247,7 @@ def test_columns_of_each_type_are_written_so_or_refused(kind: str) -> None:
     else:
         assert kind in {"code", "tags", "pair", "item", "items", "counts", "nothing"}
     if not list(layout_problems(bloom, table.schema, ())):
-        data = encode_parquet(table, settings_of(bloom, UNPLANNED, ["c"]), {})
+        data = encode_parquet(table, settings_of(bloom, UNPLANNED, table.schema), {})
         metadata: Any = pq.read_metadata(pa.BufferReader(data))
         assert metadata.row_group(0).column(0).bloom_filter_length
     else:
@@ -279,3 +287,30 @@ def test_settings_fit_structs_whose_fields_are_never_null() -> None:
     assert why_not(schema, settings) is None
     other = WriterSettings(columns=(ColumnSettings("address.n", "DELTA_BYTE_ARRAY"),))
     assert why_not(schema, other) is not None
+
+
+def test_rows_of_earlier_types_are_laid_out_as_they_can_be() -> None:
+    """What a version declares of its columns is not held against rows of another one."""
+    layout = FileLayout(sort_by=("id",), bloom_by=("id",))
+    lists = pa.schema([pa.field("id", pa.list_(pa.int64()))])
+    assert sort_of(layout, lists) == ()
+    assert settings_of(layout, UNPLANNED, lists) == UNPLANNED
+
+    class Number(BaseModel):
+        id: int
+        at: AwareDatetime
+
+    class Fraction(Number):
+        id: Decimal  # type: ignore[assignment]
+
+    def version(model: type[BaseModel], **settings: Any) -> Topology:
+        rows = source(topic("rows"), model, event_time="at")
+        return Topology("t", rows.to(parquet("table", **settings)), rows.rejected.drop())
+
+    driver = TopologyDriver(version(Number), NOON)
+    driver.send("rows", {"id": 7, "at": NOON})
+    encoded = WriterSettings(columns=(ColumnSettings("id", "DELTA_BYTE_ARRAY"),))
+    driver.deploy(version(Fraction, storage=encoded))
+    driver.send("rows", {"id": "7.5", "at": NOON})
+    driver.end_of_input()
+    assert sorted(row["id"] for row in driver.files("table")) == [7, Decimal("7.5")]

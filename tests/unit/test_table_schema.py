@@ -268,3 +268,24 @@ def test_a_version_that_does_not_fit_the_table_commits_nothing() -> None:
     driver.send("orders", order(2))
     driver.advance(timedelta(minutes=2))
     assert sorted(row["id"] for row in driver.files("orders")) == [1, 2]
+
+
+def test_a_table_is_filled_from_one_source() -> None:
+    """Commits are numbered by the tasks of a source: those of another one would not follow."""
+
+    class Event(BaseModel):
+        at: AwareDatetime
+
+    def version(first: str, second: str) -> Topology:
+        one, two = (source(topic(name), Event, event_time="at") for name in (first, second))
+        edges = one.to(parquet("x")), two.to(parquet("y"))
+        return Topology("t", *edges, one.rejected.drop(), two.rejected.drop())
+
+    driver = TopologyDriver(version("a", "b"), NOW)
+    driver.send("a", {"at": NOW})
+    for other in (version("b", "a"), version("c", "b")):
+        with pytest.raises(SinkRefused, match="are made of records of '[bc]', they were of 'a'"):
+            driver.deploy(other)
+    driver.deploy(version("a", "b"))
+    driver.end_of_input()
+    assert len(driver.files("x")) == 1
