@@ -31,7 +31,7 @@ class SinkSpec:
     `compatibility` says what later versions of `schema` may change.
     `run` is that of the names, where it is one of a part of the sources.
     `source` is the topic that its rows are read from as records, where no task makes them, and
-    `origin` that of the records which tasks make them of.
+    `origin` the app and the topic of the records which its tasks make them of.
     `zones` are those that the values of `partition_by` are times of, where one is not UTC, and
     `times` the columns of these times.
     """
@@ -56,7 +56,7 @@ class SinkSpec:
     compatibility: Compatibility = "backward"
     run: str | None = None
     source: str | None = None
-    origin: str | None = None
+    origin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problem = next(iter(_problems(self)), None)

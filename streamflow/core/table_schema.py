@@ -28,8 +28,8 @@ _NAME = re.compile(r"schema-(\d{5,})\.json")
 class TableSchema:
     """One version: its columns, partition columns too. `zones` are those of the partition columns,
     where one is not UTC, `times` the columns of these times, empty also where they are not known.
-    `partition_by` is None where it is left to the rows. `source` is the topic whose records its
-    rows are made of, where that is known.
+    `partition_by` is None where it is left to the rows. `origin` is the app that wrote it, and
+    the topic whose records its rows are made of, empty where that is not known.
     """
 
     number: int
@@ -38,7 +38,7 @@ class TableSchema:
     topology_version: str
     zones: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
-    source: str | None = None
+    origin: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -54,9 +54,8 @@ class TableSchema:
 def schema_of(spec: SinkSpec, number: int) -> TableSchema:
     """What the sink of a topology would write, as the version of this number."""
     by = spec.partition_by if spec.folders is None else None
-    return TableSchema(
-        number, spec.schema, by, spec.topology_version, spec.zones, spec.times, spec.origin
-    )
+    more = spec.zones, spec.times, spec.origin
+    return TableSchema(number, spec.schema, by, spec.topology_version, *more)
 
 
 def refuse(spec: SinkSpec, known: Sequence[TableSchema]) -> None:
@@ -133,7 +132,7 @@ def encode_schema(schema: TableSchema) -> bytes:
         "topology_version": schema.topology_version,
         "arrow": b64encode(schema.columns.serialize()).decode(),
     }
-    more = {"zones": schema.zones, "times": schema.times, "source": schema.source}
+    more = {"zones": schema.zones, "times": schema.times, "origin": schema.origin}
     return orjson.dumps(document | {name: value for name, value in more.items() if value})
 
 
@@ -152,7 +151,7 @@ def decode_schema(data: bytes, name: str) -> TableSchema:
             document["topology_version"],
             tuple(document.get("zones", ())),
             tuple(document.get("times", ())),
-            document.get("source"),
+            tuple(document.get("origin", ())),
         )
         if found.id != document["id"]:
             raise ValueError(f"its id is {document['id']!r}, and its columns have {found.id}")
@@ -169,9 +168,9 @@ def _other_folders(old: TableSchema, spec: SinkSpec) -> list[str]:
     if old.zones != spec.zones:
         zones = [", ".join(some) or "UTC" for some in (spec.zones, old.zones)]
         return [f"it is partitioned by days or months of {zones[0]}, it was by those of {zones[1]}"]
-    if old.source is not None and spec.origin is not None and old.source != spec.origin:
+    if old.origin[:1] == spec.origin[:1] and old.origin[1:] != spec.origin[1:]:
         # The numbers of commits are those of the source's task: another's are none that follow.
-        return [f"its rows are made of records of {spec.origin!r}, they were of {old.source!r}"]
+        return [f"its rows are made of {spec.origin[1]!r}, they were of {old.origin[1]!r}"]
     if old.times and old.times != spec.times:
         of = [", ".join(some) for some in (spec.times, old.times)]
         return [f"it is partitioned by times of {of[0]}, it was by those of {of[1]}"]

@@ -14,7 +14,7 @@ def table_spec(
     """The spec of a table; equal columns have the same schema id. `partitions` is how many tasks
     write it, where that is known.
     """
-    by = sink.table.partition_by
+    by, tasks = sink.table.partition_by, topology.tasks
     zones = [part.zone for part in by]
     return SinkSpec(
         name=sink.name,
@@ -36,6 +36,6 @@ def table_spec(
         zones=tuple(zones) if set(zones) - {"UTC"} else (),
         compatibility=sink.table.compatibility,
         run=names.run,
-        origin=next((t.source.topic for t in topology.tasks if sink in t.all_sinks), None),
+        origin=next(((names.app, t.source.topic) for t in tasks if sink in t.all_sinks), ()),
         source=None if sink.source is None else names.source(sink.source),
     )

@@ -284,7 +284,7 @@ def test_a_table_is_filled_from_one_source() -> None:
     driver = TopologyDriver(version("a", "b"), NOW)
     driver.send("a", {"at": NOW})
     for other in (version("b", "a"), version("c", "b")):
-        with pytest.raises(SinkRefused, match="are made of records of '[bc]', they were of 'a'"):
+        with pytest.raises(SinkRefused, match=r"its rows are made of '[bc]', they were of 'a'"):
             driver.deploy(other)
     driver.deploy(version("a", "b"))
     driver.end_of_input()
