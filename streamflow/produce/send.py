@@ -313,6 +313,8 @@ def _on_thread(chunks: Iterator[Sequence[Record]]) -> asyncio.Future[Sequence[Re
             chunk = next(chunks, None)
         except Exception as raised:
             error = raised
+        # It waits for no input any more: whoever ends the process need not mind it.
+        threading.current_thread().name = "produce-input-done"
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, chunk, error)
 
