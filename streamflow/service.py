@@ -180,6 +180,11 @@ class KafkaWorld:
         async with KafkaAdmin(self._connection) as admin:
             return await admin.group_offset(self._names.app, tp)
 
+    async def group_partitions(self) -> Sequence[TopicPartition]:
+        """See `World.group_partitions`."""
+        async with KafkaAdmin(self._connection) as admin:
+            return await admin.group_partitions(self._names.app)
+
     async def exists(self, topic: str) -> bool:
         """See `World.exists`."""
         async with KafkaAdmin(self._connection) as admin:
@@ -227,9 +232,9 @@ class KafkaWorld:
         tp = self._names.watermarks(self._sources[topic].source.topic)
         return MarkPorts(KafkaAnnouncer(self._connection, tp), KafkaChangelog(self._connection, tp))
 
-    def control(self) -> Changelog:
-        """See `World.control`."""
-        return KafkaChangelog(self._connection, self._names.control)
+    def log(self, tp: TopicPartition) -> Changelog:
+        """See `World.log`."""
+        return KafkaChangelog(self._connection, tp)
 
     def files(self, table: str) -> Table:
         """See `World.files`."""

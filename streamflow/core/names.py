@@ -59,6 +59,11 @@ class Names:
         """The changelog of the tasks of a source, one partition per task."""
         return f"{self.app}-{source}-changelog"
 
+    def changelog_of(self, topic: str) -> str | None:
+        """The same by the topic that is read; None where its name does not begin as all do."""
+        source = topic.removeprefix(self.prefix)
+        return self.changelog(source) if topic.startswith(self.prefix) else None
+
     def watermarks(self, source: str) -> TopicPartition:
         """Where workers tell each other how far the partitions of a source are."""
         return TopicPartition(f"{self.app}-{source}-watermarks", 0)

@@ -20,7 +20,11 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamflow.batch import TopicPartition
-from streamflow.edges.kafka_group import committed_offset, group_members
+from streamflow.edges.kafka_group import (
+    committed_offset,
+    committed_partitions,
+    group_members,
+)
 from streamflow.errors import NoBroker, SettingsError
 from streamflow.fetch_ends import end_waiting_fetches
 from streamflow.reconnects import space_out_connections
@@ -212,6 +216,10 @@ class KafkaAdmin:
     async def group_offset(self, group: str, tp: TopicPartition) -> int | None:
         """The next offset that a consumer group has committed, None for none."""
         return await committed_offset(self._admin, group, tp)
+
+    async def group_partitions(self, group: str) -> list[TopicPartition]:
+        """The partitions of which a consumer group has committed an offset, also long ago."""
+        return await committed_partitions(self._admin, group)
 
     async def members(self, group: str) -> list[str]:
         """The hosts of a consumer group's members, one for each of them."""

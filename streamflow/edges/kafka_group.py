@@ -59,6 +59,25 @@ async def committed_offset(admin: Any, group: str, tp: TopicPartition) -> int | 
     return await _asked(admin, group, ask)
 
 
+async def committed_partitions(admin: Any, group: str) -> list[TopicPartition]:
+    """The partitions of which a group has committed an offset, also long ago.
+
+    Raises:
+        NoBroker: the group has no coordinator for half a minute.
+    """
+    request = OffsetFetchRequest(group, None)
+
+    async def ask(coordinator: int) -> list[TopicPartition]:
+        answer = await admin._send_request(request, coordinator)
+        _refuse(getattr(answer, "error_code", 0))
+        found = [(topic, *told) for topic, partitions in answer.topics for told in partitions]
+        for _, _, _, _, code in found:
+            _refuse(code)
+        return [TopicPartition(topic, at) for topic, at, offset, _, _ in found if offset >= 0]
+
+    return await _asked(admin, group, ask)
+
+
 async def group_members(admin: Any, group: str) -> list[str]:
     """The hosts of a group's members, one for each of them.
 

@@ -25,7 +25,7 @@ from streamflow.engine.faults import Faults
 from streamflow.engine.group_offset import see_that_they_agree
 from streamflow.engine.idle_watch import Board, Fetches, IdleWatch
 from streamflow.engine.inbox import Arrival
-from streamflow.engine.left_behind import refuse_left_behind
+from streamflow.engine.left_behind import refuse_left_behind, refuse_sources_left
 from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.opening import until_it_passes
 from streamflow.engine.pauses import Consumption, Pauses
@@ -83,7 +83,7 @@ class Host:
         self._pauses: Pauses | None = None
         self._fetches: Fetches = lambda tp: None
         self._boards: dict[str, Board] = {}
-        self._directives = Directives(world.control)
+        self._directives = Directives(lambda: world.log(self.names.control))
         self._always: list[asyncio.Task[None]] = []
         on_stalled = self.refuse if settings.stall_exit else None
         # Between commits nothing is done for good, and that may be long on purpose.
@@ -164,7 +164,7 @@ class Host:
         self.sinks = {tp: self._sink_lane(tp) for tp in tps if tp.topic in self.stage.tables}
         lanes: list[TaskLane | SinkLane] = [*self.tasks.values(), *self.sinks.values()]
         await self._pauses.hold([lane.tp for lane in lanes], "opening")
-        grown = asyncio.create_task(self._passed("the source topics", self._refuse_growth))
+        grown = asyncio.create_task(self._passed("the source topics", self._see_to_sources))
         # Each by itself: `gather` lets go of what has not heard of its cancellation (`cancelled`).
         opening = [asyncio.create_task(self._open_after(grown, lane)) for lane in lanes]
         self._beside = [grown, *opening]
@@ -362,12 +362,16 @@ class Host:
         writers = max(filling, default=0)
         return self.stage.lane(tp, writers, lambda: self._bounds(tp), self._pauses, self.refuse)
 
-    async def _refuse_growth(self) -> None:
-        """New partitions bring a rebalance; they would split the keys of the tasks there are."""
+    async def _see_to_sources(self) -> None:
+        """New partitions bring a rebalance; they would split the keys of the tasks there are. And
+        what has left may have left rows.
+        """
         now = await self._world.partitions()
         for topic, then in self._partitions.items():
             if now.get(topic, then) != then:
                 raise source_grew(topic, then, now[topic])
+        read = {*self._plans, *self.stage.tables}
+        await refuse_sources_left(self.names, read, self.stage.tables, self._world)
 
     async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
         first, stop = (await self._world.bounds([tp]))[tp]

@@ -47,6 +47,12 @@ class World(Protocol):
         """The offset that the consumer group has committed, None for none."""
         ...
 
+    async def group_partitions(self) -> Sequence[TopicPartition]:
+        """The partitions of which the group has committed an offset, also of topics that the
+        topology does not read any more.
+        """
+        ...
+
     async def exists(self, topic: str) -> bool:
         """Is there a topic of this name?"""
         ...
@@ -72,8 +78,8 @@ class World(Protocol):
         """Where workers share the watermarks of this source topic's partitions."""
         ...
 
-    def control(self) -> Changelog:
-        """What operators have said, with `read_committed`, oldest first."""
+    def log(self, tp: TopicPartition) -> Changelog:
+        """Reads a partition of the app's own, such as what operators have said."""
         ...
 
     def files(self, table: str) -> Table:

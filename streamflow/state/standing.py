@@ -13,6 +13,7 @@ from streamflow.core.names import Names
 from streamflow.core.plan import TaskPlan
 from streamflow.core.rows import Trailer, settled_trailer
 from streamflow.core.step import TaskState
+from streamflow.engine.log_end import last_in
 from streamflow.engine.restore import restore
 from streamflow.errors import StateDamaged, StateRefused
 from streamflow.ports import Changelog, StateStore
@@ -138,18 +139,7 @@ def pages(store: StateStore, size: int = PAGE) -> Iterator[list[tuple[bytes, byt
 
 async def last_trailer(rows: Changelog) -> Trailer | None:
     """What ends or names the last commit that a rows partition has whole; None for none."""
-    first, stop = await rows.bounds()
-    span = 16
-    found: Trailer | None = None
-    while stop > first and found is None:
-        start = max(first, stop - span)
-        trailers = [settled_trailer(value) for _, value in await rows.read(start, stop)]
-        found = next((trailer for trailer in reversed(trailers) if trailer is not None), None)
-        if start == first:
-            break
-        span *= 16
-    await rows.close()
-    return found
+    return await last_in(rows, lambda key, value: settled_trailer(value))
 
 
 def _read(place: Place, meta: bytes | None) -> tuple[TaskState | None, str | None, int | None]:

@@ -15,6 +15,10 @@ from tests.integration.worker import ROOT, WorkerUnderTest
 FLIGHTS = 2_000
 
 
+#: Of the app, once its source has left with all tables.
+MOVED = "tests.integration.apps.moved"
+
+
 def drain(under_test: WorkerUnderTest, *more: str) -> "subprocess.CompletedProcess[bytes]":
     command = [
         *(sys.executable, "-m", "streamflow", "sink", "drain", under_test.module, "hourly"),
@@ -59,5 +63,31 @@ def test_a_table_that_leaves_a_topology_is_drained_first(
         assert finished["totals"]["in"] == FLIGHTS
         assert rows(under_test.lake / "hourly") == results
         assert rows(under_test.lake / "flights") == finished["totals"]["passed"]
+    finally:
+        under_test.close()
+
+
+def test_a_source_that_leaves_with_its_tables_leaves_no_rows_behind(
+    kafka: Broker, fresh: str, tmp_path: Path
+) -> None:
+    under_test = WorkerUnderTest(kafka.bootstrap, fresh, tmp_path)
+    try:
+        for topic in ("flights", "letters"):
+            under_test.create(topic, 2)
+        under_test.produce("flights", islice(flight_records(), FLIGHTS), 2)
+        worker = under_test.start("--commit-interval", "0.2")
+        under_test.wait_until(worker, lambda: under_test.committed("flights", 2) == FLIGHTS)
+        worker.terminate()
+        under_test.finish(worker)
+
+        under_test.module = MOVED
+        for sink in ("flights", "hourly"):
+            refused = under_test.start("--until-end")
+            _, err = refused.communicate(timeout=60)
+            assert refused.returncode == 2
+            assert f"the topology writes the table '{sink}' no more" in err.decode()
+            assert under_test.do_as_told("sink drain", err).returncode == 0
+            assert rows(under_test.lake / sink)
+        under_test.finish(under_test.start("--until-end"))
     finally:
         under_test.close()

@@ -74,6 +74,9 @@ class MemoryWorld:
     async def group_offset(self, tp: TopicPartition) -> int | None:
         return self.broker.offsets.get(tp)
 
+    async def group_partitions(self) -> Sequence[TopicPartition]:
+        return list(self.broker.offsets)
+
     async def exists(self, topic: str) -> bool:
         return topic in self.broker.topics
 
@@ -101,8 +104,8 @@ class MemoryWorld:
         tp = self._names.watermarks(topic)
         return MarkPorts(MemoryAnnouncer(self.broker, tp), MemoryChangelog(self.broker, tp))
 
-    def control(self) -> Changelog:
-        return MemoryChangelog(self.broker, self._names.control)
+    def log(self, tp: TopicPartition) -> Changelog:
+        return MemoryChangelog(self.broker, tp)
 
     def files(self, table: str) -> TableFiles:
         return self._files.setdefault(table, MemoryFiles())

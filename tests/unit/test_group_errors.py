@@ -22,7 +22,7 @@ from aiokafka.protocol.commit import (
 
 from streamflow.batch import TopicPartition
 from streamflow.edges import kafka_group
-from streamflow.edges.kafka_group import committed_offset, group_members
+from streamflow.edges.kafka_group import committed_offset, committed_partitions, group_members
 from streamflow.engine.refusals import has_members
 from streamflow.errors import NoBroker
 from streamflow.group_errors import _send_req
@@ -102,6 +102,16 @@ def test_a_coordinator_that_does_not_come_is_an_outage() -> None:
 def test_what_does_not_pass_is_raised(answer: Any) -> None:
     with pytest.raises(GroupAuthorizationFailedError):
         asyncio.run(committed_offset(Admin([answer]), "app", TP))
+
+
+@pytest.mark.slow
+def test_the_partitions_of_a_group_are_asked_for_until_a_coordinator_knows() -> None:
+    never = TopicPartition("orders", 0)
+    told = [(TP.topic, [(TP.partition, 7, "", 0), (never.partition, -1, "", 0)])]
+    admin = Admin([offsets(code=LOADING), OffsetFetchResponse_v3(0, told, 0)])
+    assert asyncio.run(committed_partitions(admin, "app")) == [TP]
+    with pytest.raises(GroupAuthorizationFailedError):
+        asyncio.run(committed_partitions(Admin([offsets(of_partition=REFUSED)]), "app"))
 
 
 class Coordinator:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from streamflow import Topology
+from streamflow import Topology, source, topic
 from streamflow.batch import TopicPartition
 from streamflow.clock import SimulatedClock
+from streamflow.core.names import Names
 from streamflow.destinations import Parquet
 from streamflow.edges.memory import MemoryBroker
 from streamflow.engine.faults import no_faults
@@ -17,7 +18,7 @@ from streamflow.engine.inbox import Arrival
 from streamflow.engine.settings import Settings
 from streamflow.engine.sink import SinkPartition
 from streamflow.engine.table_spec import table_spec
-from tests.laws.orders import order, topology
+from tests.laws.orders import Order, order, topology
 
 from .memory_world import MemoryWorld
 from .sink_log import Crash
@@ -61,7 +62,8 @@ async def started(world: MemoryWorld, made: Topology) -> Host:
     world.topology = made
     host = Host(made, Settings.load(), world, SimulatedClock(NOW), no_faults)
     await host.prepare(Consumer())
-    await host.assign([TP, *(TopicPartition(topic, 0) for topic in host.rows_topics)])
+    read = [*host.source_topics, *host.rows_topics]
+    await host.assign([TopicPartition(name, 0) for name in read])
     await settled(host)
     return host
 
@@ -154,3 +156,30 @@ def test_a_table_does_not_get_the_rows_of_another_whose_topic_has_the_same_name(
     words = "the rows in it are of the table 'lake/orders', and not of 'lake-orders'"
     assert words in failure(world, at("lake-orders"))
     assert failure(world, at("lake/orders")) == ""
+
+
+def elsewhere(world: MemoryWorld) -> Topology:
+    """The app with neither its source nor its tables: another source has come."""
+    world.broker.create("letters", 1)
+    letters = source(topic("letters"), Order, key="country", event_time="at")
+    return Topology("orders", letters.to(topic("out")), letters.rejected.to(topic("not-read")))
+
+
+def test_a_source_that_leaves_with_its_tables_leaves_no_rows_behind(world: MemoryWorld) -> None:
+    said = failure(world, elsewhere(world))
+    assert said.startswith(f"{ROWS}: the topology writes the table 'orders' no more, but rows of")
+    drain(world)
+    assert "'per-minute' no more" in failure(world, elsewhere(world))
+    del world.broker.topics["orders-per-minute-rows"]
+    assert failure(world, elsewhere(world)) == ""
+
+
+def test_a_source_whose_changelog_is_gone_is_forgotten(world: MemoryWorld) -> None:
+    del world.broker.topics["orders-orders-changelog"]
+    assert failure(world, elsewhere(world)) == ""
+
+
+def test_topics_of_others_are_none_of_the_sources() -> None:
+    names = Names("app", prefix="test.")
+    assert names.changelog_of("test.orders") == names.changelog("orders") == "app-orders-changelog"
+    assert names.changelog_of("orders") is None
