@@ -28,7 +28,8 @@ _NAME = re.compile(r"schema-(\d{5,})\.json")
 class TableSchema:
     """One version: its columns, partition columns too. `zones` are those of the partition columns,
     where one is not UTC, `times` the columns of these times, empty also where they are not known.
-    `partition_by` is None where it is left to the rows. `origin` is the app that wrote it, and
+    `partition_by` is None where it is left to the rows, and `folders` are the columns which may be
+    chosen then; None where that is not known. `origin` is the app that wrote it, and
     the topic whose records its rows are made of, empty where that is not known.
     """
 
@@ -39,11 +40,18 @@ class TableSchema:
     zones: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
     origin: tuple[str, ...] = ()
+    folders: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:
         """The id of its columns, by which rows and files name them."""
         return schema_id(self.columns)
+
+    @property
+    def never(self) -> list[str]:
+        """Its columns of which not every value names a folder, as far as that is known."""
+        may = self.columns.names if self.folders is None else self.folders
+        return [name for name in self.columns.names if name not in may]
 
     @property
     def name(self) -> str:
@@ -54,7 +62,7 @@ class TableSchema:
 def schema_of(spec: SinkSpec, number: int) -> TableSchema:
     """What the sink of a topology would write, as the version of this number."""
     by = spec.partition_by if spec.folders is None else None
-    more = spec.zones, spec.times, spec.origin
+    more = spec.zones, spec.times, spec.origin, spec.folders
     return TableSchema(number, spec.schema, by, spec.topology_version, *more)
 
 
@@ -133,7 +141,8 @@ def encode_schema(schema: TableSchema) -> bytes:
         "arrow": b64encode(schema.columns.serialize()).decode(),
     }
     more = {"zones": schema.zones, "times": schema.times, "origin": schema.origin}
-    return orjson.dumps(document | {name: value for name, value in more.items() if value})
+    document |= {name: value for name, value in more.items() if value}
+    return orjson.dumps(document | ({} if schema.folders is None else {"folders": schema.folders}))
 
 
 def decode_schema(data: bytes, name: str) -> TableSchema:
@@ -152,6 +161,7 @@ def decode_schema(data: bytes, name: str) -> TableSchema:
             tuple(document.get("zones", ())),
             tuple(document.get("times", ())),
             tuple(document.get("origin", ())),
+            tuple(document["folders"]) if "folders" in document else None,
         )
         if found.id != document["id"]:
             raise ValueError(f"its id is {document['id']!r}, and its columns have {found.id}")

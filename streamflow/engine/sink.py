@@ -35,7 +35,7 @@ from streamflow.engine.sink_roll import Written, check_commits, check_schema
 from streamflow.engine.sink_rows import Form, Rows
 from streamflow.engine.sink_success import Success
 from streamflow.engine.table_folders import TableFolders
-from streamflow.engine.table_versions import Numbers
+from streamflow.engine.table_numbers import Numbers
 from streamflow.errors import SinkRefused
 
 CRASH_POINTS = ("cut-temp", "cut", "files-written", "files-linked")

@@ -38,10 +38,12 @@ class Form:
 @dataclass(slots=True, eq=False)
 class Piece:
     """Chunks that are unpacked together. `folders` are the first and the last of their rows, and
-    `kept` tells of chunks which of their rows come out, where not all do.
+    `kept` tells of chunks which of their rows come out, where not all do. Columns that are `absent`
+    from the chunks are null in the rows.
     """
 
     kept: Mapping[int, pa.Array]
+    absent: tuple[str, ...] = ()
     chunks: dict[int, RowsChunk] = field(default_factory=dict[int, RowsChunk])
     nbytes: int = 0
     rows: int = 0
@@ -49,7 +51,11 @@ class Piece:
 
     def tables(self, columns: Sequence[str] | None = None) -> dict[int, pa.Table]:
         """Their rows. Raises `SinkRefused` for a damaged chunk."""
-        found = {offset: chunk.table(columns) for offset, chunk in self.chunks.items()}
+        known = columns and [name for name in columns if name not in self.absent]
+        found = {offset: chunk.table(known) for offset, chunk in self.chunks.items()}
+        wanted = [name for name in self.absent if columns is None or name in columns]
+        for name in wanted:
+            found = {offset: _with_null(rows, name) for offset, rows in found.items()}
         return {
             offset: rows.filter(self.kept[offset]) if offset in self.kept else rows
             for offset, rows in found.items()
@@ -65,7 +71,8 @@ class Rows:
 
     Args:
         chunks: What holds them, by offset.
-        form: What becomes of the rows.
+        form: What becomes of the rows. What names folders and is no column of theirs is null: the
+            choice of folders (`table_folders`) may come from a later version of the topology.
         room: Bytes of rows that may be unpacked at once.
         memory: What bounds all rolls.
 
@@ -86,12 +93,14 @@ class Rows:
         self.room = room
         self.memory = memory
         self._chunks = chunks
-        _check(chunks, {*by, *form.sort})
-        #: What is looked at first; where folders have no names, a column to count rows by.
-        self._names = by or next((c.schema.names[:1] for c in chunks.values()), ())
+        _check(chunks, form.sort)
+        whole = next((chunk.schema.names for chunk in chunks.values()), [])
+        absent = tuple(name for name in by if name not in whole)
+        #: What is looked at first; where nothing names folders, a column to count rows by.
+        self._names = by if len(absent) < len(by) else (*whole[:1], *by)
         #: The columns that come out.
         self.schema = _schema(chunks, by)
-        self._pieces = list(_pieces(chunks, _newest(chunks, form), memory.piece))
+        self._pieces = list(_pieces(chunks, Piece(_newest(chunks, form), absent), memory.piece))
         #: What comes out of them: one file each.
         self.groups: list[Group] = []
         self._sizes: dict[str, int] = {}
@@ -243,19 +252,22 @@ def _newest(chunks: Mapping[int, RowsChunk], form: Form) -> dict[int, pa.Array]:
     return newest({offset: chunk.table(by) for offset, chunk in chunks.items()}, by)
 
 
-def _pieces(
-    chunks: Mapping[int, RowsChunk], kept: Mapping[int, pa.Array], nbytes: int
-) -> Iterator[Piece]:
+def _pieces(chunks: Mapping[int, RowsChunk], empty: Piece, nbytes: int) -> Iterator[Piece]:
     """Chunks that follow each other, of about so many bytes together when they are unpacked."""
-    piece = Piece(kept)
+    piece = Piece(empty.kept, empty.absent)
     for offset, chunk in chunks.items():
         if piece.chunks and piece.nbytes + chunk.unpacked > nbytes:
             yield piece
-            piece = Piece(kept)
+            piece = Piece(empty.kept, empty.absent)
         piece.chunks[offset] = chunk
         piece.nbytes += chunk.unpacked
     if piece.chunks:
         yield piece
+
+
+def _with_null(rows: pa.Table, name: str) -> pa.Table:
+    """The rows with a column that they do not have; texts, as names of folders are."""
+    return rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
 
 
 def _schema(chunks: Mapping[int, RowsChunk], partition_by: tuple[str, ...]) -> pa.Schema:
@@ -270,6 +282,5 @@ def _check(chunks: Mapping[int, RowsChunk], names: Collection[str]) -> None:
         missing = set(names) - set(chunk.schema.names)
         if missing:
             raise SinkRefused(
-                f"the rows at offset {offset} have no column {min(missing)!r} to partition or sort"
-                " by"
+                f"the rows at offset {offset} have no column {min(missing)!r} to sort by"
             )

@@ -20,6 +20,7 @@ from streamflow.core.rows import Layout
 from streamflow.core.sink_spec import SinkSpec
 from streamflow.core.table_schema import TableSchema
 from streamflow.engine.sink_buffer import Commits
+from streamflow.engine.table_numbers import versions
 from streamflow.errors import SinkRefused
 from streamflow.ports import TableFiles
 from streamflow.storage.folders import NAME, Folders, choose_folders, decode_folders, encode_folders
@@ -43,17 +44,44 @@ class TableFolders:
         if layout.partition_by or not commits.chunks:
             return layout.partition_by
         if self._settled is None:
-            self._settled = self._settle(commits)
-        return self._settled.partition_by
+            self._settled = self._settle(layout, commits)
+        by = self._settled.partition_by
+        absent = [name for name in by if name not in commits.columns]
+        if absent:
+            log.warning(
+                "rows up to commit %d were committed by a version of the topology without %s, which"
+                " names folders of the table: they lie where it is null",
+                next(reversed(commits.trailers.values())).commit,
+                " and ".join(absent),
+            )
+        return by
 
-    def _settle(self, commits: Commits) -> Folders:
+    def _settle(self, layout: Layout, commits: Commits) -> Folders:
         found = known_folders(self._files)
-        if found is not None or self._spec.folders is None:
-            return found or Folders((), "declared")
-        names = [name for name in self._spec.folders if name in commits.columns]
+        if found is not None:
+            return found
+        names = self._candidates(layout)
+        if names is None:
+            return Folders((), "declared")
+        names = [name for name in names if name in commits.columns]
         rows = commits.table(names)
         chosen = choose_folders(rows, commits.payload_bytes, self._spec.target_bytes)
         return take(self._files, chosen)
+
+    def _candidates(self, layout: Layout) -> list[str] | None:
+        """The columns of these rows that may be chosen; None where nothing was left to the rows.
+
+        Rows of every version may still come, and whoever drains a table knows of it what the
+        versions say.
+        """
+        left = [one for one in versions(self._files) if one.partition_by is None]
+        mine = self._spec.folders
+        if mine is None:
+            mine = next((one.folders for one in left if one.id == layout.schema_id), None)
+        if mine is None:
+            return None
+        never = {name for one in left for name in one.never}
+        return [name for name in mine if name not in never]
 
 
 def known_folders(files: TableFiles) -> Folders | None:
@@ -93,8 +121,16 @@ def settled(
     """The sink and the versions with what was chosen in the place of what was left open.
 
     Raises:
-        SinkRefused: the rows do not have what names the folders.
+        SinkRefused: the rows do not have what names the folders, or may have values that do not.
     """
+    never = {name for one in known if one.partition_by is None for name in one.never}
+    if spec.folders is None and never & set(spec.partition_by):
+        raise SinkRefused(
+            f"the folders of table {spec.path!r} of sink {spec.name!r} would be named by"
+            f" {min(never & set(spec.partition_by))!r}, and rows of an earlier version of the"
+            " topology may be on their way with values that name none: leave the folders to the"
+            ' rows as before, partition_by="auto", or write another table under a new app id'
+        )
     by = () if chosen is None else chosen.partition_by
     missing = set(by) - set(spec.schema.names)
     texts = {name for name in set(by) - missing if is_text(spec.schema.field(name).type)}

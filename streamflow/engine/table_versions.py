@@ -6,22 +6,10 @@ They are files beside the table. A name is taken once, so whoever comes second l
 from __future__ import annotations
 
 from streamflow.core.sink_spec import SinkSpec
-from streamflow.core.table_schema import (
-    TableSchema,
-    decode_schema,
-    encode_schema,
-    refuse,
-    schema_names,
-    schema_of,
-)
+from streamflow.core.table_schema import TableSchema, encode_schema, refuse, schema_of
 from streamflow.engine.table_folders import known_folders, settled, take, to_take
+from streamflow.engine.table_numbers import versions
 from streamflow.ports import TableFiles
-
-
-def versions(files: TableFiles) -> list[TableSchema]:
-    """All there are, oldest first. Raises `SinkRefused` where one is damaged."""
-    names = schema_names(files.names(private=True))
-    return [decode_schema(files.read(name, private=True), name) for name in names]
 
 
 def check(files: TableFiles, spec: SinkSpec) -> list[TableSchema]:
@@ -50,20 +38,3 @@ def agree(files: TableFiles, spec: SinkSpec) -> None:
         mine = schema_of(spec, known[-1].number + 1 if known else 0)
         if files.create(mine.name, encode_schema(mine), private=True):
             return
-
-
-class Numbers:
-    """The numbers of the versions of one table, by their ids."""
-
-    def __init__(self, files: TableFiles) -> None:
-        self._files = files
-        self._known: dict[str, int] = {}
-
-    def of(self, schema_id: str) -> int | None:
-        """The version of rows with this schema; None where the table never agreed to it.
-
-        A version is never changed, so it is looked for once.
-        """
-        if schema_id not in self._known:
-            self._known = {version.id: version.number for version in versions(self._files)}
-        return self._known.get(schema_id)

@@ -22,7 +22,8 @@ from streamflow.core.table_schema import Foreseen
 from streamflow.destinations import Compatibility
 from streamflow.edges.local_files import LocalFiles
 from streamflow.engine.chain import chain_of
-from streamflow.engine.table_versions import Numbers, agree, versions
+from streamflow.engine.table_numbers import Numbers, versions
+from streamflow.engine.table_versions import agree
 from streamflow.errors import SinkRefused
 from tests.examples import law
 from tests.unit.sink_log import Log, drain, partition, spec

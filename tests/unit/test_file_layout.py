@@ -232,7 +232,7 @@ def test_a_cut_that_was_edited_to_be_sorted_by_what_rows_do_not_have_is_refused(
     other.create(origin, files.read(origin, private=True), private=True)
     edited = files.read(name, private=True).replace(b'"sort":["id"]', b'"sort":["nr"]')
     other.create(name, edited, private=True)
-    with pytest.raises(SinkRefused, match="have no column 'nr' to partition or sort by"):
+    with pytest.raises(SinkRefused, match="have no column 'nr' to sort by"):
         drain(partition(other, sink), log)
 
 

@@ -14,7 +14,8 @@ from streamflow import Topology, TopologyError, day, parquet, source, topic
 from streamflow.core.table_schema import decode_schema, encode_schema, schema_of
 from streamflow.destinations import Compatibility
 from streamflow.edges.memory_files import MemoryFiles
-from streamflow.engine.table_versions import Numbers, agree
+from streamflow.engine.table_numbers import Numbers
+from streamflow.engine.table_versions import agree
 from streamflow.errors import SinkRefused
 from streamflow.schema import schema_id
 from streamflow.testing import TopologyDriver
