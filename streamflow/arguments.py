@@ -12,6 +12,9 @@ from pydantic import BaseModel
 
 from streamflow.errors import TopologyError
 
+#: Ends of the names under which quality counts what became of rows and thresholds.
+COUNTED = (":fixed", ":tripped", ":resumed", ":routed")
+
 
 def is_duration(where: str, name: str, value: object) -> None:
     """Raises `TopologyError` unless the value is a `timedelta`, or None."""
@@ -41,6 +44,16 @@ def is_text(where: str, name: str, value: object) -> None:
     """Raises `TopologyError` unless the value is a text that says something, on one line."""
     if not isinstance(value, str) or not value.isprintable() or not value.strip():
         raise TopologyError(f"{where}: {name} is {value!r}, which is no text of one line")
+
+
+def is_name(where: str, name: str, value: object) -> None:
+    """Raises `TopologyError` unless it is such a text, and none that is counted beside a name."""
+    is_text(where, name, value)
+    if str(value).endswith(COUNTED):
+        raise TopologyError(
+            f"{where}: {name} ends as what is counted beside such a name does, in"
+            f" {', '.join(COUNTED)}; call it something else"
+        )
 
 
 def is_model(where: str, value: object) -> None:

@@ -19,10 +19,10 @@ from streamflow.aggregates.function import UserDefined
 from streamflow.arguments import (
     is_duration,
     is_int64,
+    is_name,
     is_number,
     is_some_number,
     is_some_whole,
-    is_text,
 )
 from streamflow.errors import TopologyError
 from streamflow.rules import SEVERITIES, Condition, Severity
@@ -94,7 +94,7 @@ class Check(ABC):
                 f"{self.label}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}"
             )
         if self.name is not None:
-            is_text(type(self).__name__, "name", self.name)
+            is_name(type(self).__name__, "name", self.name)
         self._check()
         self._check_action()
 

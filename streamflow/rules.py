@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamflow.arguments import is_text
+from streamflow.arguments import is_name
 from streamflow.counted import counted
 from streamflow.errors import TopologyError
 from streamflow.on_error import BROKEN, OnRuleError, is_on_error
@@ -62,7 +62,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         where = f"rule {self.name!r}"
-        is_text(where, "its name", self.name)
+        is_name(where, "its name", self.name)
         if self.severity not in SEVERITIES:
             raise TopologyError(
                 f"{where}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}"

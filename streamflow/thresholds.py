@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from streamflow.arguments import in_words, is_duration, is_int64, is_number, is_some_whole, is_text
+from streamflow.arguments import in_words, is_duration, is_int64, is_name, is_number, is_some_whole
 from streamflow.counted import counted
 from streamflow.errors import TopologyError
 
@@ -69,7 +69,7 @@ class Threshold:
         if self.within is not None:
             is_duration("threshold", "within", self.within)
         if self.name is not None:
-            is_text("threshold", "name", self.name)
+            is_name("threshold", "name", self.name)
         if isinstance(self.resume_after, int):
             is_int64("threshold", "resume_after", self.resume_after)
         elif self.resume_after is not None:

@@ -91,6 +91,7 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: sales().map(Sale(shop="", cents=1, at=NOW)), "is no pydantic model; give it a class"),
     (lambda: sales().gate(Rule(5, "cents > 0")), "rule 5: its name is 5, which is no text of one"),  # type: ignore[arg-type]
     (lambda: Rule("a\nb", "cents > 0"), "its name is 'a\\nb', which is no text of one line"),
+    (lambda: Rule("a:fixed", "cents > 0"), "its name ends as what is counted beside such a name"),
     (lambda: Rule(" ", "cents > 0"), "rule ' ': its name is ' ', which is no text of one line"),
     (lambda: Rule("a", "cents > 0", threshold=5), "rule 'a': threshold is 5; say Threshold("),  # type: ignore[arg-type]
     (lambda: sales().gate(Rule("a", "cents > 0"), threshold=5), "'sales': threshold is 5; say"),
