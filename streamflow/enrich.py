@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from streamflow.arguments import in_words, is_some_duration, is_some_whole
 from streamflow.errors import TopologyError
@@ -197,5 +197,7 @@ def _answer_model(model: type[BaseModel], names: frozenset[str]) -> type[BaseMod
         for name, info in model.model_fields.items()
         if name in names
     }
-    made: Any = create_model(model.__name__, __config__=model.model_config, **fields)
+    # A model that is given as an answer has its fields by their names.
+    config = ConfigDict({**model.model_config, "populate_by_name": True})
+    made: Any = create_model(model.__name__, __config__=config, **fields)
     return made

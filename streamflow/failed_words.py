@@ -5,6 +5,10 @@ from __future__ import annotations
 #: The longest words that leave with a record; a message may hold the whole value that it is about.
 MOST_CHARACTERS = 1_000
 
+#: What is no failure of a user's function. Anything else that it raises is one: also what is no
+#: `Exception`, as libraries in Rust raise where they panic, and a cancellation of its own.
+NOT_ITS_OWN = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)
+
 
 def words_of(error: BaseException) -> str:
     """Its kind and its words, if it has any that can be had."""

@@ -217,7 +217,8 @@ def _forwarded(batch: MicroBatch, arrived: Arrived) -> tuple[tuple[Raw, int], ..
     if arrived.outlet.remade:
         fields = [name for name in arrived.outlet.schema.names if not name.startswith("_")]
         values = map(to_json, json_rows(arrived.rows.select(fields)))
-        raws = [replace(raw, value=value) for raw, value in zip(raws, values, strict=True)]
+        made = zip(raws, values, arrived.rows.column("_index").to_pylist(), strict=True)
+        raws = [replace(raw, value=value, index=index) for raw, value, index in made]
         gone = {row for row, change in enumerate(changes) if change == "deleted"}
         raws = [replace(raw, value=None) if i in gone else raw for i, raw in enumerate(raws)]
     return tuple(zip(raws, event_times(arrived.rows).to_pylist(), strict=True))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from streamflow.changes import CHANGE
 from streamflow.core.halving import each_alone
 from streamflow.expand import Expand, MapRows, expanded, made_row
-from streamflow.failed_words import words_of
+from streamflow.failed_words import NOT_ITS_OWN, words_of
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
 from streamflow.storable import unfit
 
@@ -67,9 +67,9 @@ def map_rows(stage: MapRows, rows: Rows) -> tuple[pa.Array, dict[int, str]]:
         try:
             value = made_row(stage, row)
             _refuse_unfit(stage, pa.array([value], pa.struct(list(stage.schema))))
-        except MemoryError:  # which is not the row's fault
+        except NOT_ITS_OWN:
             raise
-        except Exception as error:
+        except BaseException as error:
             failed[number], value = words_of(error), None
         made.append(value)
     return pa.array(made, pa.struct(list(stage.schema))), failed

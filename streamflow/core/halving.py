@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from streamflow.failed_words import words_of
+from streamflow.failed_words import NOT_ITS_OWN, words_of
 from streamflow.on_error import OnError
 
 Rows = pa.RecordBatch
@@ -21,10 +21,13 @@ def each_alone(
 ) -> tuple[pa.Array, dict[int, str]]:
     """`function(rows)`, null where it fails; and for each of those rows why.
 
+    No rows are no reason to call it: what it needs may be away, and nothing would fail by that.
     Halves what fails until single rows are left, so a few bad rows cost little. `function` gives
     one value of type `kind` per row, and looks at each row alone. Where a failure is no dead
     letter nothing is computed beyond the first row that fails, and all after it fail too.
     """
+    if not rows.num_rows:
+        return pa.array([], kind), {}
     halving = _Halving(function, rows, kind, on_error)
     parts = halving.of(0, rows.num_rows)
     return parts[0] if len(parts) == 1 else pa.concat_arrays(parts), halving.failed
@@ -48,11 +51,9 @@ class _Halving:
             return [pa.nulls(stop - start, self.kind)]
         try:
             return [self.function(self._rows(start, stop))]
-        except MemoryError:  # which is not the row's fault
+        except NOT_ITS_OWN:
             raise
-        except Exception as error:
-            if stop == start:  # it was tried on no rows when the topology was built
-                raise
+        except BaseException as error:
             if stop - start == 1:
                 self.failed[start] = words_of(error)
                 return [pa.nulls(1, self.kind)]

@@ -180,7 +180,8 @@ def _topics(
     now_ms: int,
 ) -> Iterator[tuple[str, list[Record]]]:
     """What goes to topics. Records that come to one from several ways, windows or stages are in the
-    order of their offsets, so that where commits and batches were cut does not show.
+    order of their offsets, and those made of one record in theirs, so that where commits and
+    batches were cut does not show.
     """
 
     def at(micros: int) -> int:
@@ -189,7 +190,7 @@ def _topics(
     for topic, ways in _ways(plan).items():
         rows = [row for way in ways for step in steps for row in step.forwarded.get(way.number, ())]
         if len(ways) > 1:
-            rows.sort(key=lambda row: row[0].offset)
+            rows.sort(key=lambda row: (row[0].offset, row[0].index))
         made = [Record(r.key, r.value, at(time), forwarded(r, commit)) for r, time in rows]
         yield names.topic(topic), made
     rejects, routed = _parted(plan, [reject for step in steps for reject in step.rejects])

@@ -18,7 +18,7 @@ INFINITY = 2**63 - 1
 
 @dataclass(frozen=True)
 class Raw:
-    """A record as it came, byte for byte."""
+    """A record as it came, byte for byte. Of the rows that are made of one, `index` tells which."""
 
     tp: TopicPartition
     offset: int
@@ -26,6 +26,7 @@ class Raw:
     key: bytes | None
     value: bytes | None
     headers: Headers
+    index: int = 0
 
     @staticmethod
     def of(batch: MicroBatch, row: int) -> Raw:

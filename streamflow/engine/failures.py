@@ -10,6 +10,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pydantic
@@ -90,7 +91,9 @@ _WORDS = (("No space left on device", R), ("Disk quota exceeded", R), ("Permissi
 def classify(error: BaseException) -> ErrorClass:
     """The kind of a failure."""
     for tell in _WAYS:
-        kind = tell(error)
+        kind = None
+        with suppress(Exception):  # of a user's anything may fail, also its words
+            kind = tell(error)
         if kind is not None:
             return kind
     return L

@@ -258,7 +258,7 @@ ANSWERS: list[tuple[Any, str]] = [
     ({"tea": {}}, "not what the model says: .*Field required"),
     ({"tea": 7}, "not what the model says: .*not iterable"),
     ([("tea", 1)], "the lookup gives a list, not answers by key"),
-    ({"coffee": {"cents": 1}}, "the lookup answers 'coffee', but 'tea' was asked"),
+    ({7: {"cents": 1}}, "the lookup answers 7, but 'tea' was asked"),
 ]
 
 
@@ -367,9 +367,8 @@ def test_memory_that_is_not_there_is_nobody_s_answer() -> None:
         raise MemoryError
 
     driver = driver_of(sales.enrich(Priced, full, key="sku"))
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(MemoryError, match="enrich Priced"):
         driver.send("sales", sale("tea"))
-    assert isinstance(raised.value.exceptions[0], MemoryError)
 
 
 def test_what_is_asked_is_part_of_the_version_and_how_is_not() -> None:
