@@ -6,6 +6,7 @@ An exception of a user's own says it itself, by an attribute: `error_class = Err
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import ssl
@@ -17,6 +18,7 @@ import pydantic
 from aiokafka import errors as kafka
 
 from streamflow.errors import SinkUnavailable, StreamflowError, TaskLost
+from streamflow.failed_words import NOT_ITS_OWN, words_of
 from streamflow.retry import RETRYABLE, ErrorClass
 
 N, T, D, R, P, L = (
@@ -97,6 +99,22 @@ def classify(error: BaseException) -> ErrorClass:
         if kind is not None:
             return kind
     return L
+
+
+def as_failure(error: BaseException) -> Exception:
+    """An exception as one that can be dealt with: also where it is no `Exception`, as those of
+    libraries in Rust are, or a cancellation that nobody has asked for. One that ends the coroutine
+    or the process is raised.
+    """
+    if isinstance(error, Exception):
+        return error
+    task = asyncio.current_task()
+    is_cancelled = isinstance(error, asyncio.CancelledError)
+    if isinstance(error, NOT_ITS_OWN) or (is_cancelled and (task is None or task.cancelling())):
+        raise error
+    made = RuntimeError(words_of(error))
+    made.__cause__ = error
+    return made
 
 
 def is_retryable(error: BaseException) -> bool:

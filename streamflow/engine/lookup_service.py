@@ -14,7 +14,7 @@ from typing import Any
 
 from streamflow.clock import Clock
 from streamflow.engine.circuit import Circuit
-from streamflow.engine.failures import classify
+from streamflow.engine.failures import as_failure, classify
 from streamflow.engine.lookup_counts import LookupCounts
 from streamflow.engine.retries import Retries, RetryBudget
 from streamflow.enrich import Enrich, PerKey
@@ -126,11 +126,14 @@ class Service:
         except NOT_ITS_OWN:
             raise
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise
+            failure = as_failure(error)
             if not timeout.expired():
-                raise error if isinstance(error, Exception) else _foreign(error) from None
+                if failure is error:
+                    raise
+                cancelled = isinstance(error, asyncio.CancelledError)
+                raise Cancelled(
+                    "the lookup was cancelled" if cancelled else words_of(error)
+                ) from None
         else:
             if not timeout.expired():
                 self.answered, self.good = self.answered + 1, keys[:1]
@@ -208,8 +211,3 @@ async def _given(stage: Enrich, keys: list[Any]) -> Mapping[Any, Any]:
     if other is not None and not any(key in given for key in keys):
         raise KeyError(f"the lookup answers {other!r}, but {keys[0]!r} was asked")
     return given
-
-
-def _foreign(error: BaseException) -> Cancelled:
-    cancelled = isinstance(error, asyncio.CancelledError)
-    return Cancelled("the lookup was cancelled" if cancelled else words_of(error))

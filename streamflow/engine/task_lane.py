@@ -22,7 +22,7 @@ from streamflow.batch import TopicPartition
 from streamflow.counted import counted
 from streamflow.engine.cancelled import cancelled
 from streamflow.engine.directives import Directive
-from streamflow.engine.failures import is_disk_full, is_hopeless, is_short_of_memory
+from streamflow.engine.failures import as_failure, is_disk_full, is_hopeless, is_short_of_memory
 from streamflow.engine.idle_watch import IdleWatch
 from streamflow.engine.inbox import COMMIT_PATIENCE_SECONDS, PATIENCE_SECONDS, Arrival, Inbox
 from streamflow.engine.overtaken import overtaken
@@ -229,8 +229,8 @@ class TaskLane:
                     await self._give_up(error)
                     return
                 failure = error
-            except Exception as error:  # whatever it was: the task is taken up as after a crash
-                failure = error
+            except BaseException as error:  # whatever it was: it is taken up as after a crash
+                failure = as_failure(error)
             self._lost, self._put_off, self._rest = True, None, None
             self._inbox.forget()
             commit = self.task.state.commit if self.task is not None else reached

@@ -223,3 +223,27 @@ def test_a_lack_of_memory_is_not_the_row_s_fault() -> None:
     driver = driver_of(orders.map_rows(Numbered, full))
     with pytest.raises(MemoryError):
         driver.send("orders", order("x"))
+
+
+def test_arms_that_lead_into_one_topic_have_the_rows_of_a_record_in_their_order() -> None:
+    early, rest = lines.branch("items < 'm'")
+    edges = [early.to(topic("out")), rest.to(topic("out")), lines.rejected.to(topic("dlq"))]
+    driver = TopologyDriver(Topology("orders", *edges), NOW)
+    driver.send("orders", order("z", "a", "y", "b"), order("x", "c"))
+    assert [row["items"] for row in driver.read("out")] == ["z", "a", "y", "b", "x", "c"]
+
+
+class Panic(BaseException):
+    """What a library in Rust raises."""
+
+
+def test_what_is_no_exception_is_a_dead_letter_of_its_row() -> None:
+    def odd(row: dict[str, Any]) -> dict[str, Any]:
+        if row["items"] == ["bad"]:
+            raise Panic("in a library")
+        return {"shop": row["shop"], "number": 1}
+
+    driver = driver_of(orders.map_rows(Numbered, odd))
+    driver.send("orders", order("good"), order("bad"), order("good"))
+    assert len(driver.read("out")) == 2
+    assert [letter["reason"] for letter in driver.read("dlq")] == ["failed"]
