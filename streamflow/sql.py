@@ -23,6 +23,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokenizer_core import TokenType
 
 from streamflow.errors import TopologyError
+from streamflow.sql_numbers import COMPARING, between, fitted, is_exact, written
 
 Column = Callable[[pa.RecordBatch], Any]
 
@@ -49,10 +50,6 @@ def _and(left: Any, right: Any) -> Any:
 
 def _or(left: Any, right: Any) -> Any:
     return pc.or_kleene(_truth(left), _truth(right))
-
-
-def _between(value: Any, low: Any, high: Any) -> Any:
-    return pc.and_kleene(pc.greater_equal(value, low), pc.less_equal(value, high))
 
 
 _BINARY: dict[type[Any], Callable[[Any, Any], Any]] = {
@@ -82,18 +79,6 @@ _MATCHING: dict[type[Any], Callable[[Any, str], Any]] = {
     exp.ILike: lambda values, pattern: pc.match_like(values, pattern, ignore_case=True),
     exp.RegexpLike: pc.match_substring_regex,
 }
-#: Kernels before which a number that is written out is not rounded to a float.
-_COMPARING = {
-    pc.equal,
-    pc.not_equal,
-    pc.greater,
-    pc.greater_equal,
-    pc.less,
-    pc.less_equal,
-    _between,
-}
-#: Of a decimal in 256 bits.
-_MOST_DIGITS = 76
 _UNKNOWN = pa.scalar(None, pa.bool_())
 #: Parentheses within parentheses; the parser calls itself some twenty times for each.
 NESTED = 32
@@ -176,17 +161,10 @@ class _Part:
     def constant(self) -> bool:
         return isinstance(self.sample, pa.Scalar)
 
-    @property
-    def exact(self) -> _Part:
+    def exact(self, beside: list[pa.DataType]) -> _Part:
         """The same, but a number with a fraction as a decimal of just its digits."""
-        if self.digits is None:
-            return self
-        _, digits, exponent = self.digits.as_tuple()
-        places, whole = max(-int(exponent), 0), len(digits) + max(int(exponent), 0)
-        if max(places, whole) > _MOST_DIGITS:
-            return self
-        scalar = pa.scalar(self.digits, pa.decimal256(max(places, whole), places))
-        return _Part(lambda _: scalar, scalar)
+        scalar = None if self.digits is None else written(self.digits, beside)
+        return self if scalar is None else _Part(lambda _: scalar, scalar)
 
 
 @dataclass(frozen=True)
@@ -246,7 +224,7 @@ class _Compiler:
             case exp.Between():
                 self._only(node, "this", "low", "high")
                 parts = [self.part(node.args[name]) for name in ("this", "low", "high")]
-                return self._apply(node, _between, *parts)
+                return self._apply(node, between, *parts)
             case exp.In() if node.expressions:
                 return self._in(node)
             case _:
@@ -255,14 +233,17 @@ class _Compiler:
     def _apply(self, node: Any, kernel: Callable[..., Any], *parts: _Part) -> _Part:
         """The kernel over parts, tried on what they give for zero rows."""
         others = [part.sample.type for part in parts if part.digits is None]
-        if kernel in _COMPARING and all(map(_is_exact, others)):
-            parts = tuple(part.exact for part in parts)
+        if kernel in COMPARING and all(map(is_exact, others)):
+            parts = tuple(part.exact(others) for part in parts)
+        samples = [part.sample for part in parts]
         try:
-            sample = kernel(*[part.sample for part in parts])
+            kernel = fitted(kernel, samples)
+            sample = kernel(*samples)
         except (pa.ArrowException, OverflowError) as error:
-            kinds = " and ".join(str(part.sample.type) for part in parts)
+            kinds = " and ".join(str(each.type) for each in samples)
+            words = f"; {error}" if isinstance(error, OverflowError) else ""
             raise self.refused(
-                node, f"{node.sql()!r} cannot be computed on these fields: it is of {kinds}"
+                node, f"{node.sql()!r} cannot be computed on these fields: it is of {kinds}{words}"
             ) from error
         functions = [part.of for part in parts]
         if len(functions) == 1:
@@ -342,12 +323,6 @@ def _as_set(kind: pa.DataType, options: list[_Part]) -> pa.Array | None:
         return pa.array([option.sample.cast(kind).as_py() for option in options], kind)
     except pa.ArrowException:
         return None
-
-
-def _is_exact(kind: pa.DataType) -> bool:
-    """Is it of integers, decimals or NULL?"""
-    tests = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
-    return any(test(kind) for test in tests)
 
 
 def _is_negative_number(node: Any) -> bool:

@@ -190,6 +190,7 @@ def test_importing_streamflow_brings_no_client() -> None:
         "rules",
         "schema",
         "sql",
+        "sql_numbers",
         "stream",
         "sources",
         "on_error",
