@@ -8,18 +8,18 @@ under the place. NaN is compared as IEEE says: it equals nothing and is in no ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokenizer_core import TokenType
 
 from streamflow.errors import TopologyError
@@ -52,6 +52,15 @@ def _or(left: Any, right: Any) -> Any:
     return pc.or_kleene(_truth(left), _truth(right))
 
 
+def _like(values: Any, pattern: str, ignore_case: bool = False) -> Any:
+    """A backslash stands for itself, as in DuckDB; to Arrow it is an escape in some patterns."""
+    if "\\" not in pattern:
+        return pc.match_like(values, pattern, ignore_case=ignore_case)
+    wild = {"%": ".*", "_": "."}
+    regex = "".join(wild.get(char) or re.escape(char) for char in pattern)
+    return pc.match_substring_regex(values, f"(?s)^{regex}$", ignore_case=ignore_case)
+
+
 _BINARY: dict[type[Any], Callable[[Any, Any], Any]] = {
     exp.And: _and,
     exp.Or: _or,
@@ -74,14 +83,16 @@ _UNARY: dict[type[Any], Callable[[Any], Any]] = {
     exp.Abs: pc.abs_checked,
     exp.Neg: pc.negate_checked,
 }
+_ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Abs, exp.Neg)
 _MATCHING: dict[type[Any], Callable[[Any, str], Any]] = {
-    exp.Like: pc.match_like,
-    exp.ILike: lambda values, pattern: pc.match_like(values, pattern, ignore_case=True),
+    exp.Like: _like,
+    exp.ILike: partial(_like, ignore_case=True),
     exp.RegexpLike: pc.match_substring_regex,
 }
 _UNKNOWN = pa.scalar(None, pa.bool_())
 #: Parentheses within parentheses; the parser calls itself some twenty times for each.
 NESTED = 32
+_UNREADABLE = "cannot be read as SQL"
 _SIMPLER = "make a field of a part of it with map, or several rules"
 
 
@@ -107,9 +118,11 @@ def _compiled(text: str, schema: pa.Schema, where: str) -> Callable[[pa.RecordBa
     try:
         _check_nesting(text, where)
         trees = [tree for tree in RuleDialect().parse(text) if tree is not None]
-    except (ParseError, TokenError) as error:
+    except (TopologyError, RecursionError):
+        raise
+    except Exception as error:  # sqlglot's own, and whatever it stumbles over
         place = _caret(text, _offset_of(text, error))
-        raise TopologyError(f"{where}: cannot be read as SQL\n{place}") from error
+        raise TopologyError(f"{where}: {_UNREADABLE}\n{place}") from error
     if not trees:
         raise TopologyError(f"{where}: the condition is empty")
     compiler = _Compiler(text, schema, where)
@@ -175,6 +188,10 @@ class _Compiler:
 
     def part(self, node: Any) -> _Part:
         kind = type(node)
+        if node is None:  # of the signs that sqlglot reads, `@`, abs, is let stand alone
+            at = [token.start for token in RuleDialect().tokenize(self.text) if token.text == "@"]
+            place = _caret(self.text, at[-1] if at else len(self.text))
+            raise TopologyError(f"{self.where}: {_UNREADABLE}\n{place}")
         if node.args.get("negate"):  # sqlglot's form of NOT LIKE
             positive = node.copy()
             positive.set("negate", None)
@@ -184,9 +201,7 @@ class _Compiler:
         if kind is exp.Column:
             return self._column(node)
         if kind in (exp.Literal, exp.Boolean, exp.Null) or _is_negative_number(node):
-            scalar = self._constant(node)
-            fraction = pa.types.is_floating(scalar.type)
-            return _Part(lambda _: scalar, scalar, Decimal(node.sql()) if fraction else None)
+            return self._constant(node)
         if kind in _BINARY:
             return self._binary(node, kind)
         if kind in _UNARY:
@@ -228,7 +243,7 @@ class _Compiler:
             case exp.In() if node.expressions:
                 return self._in(node)
             case _:
-                raise self.refused(node, f"{node.sql()!r} is not supported; use a function instead")
+                raise self.refused(node, f"{_sql(node)!r} is not supported; use a function instead")
 
     def _apply(self, node: Any, kernel: Callable[..., Any], *parts: _Part) -> _Part:
         """The kernel over parts, tried on what they give for zero rows."""
@@ -236,6 +251,11 @@ class _Compiler:
         if kernel in COMPARING and all(map(is_exact, others)):
             parts = tuple(part.exact(others) for part in parts)
         samples = [part.sample for part in parts]
+        timed = any(pa.types.is_temporal(each.type) for each in samples)
+        if timed and isinstance(node, _ARITHMETIC):
+            # Arrow gives a duration, a bare integer to whoever casts it, of a unit unsaid.
+            why = f"{_sql(node)!r} computes with a date or a time; use a function instead"
+            raise self.refused(node, why)
         try:
             kernel = fitted(kernel, samples)
             sample = kernel(*samples)
@@ -243,7 +263,7 @@ class _Compiler:
             kinds = " and ".join(str(each.type) for each in samples)
             words = f"; {error}" if isinstance(error, OverflowError) else ""
             raise self.refused(
-                node, f"{node.sql()!r} cannot be computed on these fields: it is of {kinds}{words}"
+                node, f"{_sql(node)!r} cannot be computed on these fields: it is of {kinds}{words}"
             ) from error
         functions = [part.of for part in parts]
         if len(functions) == 1:
@@ -276,7 +296,7 @@ class _Compiler:
         if isinstance(pattern, exp.Null):
             return self._apply(node, lambda v: pc.if_else(pc.is_null(v), None, _UNKNOWN), value)
         if not (isinstance(pattern, exp.Literal) and pattern.is_string):
-            raise self.refused(pattern, f"{pattern.sql()!r} must be a constant text")
+            raise self.refused(pattern, f"{_sql(pattern)!r} must be a constant text")
         text = pattern.this
         try:  # Arrow does not look at the pattern before there is a row
             kernel(pa.array([""]), text)
@@ -293,18 +313,23 @@ class _Compiler:
             raise self.refused(node, f"there is no field {name!r}{hint}")
         return _Part(lambda rows: rows.column(name), pa.array([], self.schema.field(name).type))
 
-    def _constant(self, node: Any) -> pa.Scalar:
+    def _constant(self, node: Any) -> _Part:
         try:
-            return pa.scalar(_value(node))
+            value = _value(node)
+            fraction = value if isinstance(value, Decimal) else None
+            scalar = pa.scalar(value if fraction is None else float(fraction))
+        except InvalidOperation as error:
+            raise self.refused(node, _UNREADABLE) from error
         except OverflowError as error:
-            raise self.refused(node, f"{node.sql()} does not fit 64 bits") from error
+            raise self.refused(node, f"{_sql(node)} does not fit 64 bits") from error
         except UnicodeEncodeError as error:
             raise self.refused(node, f"{node.name!a} is no text: {error.reason}") from error
+        return _Part(lambda _: scalar, scalar, fraction)
 
     def _only(self, node: Any, *known: str) -> None:
         """Refuse what the grammar allows beside the parts that have a meaning here."""
         if any(value for name, value in node.args.items() if name not in known):
-            raise self.refused(node, f"{node.sql()!r} is not supported; use a function instead")
+            raise self.refused(node, f"{_sql(node)!r} is not supported; use a function instead")
 
     def refused(self, node: Any, why: str) -> TopologyError:
         starts = [part.meta["start"] for part in node.walk() if "start" in part.meta]
@@ -330,14 +355,28 @@ def _is_negative_number(node: Any) -> bool:
 
 
 def _value(node: Any) -> Any:
+    """A constant; a number with a fraction as a decimal."""
     match node:
         case exp.Literal(is_string=True):
             return node.this
         case exp.Literal():
-            return float(node.this) if set(node.this) & set(".eE") else int(node.this)
+            return _number(node.this)
         case exp.Neg():
-            return -_value(node.this)
+            return _number(f"-{node.this.this}")
         case exp.Boolean():
             return bool(node.this)
         case _:
             return None
+
+
+def _number(text: str) -> Decimal | int:
+    number = Decimal(text)
+    return number if set(text) & set(".eE") else int(number)
+
+
+def _sql(node: Any) -> str:
+    """How a part is written, without its comments."""
+    try:
+        return node.sql(comments=False)
+    except Exception:  # sqlglot reads some of what it cannot write
+        return type(node).__name__
