@@ -5,7 +5,8 @@ beyond 2^53 beside a float, or decimals that together have more than 38 digits. 
 
 - integers and floats are compared exactly, and computed as floats, rounded, as DuckDB does;
 - decimals, and integers beside them, are compared and computed exactly, in up to 76 digits. What
-  needs more for any value is refused when it is compiled, what needs more for a value fails there.
+  needs more for any value is refused when it is compiled, what needs more for a value fails there;
+- decimals beside floats are floats, as Arrow and DuckDB have it.
 
 A kernel is chosen once, by types, so that numbers of one kind cost what Arrow's own kernel costs.
 """
@@ -53,8 +54,8 @@ def is_exact(kind: pa.DataType) -> bool:
 
 
 def written(digits: Decimal, beside: Sequence[pa.DataType]) -> pa.Scalar | None:
-    """A number as a decimal of just its digits; None where it is beyond all that a column of these
-    types can hold, so that a float, which is near it, is as good.
+    """A number as a decimal of just its digits. None where a float has to do: beyond all that a
+    column of these types can hold, which is as good, or of more digits than there are.
     """
     _, figures, exponent = digits.as_tuple()
     places = max(-int(exponent), 0)
