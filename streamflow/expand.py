@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from streamflow.counted import counted
 from streamflow.errors import TopologyError
-from streamflow.nested import taken_apart
+from streamflow.exact_cast import check_cast
+from streamflow.nested import held_dict, taken_apart
 from streamflow.on_error import OnError, is_on_error
 from streamflow.schema import arrow_schema
 
@@ -84,10 +86,7 @@ def expand_stage(
                 f"{sorted(name for name in schema.names if not name.startswith('_'))}"
             )
         kind = origin.field(field.name).type
-        try:
-            pc.cast(pa.array([], kind), field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise TopologyError(f"{here} is {field.type}, but is made of {kind}") from error
+        check_cast(here, kind, field.type)
     return Expand(model, wanted, frozenset(made.names), by, explode, on_error)
 
 
@@ -180,9 +179,18 @@ def made_row(stage: MapRows, row: Mapping[str, Any]) -> dict[str, Any]:
         Exception: whatever the function raises.
     """
     made: Any = stage.function(dict(row))
-    model = made if isinstance(made, stage.model) else stage.model.model_validate(made)
+    is_made = isinstance(made, stage.model)
+    model = made if is_made else stage.model.model_validate(made)
     values = {name: taken_apart(getattr(model, name)) for name in stage.schema.names}
+    if is_made:  # which nothing may have looked at since: pydantic takes any assignment
+        values = _held(stage.model).validate_python(values)
     for key in stage.keys:
         if values[key] != row[key]:
             raise ValueError(f"changes {key!r}, which the topic is keyed by")
     return values
+
+
+@cache
+def _held(model: type[BaseModel]) -> TypeAdapter[dict[str, Any]]:
+    """Looks whether values are what an instance of the model may hold."""
+    return TypeAdapter(held_dict(model))

@@ -8,7 +8,7 @@ that are models, records go through the model, and what it holds is taken apart 
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Annotated, Any, NotRequired, TypeGuard, Union, cast, get_args, get_origin
 
@@ -18,6 +18,8 @@ from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+#: What a model's configuration says of its input, and not of what it holds.
+_OF_INPUT = ("alias_generator", "extra")
 
 
 def is_nested_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
@@ -61,6 +63,21 @@ def typed_dict(model: type[BaseModel]) -> Any:
     return row
 
 
+def held_dict(model: type[BaseModel]) -> Any:
+    """A `TypedDict` of what an instance of the model holds: each field under its own name, with its
+    type and limits, and without functions that validate. Those have done their work when the
+    instance was made, and many would not do it twice.
+    """
+    fields: dict[str, Any] = {
+        name: _with_limits(_held(info.annotation), info.metadata)
+        for name, info in model.model_fields.items()
+    }
+    row: Any = TypedDict(model.__name__, fields)  # type: ignore[operator]
+    kept = {name: value for name, value in model.model_config.items() if name not in _OF_INPUT}
+    row.__pydantic_config__ = kept
+    return row
+
+
 def taken_apart(value: Any) -> Any:
     """What a column holds of a field's value: models are dicts of their fields."""
     if isinstance(value, BaseModel):
@@ -84,6 +101,28 @@ def _makes_models(info: FieldInfo) -> bool:
     if info.is_required() or not list(_in_annotation(info.annotation)):
         return False
     return info.default_factory is not None or info.default not in (None, [], {})
+
+
+def _held(annotation: Any) -> Any:
+    if annotation is int:
+        return Annotated[int, Ge(INT64_MIN), Le(INT64_MAX)]
+    if is_nested_model(annotation):
+        return held_dict(annotation)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _with_limits(_held(args[0]), args[1:])
+    if origin in (Union, types.UnionType):
+        return Union[tuple(map(_held, args))]  # noqa: UP007
+    if origin is list:
+        return list[_held(args[0])]  # type: ignore[misc]
+    if origin is dict:
+        return dict[args[0], _held(args[1])]  # type: ignore[misc,valid-type]
+    return annotation
+
+
+def _with_limits(annotation: Any, metadata: Sequence[Any]) -> Any:
+    limits = [one for one in metadata if not hasattr(one, "__get_pydantic_core_schema__")]
+    return Annotated[(annotation, *limits)] if limits else annotation  # type: ignore[valid-type]
 
 
 def _typed(annotation: Any) -> Any:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.errors import TopologyError
+from streamflow.exact_cast import plain_text
 
 #: Values of a JSON object, as they stand there.
 Row = dict[str, msgspec.Raw]
@@ -55,7 +56,7 @@ def text_of(column: pa.Array) -> pa.Array:
     """A column's values as keys have them, as bytes."""
     if pa.types.is_binary(column.type):
         return column
-    return pc.cast(pc.cast(column, pa.string()), pa.binary())
+    return pc.cast(plain_text(column), pa.binary())
 
 
 def number_text(number: float) -> str:

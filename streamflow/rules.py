@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamflow.arguments import is_name
 from streamflow.counted import counted
 from streamflow.errors import TopologyError
+from streamflow.exact_cast import cast_exactly, sound
 from streamflow.on_error import BROKEN, OnRuleError, is_on_error
 from streamflow.sql import compile_condition
 from streamflow.thresholds import Threshold, is_threshold
@@ -124,8 +124,8 @@ class Rule:
         """New values of `field` for these rows, as `fix` or `default` has them.
 
         Raises:
-            ValueError: they are not one value per row, of another type, or null where the field
-                cannot be.
+            ValueError: they are not one value per row, of another type, not what later steps can
+                take, or null where the field cannot be.
             Exception: whatever the function raises.
         """
         assert self.field is not None
@@ -137,7 +137,8 @@ class Rule:
         if made.type != to.type:
             if not _fits(made.type, to.type):
                 raise ValueError(f"the fix gives {made.type}, but {to.name} is {to.type}")
-            made = pc.cast(made, to.type)
+            made = cast_exactly(made, to.type, to.name)
+        made = sound(made, to.name)
         if made.null_count and not to.nullable:
             raise ValueError(f"the fix gives null, but {to.name} cannot be null")
         return made
@@ -211,6 +212,16 @@ def one_per_row(values: Any, rows: pa.RecordBatch) -> pa.Array:
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
+def truth_per_row(condition: Condition, rows: pa.RecordBatch) -> pa.Array:
+    """What a condition says of each row. Raises `ValueError` for anything but a column of booleans
+    with one for each.
+    """
+    values = one_per_row(condition(rows), rows)
+    if not pa.types.is_boolean(values.type):
+        raise ValueError(f"the condition gives {values.type}, not true or false")
+    return values
+
+
 def check_rules(where: str, rules: Sequence[object]) -> None:
     """Raises `TopologyError` for what is no rule."""
     for rule in rules:
@@ -239,7 +250,7 @@ def _fits(made: pa.DataType, wanted: pa.DataType) -> bool:
 def _holds(value: Any, kind: pa.DataType) -> bool:
     """Is this value the same in a column of this type? 1.5 is 1 among integers."""
     try:
-        return pa.scalar(value, kind).as_py() == value
+        return pa.scalar(value, kind).as_py(maps_as_pydicts="strict") == value
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         return False
 

@@ -14,13 +14,13 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from streamflow.arguments import in_words, is_some_duration, is_text
 from streamflow.changes import Changed, kinds_of, said_kinds
 from streamflow.enrich import Enrich
 from streamflow.errors import TopologyError
+from streamflow.exact_cast import check_cast
 from streamflow.expand import Expand, MapRows
 from streamflow.on_error import OnError, is_on_error
 from streamflow.rules import Condition, Rule, tried
@@ -143,7 +143,8 @@ class Branch:
     def arms(self) -> list[str]:
         """A name for each arm, which the rows that go into it are counted under."""
         texts = [_text(condition) for condition in self.conditions]
-        several = {text for text in texts if texts.count(text) > 1}  # functions without a name
+        # Functions without a name; and what is called as the last arm is.
+        several = {text for text in texts if texts.count(text) > 1 or text == "rest"}
         named = [f"{t} {i}" if t in several else t for i, t in enumerate(texts)]
         return [f"branch {name}" for name in (*named, "rest")]
 
@@ -231,13 +232,7 @@ def map_stage(
                 f"{here} is neither computed nor a field of the stream, which has "
                 f"{sorted(name for name in schema.names if not name.startswith('_'))}"
             )
-        made = tried(compiled[field.name], schema, here).type
-        try:
-            pc.cast(pa.array([], made), field.type)
-        except pa.ArrowInvalid as error:
-            raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
-        except pa.ArrowNotImplementedError as error:
-            raise TopologyError(f"{here} is {field.type}, but is made of {made}") from error
+        check_cast(here, tried(compiled[field.name], schema, here).type, field.type)
     return Map(model, wanted, columns, compiled, _forgiving(given, wanted, where), on_error)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,12 +20,13 @@ from streamflow.core.gate import gate
 from streamflow.core.halving import each_alone
 from streamflow.core.recall import NOTHING_LEARNED, Learned, Recalled
 from streamflow.core.step import Failure, Raw, Reject, StateView, TaskState, first_failure
+from streamflow.exact_cast import cast_exactly, sound
 from streamflow.expand import Expand, MapRows
 from streamflow.on_error import OnError
-from streamflow.rules import Condition, one_per_row
+from streamflow.rules import Condition, one_per_row, truth_per_row
 from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Branch, Dedup, Filter, Gate, Map
-from streamflow.storable import unfits, unsure
+from streamflow.storable import unfit, unfits, unsure
 
 Rows = pa.RecordBatch
 
@@ -165,7 +165,7 @@ def _truth(condition: Condition, rows: Rows, on_error: OnError) -> tuple[pa.Arra
     """Is the condition TRUE on each row? Null where it cannot be computed, and why."""
 
     def verdict(some: Rows) -> pa.Array:
-        return pc.fill_null(_column(condition(some), pa.bool_(), some), False)
+        return pc.fill_null(truth_per_row(condition, some), False)
 
     return each_alone(verdict, rows, pa.bool_(), on_error)
 
@@ -294,16 +294,29 @@ def check_folders(names: Mapping[str, str], batch: MicroBatch, state: Chained) -
 
 
 def _field(stage: Map, field: pa.Field, rows: Rows) -> pa.Array:
-    values = stage.compiled[field.name](rows)
-    if field.name not in stage.forgiving:
-        return _column(values, field.type, rows)
-    alone = pa.RecordBatch.from_arrays([one_per_row(values, rows)], names=["value"])
-    return each_alone(lambda some: pc.cast(some.column(0), field.type), alone, field.type)[0]
+    name, values = field.name, one_per_row(stage.compiled[field.name](rows), rows)
+    made = (
+        _what_fits(values, field)
+        if name in stage.forgiving
+        else cast_exactly(values, field.type, name)
+    )
+    # Fields that are taken over, and SQL, have nothing that later steps could not take.
+    return sound(made, name) if callable(stage.columns.get(name)) else made
 
 
-def _column(values: Any, kind: pa.DataType, rows: Rows) -> pa.Array:
-    flat = one_per_row(values, rows)
-    return flat if flat.type == kind else pc.cast(flat, kind)
+def _what_fits(values: pa.Array, field: pa.Field) -> pa.Array:
+    """The values as the field has them, and null for those that it cannot have."""
+
+    def fitting(some: Rows) -> pa.Array:
+        return cast_exactly(some.column(0), field.type, field.name)
+
+    alone = pa.RecordBatch.from_arrays([values], names=["value"])
+    made, _ = each_alone(fitting, alone, field.type)
+    bad = unfit(made, field.with_nullable(True))
+    if bad:
+        there = _kept(len(made), bad)
+        made = made.take(pc.if_else(there, pa.array(range(len(made)), pa.int64()), None))
+    return sound(made, field.name) if pa.types.is_nested(field.type) else made
 
 
 def without(

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from streamflow.changes import CHANGE
 from streamflow.core.halving import each_alone
+from streamflow.exact_cast import cast_exactly, sound
 from streamflow.expand import Expand, MapRows, expanded, made_row
 from streamflow.failed_words import NOT_ITS_OWN, words_of
 from streamflow.schema import EVENT_TIME, LINEAGE, WARNINGS
@@ -84,7 +85,9 @@ def _column(stage: Expand, field: pa.Field, made: Rows, rows: Rows, parents: pa.
     if not field.nullable and column.null_count:
         model = stage.model.__name__
         raise ValueError(f"{field.name} is null, but {model} says that it cannot be")
-    column = column if column.type == field.type else pc.cast(column, field.type)
+    column = cast_exactly(column, field.type, field.name)
+    if field.name in stage.columns and callable(stage.given):
+        column = sound(column, field.name)
     for why in unfit(column, field).values():
         raise ValueError(why)
     return column

@@ -20,7 +20,7 @@ from streamflow.core.breaker import Came, judge
 from streamflow.core.decode import Decoded
 from streamflow.core.halving import each_alone
 from streamflow.core.step import Breaker, Failure, Raw, Reject, first_failure
-from streamflow.rules import Condition, Rule, one_per_row
+from streamflow.rules import Condition, Rule, truth_per_row
 from streamflow.schema import EVENT_TIME, WARNINGS
 from streamflow.stages import Gate, Watch
 from streamflow.storable import unfit
@@ -276,14 +276,7 @@ def _broken(condition: Condition, rows: Rows) -> tuple[pa.Array | None, dict[int
 
     For the latter also why.
     """
-
-    def truth(some: Rows) -> pa.Array:
-        values = one_per_row(condition(some), some)
-        if not pa.types.is_boolean(values.type):
-            raise ValueError(f"the condition gives {values.type}, not true or false")
-        return values
-
-    holds, failed = each_alone(truth, rows, pa.bool_())
+    holds, failed = each_alone(lambda some: truth_per_row(condition, some), rows, pa.bool_())
     if not holds.false_count and not failed:
         return None, {}
     bad = pc.fill_null(pc.invert(holds), False)
