@@ -44,7 +44,7 @@ def cast(expression: Expression, *, loss: Literal["reject", "null"] = "reject") 
     """A field of `map`, with a policy for values that do not fit its type.
 
     No cast ever loses anything in silence: a fraction does not fit an integer, "x" no number, 2^60
-    + 1 no float.
+    + 1 no float, 1.239 no decimal of two places, 5 no bool, noon no date.
 
     Args:
         expression: SQL or a function over columns, as for any field of a map.
