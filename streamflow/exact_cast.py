@@ -138,8 +138,8 @@ def _cast(values: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
             return _float_of_integers(values, name)
         if types.is_decimal(made):
             return _float_of_decimals(values, name)
-        if _is_text(made):
-            return _float_of_texts(values, name)
+        if _is_text(made) or types.is_binary(made) or types.is_large_binary(made):
+            return _float_of_texts(pc.cast(values, pa.string()), name)
     if types.is_decimal(kind) and types.is_floating(made):
         return _decimal_of_floats(values, kind, name)
     if types.is_boolean(kind) and (types.is_integer(made) or types.is_floating(made)):
@@ -188,7 +188,7 @@ def _float_of_texts(values: pa.Array, name: str) -> pa.Array:
     if pc.all(sure).as_py() is not False:
         return floats
     zero = pc.and_(pc.equal(size, 0), pc.invert(pc.match_substring_regex(values, "[1-9]")))
-    shortest = pc.equal(pc.cast(floats, pa.string()), pc.cast(values, pa.string()))
+    shortest = pc.equal(pc.cast(floats, pa.string()), values)
     sure = pc.or_(pc.or_(sure, zero), shortest)
     for row in pc.indices_nonzero(pc.invert(pc.fill_null(sure, True))).to_pylist():
         text = values[row].as_py()

@@ -62,6 +62,7 @@ REFUSED: list[tuple[Any, pa.DataType, pa.DataType]] = [
     (str(2**53 + 1), TEXT, FLOAT),
     ("0.12345678901234567890", TEXT, FLOAT),
     ("1e400", TEXT, FLOAT),
+    (b"1e400", pa.binary(), FLOAT),
     ("1e-400", TEXT, FLOAT),
     (2**60 + 1, INT, FLOAT),
     (2**63 - 1, INT, FLOAT),
