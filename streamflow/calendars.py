@@ -46,11 +46,21 @@ def calendar_start(unit: CalendarUnit, zone: str, time: int) -> int:
 
 
 def midnight(zone: str, day: date) -> int:
-    """The first instant of a local day. Where midnight is skipped, `fold=0` takes the offset before
-    the change, which gives the instant of the change; where it comes twice, the first.
+    """The first instant of a local day. Where midnight is skipped, that is when the clocks change;
+    where it comes twice, the first.
     """
     local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))
-    return (local - _EPOCH) // _MICROSECOND
+    before, after = (_micros(local.replace(fold=fold)) for fold in (0, 1))
+    # `fold=0` takes the offset before the change: the instant of it where midnight is the first
+    # time that is skipped, and as much after it as is skipped before midnight.
+    while after < before - 1 and _local(zone, before - 1).date() >= day:
+        middle = (after + before) // 2
+        after, before = (after, middle) if _local(zone, middle).date() >= day else (middle, before)
+    return before
+
+
+def _micros(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def following(unit: CalendarUnit, first: date) -> date:

@@ -20,6 +20,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamflow.exact_cast import nearest_float
+
 Kernel = Callable[..., Any]
 
 #: Of a decimal in 256 bits.
@@ -83,6 +85,8 @@ def fitted(kernel: Kernel, samples: Sequence[Any]) -> Kernel:
         return kernel
     if any(map(pa.types.is_floating, kinds)) and any(map(pa.types.is_integer, kinds)):
         return _mixed(kernel) if kernel in COMPARING else _rounded(kernel)
+    if any(map(pa.types.is_floating, kinds)) and any(map(pa.types.is_decimal, kinds)):
+        return _rounded(kernel)
     if any(map(pa.types.is_decimal, kinds)) and all(map(is_exact, kinds)):
         return _decimal(kernel, [_size(sample) for sample in samples])
     return kernel
@@ -120,7 +124,7 @@ def _near(value: Any) -> tuple[Any, Any]:
 
 def _rounded(kernel: Kernel) -> Kernel:
     def computed(*values: Any) -> Any:
-        return kernel(*[pc.cast(value, pa.float64(), safe=False) for value in values])
+        return kernel(*map(nearest_float, values))
 
     return computed
 

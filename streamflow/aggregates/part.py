@@ -58,11 +58,6 @@ def single(kind: pa.DataType | None, what: str, field: str) -> pa.DataType:
     return kind
 
 
-def as_floats(column: Any) -> Any:
-    """Numbers as floats, the nearest where there is none that is equal."""
-    return pc.cast(column, pa.float64(), safe=False)
-
-
 def canonical(column: Any) -> Any:
     """The values, -0.0 as 0.0 and every NaN as one: Arrow groups by bytes, and tells them apart."""
     if not pa.types.is_floating(column.type):
@@ -71,6 +66,8 @@ def canonical(column: Any) -> Any:
 
 
 def whole(what: str, name: str, value: Any) -> None:
-    """Raises unless it is a whole number from 1."""
-    if type(value) is not int or value < 1:
-        raise TopologyError(f"{what}: {name} is {value!r}; it must be a whole number from 1")
+    """Raises unless it is a whole number from 1 to what a list can hold."""
+    if type(value) is not int or not 1 <= value < 2**31:
+        raise TopologyError(
+            f"{what}: {name} is {value!r}; it must be a whole number from 1, below 2^31"
+        )

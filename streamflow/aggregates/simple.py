@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from streamflow.aggregates.part import Part, canonical, number, orderable
 from streamflow.aggregates.reductions import distinct, of_lists
 from streamflow.errors import TopologyError
+from streamflow.exact_cast import nearest_float
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class Mean:
 
     def result(self, parts: dict[str, Any]) -> Any:
         """The final column, from the merged columns of its partial."""
-        total = pc.cast(parts["sum"], pa.float64())
-        return pc.divide(total, pc.cast(parts["n"], pa.float64()))
+        return pc.divide(nearest_float(parts["sum"]), pc.cast(parts["n"], pa.float64()))
 
 
 @dataclass(frozen=True)

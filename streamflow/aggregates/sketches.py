@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamflow.aggregates.hashes import hashes
-from streamflow.aggregates.part import Part, as_floats, number, single
+from streamflow.aggregates.part import Part, number, single
 from streamflow.aggregates.reductions import TALLY, flat, of_lists, smallest, tally
 from streamflow.arguments import is_some_number
 from streamflow.errors import TopologyError
+from streamflow.exact_cast import nearest_float
 
 #: Buckets of a sketch: 0 for zero, `_ONE + i` for values in `(gamma**(i-1), gamma**i]`, the same
 #: below 0 for negative ones, so that buckets are in the order of the values.
@@ -100,7 +101,7 @@ class Quantile:
 
     def _buckets(self, column: Any) -> pa.Array:
         """An item for each value: its bucket, once; null for null."""
-        values = as_floats(column)
+        values = nearest_float(column)
         size = pc.abs(values)
         power = pc.ceil(pc.divide(pc.ln(size), math.log(self._gamma)))
         normal = pc.and_(pc.greater_equal(size, _TINY), pc.is_finite(size))

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamflow.aggregates.part import Part, as_floats, number
+from streamflow.aggregates.part import Part, number
 from streamflow.aggregates.reductions import MOMENTS, flat, moments
+from streamflow.exact_cast import nearest_float
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _moments(kind: pa.DataType | None, what: str, field: str) -> Part:
 
 def _of_one(column: Any) -> pa.Array:
     """The moments of each value alone."""
-    values = as_floats(column)
+    values = nearest_float(column)
     zeros = pa.repeat(pa.scalar(0.0), len(values))
     count = pc.cast(pc.is_valid(values), pa.int64())
     return pa.StructArray.from_arrays([count, values, zeros], fields=list(MOMENTS))

@@ -16,6 +16,7 @@ from streamflow.core.placed import of_rows
 from streamflow.core.plan import PartColumn, WindowPlan
 from streamflow.core.window import Assigned, each_window, ends_of
 from streamflow.errors import FunctionFailed, StateRefused
+from streamflow.exact_cast import nearest_float
 from streamflow.schema import TIMESTAMP
 from streamflow.sensitive import SENSITIVE
 from streamflow.windows import Session
@@ -153,6 +154,13 @@ def finish(
         mine = [part for part in plan.parts if part.output == output]
         parts = {part.part.name: merged.column(part.column) for part in mine}
         made[output] = _fit(plan, output, _results(aggregate, parts, merged), tp)
+    for name in plan.by:  # a version of the topology before may have allowed it
+        if made[name].null_count and not plan.schema.field(name).nullable:
+            raise StateRefused(
+                f"{tp}: a group of {plan.name!r} has null in {name}, whose model has none there, as"
+                " an earlier version of the topology had; declare it | None until its windows are"
+                " closed"
+            )
     arrays = [_flat(made[field.name]) for field in plan.schema] + [_flat(merged.column("__latest"))]
     schema = pa.schema([*plan.schema, pa.field("__latest", pa.int64())])
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -183,6 +191,8 @@ def _fit(plan: WindowPlan, output: str, values: Any, tp: TopicPartition) -> Any:
             f"{tp}: a result of {plan.name!r} has a null in {output}, whose model has none there; "
             "declare it a list of what may be None"
         )
+    if pa.types.is_decimal(values.type) and pa.types.is_float64(declared):
+        return nearest_float(values)
     try:
         return pc.cast(values, declared)
     except pa.ArrowInvalid as error:

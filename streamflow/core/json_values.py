@@ -36,13 +36,13 @@ def _with_wild_floats(column: pa.Array) -> list[int]:
     if pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type):
         wild = pc.invert(pc.is_finite(pc.list_flatten(column)))
         return pc.unique(pc.list_parent_indices(column).filter(wild)).to_pylist()
-    return list(range(len(column))) if _has_floats(column.type) else []
+    return list(range(len(column))) if _hnearest_float(column.type) else []
 
 
-def _has_floats(kind: pa.DataType) -> bool:
+def _hnearest_float(kind: pa.DataType) -> bool:
     """Are there floats in a type, however deep?"""
     if pa.types.is_nested(kind):
-        return any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
+        return any(_hnearest_float(kind.field(i).type) for i in range(kind.num_fields))
     return pa.types.is_floating(kind)
 
 

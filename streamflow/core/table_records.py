@@ -78,7 +78,9 @@ def _of_sink(
     chunk_bytes = screen.chunk_bytes(topic, RECORD_BYTES)
     epoch = state.epoch if state.provisional else None
     chunks = encode_rows(batches, state.commit, chunk_bytes=chunk_bytes, epoch=epoch)
-    watermark = state.watermark(part.plan.out_of_orderness)
+    windows = (w.name for w in part.plan.windows if sink.name in {one.name for one in w.sinks})
+    # Results are complete by the watermark of their own window.
+    watermark = state.watermark(part.plan.out_of_orderness, next(windows, None))
     trailer = Trailer(
         commit=state.commit,
         previous=_since_joined(state, sink, state.commit - 1),

@@ -120,7 +120,7 @@ def status_of(
         state = lane.task.state
         rules.update(state.rules)
         totals.update(lane.task.totals)
-        mark = state.watermark(lane.task.plan.out_of_orderness)
+        mark = lane.task.watermark
         if mark is not None and mark != INFINITY:
             marks.append(mark)
         ended += state.ended is not None

@@ -97,7 +97,8 @@ class Task:
         self._acks: list[Callable[[], None]] = []
         self.pending = self._pending_bytes = 0  # received, and not committed
         self._since = 0.0
-        self._committed: int | None = None
+        #: The watermark after everything that is committed.
+        self.committed_watermark: int | None = None
         self._end = 0  # where the changelog goes on
         self._failure: Failure | None = None
         self._known: Known | None = None
@@ -119,13 +120,12 @@ class Task:
 
     @property
     def watermark(self) -> int | None:
-        """The watermark after everything that was received; None for none yet."""
-        return self.state.watermark(self.plan.out_of_orderness)
-
-    @property
-    def committed_watermark(self) -> int | None:
-        """The watermark after everything that is committed."""
-        return self._committed
+        """The watermark after everything that was received: the smallest of those of its windows
+        that have one; None for none yet.
+        """
+        lag = self.plan.out_of_orderness
+        marks = [self.state.watermark(lag, window.name) for window in self.plan.windows]
+        return min((m for m in marks if m is not None), default=self.state.watermark(lag))
 
     @property
     def totals(self) -> Counter[str]:
@@ -160,11 +160,11 @@ class Task:
         self.restored = meta is not None
         if meta is None:
             position = first_offset if self.begin is None else self.begin
-            self.state, self._committed = self._part.first(position), None
+            self.state, self.committed_watermark = self._part.first(position), None
         else:
             self.state, state_id, partitions = inherit(self._part, meta)
             self.tables = tables_in(meta) or {}
-            self._committed = self.watermark
+            self.committed_watermark = self.watermark
             self._check(state_id, partitions)
         self._check_kept(first_offset)
         await self._take_over(restored.void)
@@ -309,7 +309,7 @@ class Task:
             ack=self._acknowledge,
         )
         self.state = sealed.state
-        self._committed = self.watermark
+        self.committed_watermark = self.watermark
         self._steps = []
         self.pending = self._pending_bytes = 0
         self._refuse_halted()

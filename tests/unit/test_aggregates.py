@@ -126,6 +126,7 @@ def test_what_cannot_work_is_refused_when_it_is_built(
         (Collect, {"field": "qty", "limit": True}, "collect: limit is True"),
         (TopK, {"k": 1.5, "by": "qty", "of": "qty"}, "top: k is 1.5; it must be a whole number"),
         (Frequent, {"field": "qty", "k": 0}, "frequent: k is 0; it must be a whole number from 1"),
+        (Frequent, {"field": "qty", "k": 1, "limit": 2**31}, "it must be .* from 1, below 2"),
         (Frequent, {"field": "qty", "k": 9, "limit": 8}, "limit is 8, below k, 9; raise it"),
         (Quantile, {"field": "qty", "q": 50}, "quantile: q is 50; it must be from 0 to 1"),
         (Quantile, {"field": "qty", "q": math.nan}, "quantile: q is nan"),
