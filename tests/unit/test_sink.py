@@ -254,7 +254,7 @@ def edit(files: MemoryFiles, changes: dict[str, object]) -> None:
     [
         ({"format": 3}, "start the version of streamflow that wrote it"),
         ({"k": 7}, "was a file renamed"),
-        ({"partition_by": ["carrier"]}, "no column 'carrier'"),
+        ({"partition_by": ["carrier"]}, "where the cut says"),
         ({"partition_by": []}, "where the cut says"),
         ({"trailer": 9}, "was the topic made anew"),
         ({"commits": 2}, "was the topic made anew"),
