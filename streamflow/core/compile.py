@@ -27,6 +27,7 @@ from streamflow.core.plan import (
     TaskPlan,
     WindowPlan,
 )
+from streamflow.core.read_back import check_read_back
 from streamflow.core.result_types import check_folders_of, parts_of
 from streamflow.core.revisions import with_revisions
 from streamflow.core.sensitive_fields import check_sensitive, check_sensitive_results
@@ -121,11 +122,15 @@ def _compile_outlet(name: str, number: int, stream: Stream, edges: Sequence[Edge
     _check_dropped(name, stream, edges)
     check_deletions(f"topology {name!r}", stream)
     sinks, topics = _destinations(stream, mine, stream.schema, warnings=_flags(stream))
+    remade = any(isinstance(stage, REMAKING) for stage in stream.stages)
+    remade = remade or bool(ways_of(stream.schema))
+    if remade:
+        check_read_back(f"topology {name!r}: {stream}", stream.model, topics)
     return Outlet(
         number,
         stream.model,
         stream.schema,
-        any(isinstance(stage, REMAKING) for stage in stream.stages) or bool(ways_of(stream.schema)),
+        remade,
         tuple(_compile_window(name, results, edges) for results in _windows(mine)),
         tuple(_compile_checks(checks, edges) for checks in _checks(mine)),
         sinks,
@@ -181,6 +186,7 @@ def _compile_window(name: str, results: Results, edges: Sequence[Edge]) -> Windo
     if not sinks and not topics:
         raise TopologyError(f"topology {name!r}: the results of {results} go nowhere; add .to(...)")
     check_folders_of(results, sinks)
+    check_read_back(f"topology {name!r}: {results}", results.model, topics)
     return WindowPlan(
         results.name,
         windowed.window,

@@ -28,6 +28,7 @@ READING_ORDER = [
     "compile_checks",
     "revisions",
     "result_types",
+    "read_back",
     "compile",
     "archives",
     "recall",
