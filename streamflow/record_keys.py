@@ -141,7 +141,9 @@ def _text(value: msgspec.Raw, kind: pa.DataType) -> bytes | None:
     try:
         decoded = _DECODE(value)
         if isinstance(decoded, int | float) and not isinstance(decoded, bool):
-            return _number(decoded, kind) or bytes(value)
+            # As an integer, which it looks like, it has lost its sign.
+            number = -0.0 if bytes(value) == b"-0" else decoded
+            return _number(number, kind) or bytes(value)
     except (*_NOT_JSON, OverflowError):
         return bytes(value)
     if isinstance(decoded, str):
@@ -161,7 +163,8 @@ def _json_of(text: bytes, kind: pa.DataType) -> msgspec.Raw:
     """Numbers and truth values stand in JSON without quotes. Raises `UnicodeDecodeError`."""
     bare = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     if bare and isinstance(_found(text), int | float):
-        return msgspec.Raw(text)
+        # An integer of zero has no sign.
+        return msgspec.Raw(b"-0.0" if text == b"-0" and pa.types.is_floating(kind) else text)
     return msgspec.Raw(msgspec.json.encode(text.decode()))
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Annotated, Any
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -64,7 +64,11 @@ def things(keys: tuple[str, ...], wrapped: bool) -> tuple[Stream, Topology]:
     return stream, Topology("things", *edges)
 
 
+ZERO = {"s": "", "nN": 0, "x": -0.0, "on": True, "day": "2000-01-01", "d": "0.00", "b": ""}
+
+
 @law()
+@example(ZERO | {"at": "2000-01-01T00:00:00+00:00"}, ("s", "x"), False)
 @given(rows, keyed, st.booleans())
 def test_a_made_key_is_taken_and_can_delete(
     row: dict[str, Any], keys: tuple[str, ...], wrapped: bool
