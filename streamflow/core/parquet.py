@@ -7,8 +7,8 @@ are by then. Timestamps stay in microseconds, adjusted to UTC, which Spark, Duck
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -60,23 +60,40 @@ def encode_parquet(
     """
     stream = pa.BufferOutputStream()
     step = settings.row_group_rows
-    parts = (rows.slice(start, step) for start in range(0, rows.num_rows, step))
-    most = most_distinct(parts, settings.bloom) if settings.bloom else {}
-    whole = Inside(rows.schema, settings, tuple(sort), most)
-    write_parquet(stream, whole, [rows], footer)
+
+    def groups(names: Sequence[str]) -> Iterable[pa.Table]:
+        some = rows.select(names)
+        return (some.slice(start, step) for start in range(0, rows.num_rows, step))
+
+    inside = looked_into(Inside(rows.schema, settings, tuple(sort)), groups)
+    write_parquet(stream, inside, [rows], footer)
     return stream.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """How a file is made: its columns, the settings, what its rows are sorted by already, and of
-    columns with a Bloom filter how many values a row group has at the most.
+    """How a file is made: its columns, the settings, what its rows are sorted by already, of
+    columns with a Bloom filter how many values a row group has at the most, and which columns of
+    floats are `wild`: they have a NaN, which has no place between a smallest and a largest value.
     """
 
     schema: pa.Schema
     settings: WriterSettings
     sort: tuple[str, ...] = ()
     distinct: Mapping[str, int] = field(default_factory=dict[str, int])
+    wild: frozenset[str] = frozenset()
+
+
+def looked_into(inside: Inside, groups: Callable[[Sequence[str]], Iterable[pa.Table]]) -> Inside:
+    """The same with what the rows tell: some columns of all row groups are gone through for it."""
+    bloom = [name for name in inside.settings.bloom if name in inside.schema.names]
+    floats = [field.name for field in inside.schema if pa.types.is_floating(field.type)]
+    most, wild = dict.fromkeys(bloom, 1), set[str]()
+    for rows in groups([*dict.fromkeys((*bloom, *floats))]) if bloom or floats else ():
+        for name in bloom:
+            most[name] = max(pc.count_distinct(rows[name]).as_py(), most[name])
+        wild |= {name for name in floats if pc.any(pc.is_nan(rows[name])).as_py()}
+    return replace(inside, distinct=most, wild=frozenset(wild))
 
 
 def write_parquet(
@@ -92,7 +109,7 @@ def write_parquet(
         stream,
         schema,
         version="2.6",
-        write_statistics=True,
+        **_statistics(inside),
         write_page_index=settings.page_index,
         **_options(schema, settings),
         **_sorting(schema, inside.sort),
@@ -105,17 +122,6 @@ def write_parquet(
             writer.add_key_value_metadata(metadata)
     inner: Any = writer
     return inner.writer.metadata
-
-
-def most_distinct(row_groups: Iterable[pa.Table], names: Collection[str]) -> dict[str, int]:
-    """Of the columns of these names that there are, the most values that one row group has."""
-    most: dict[str, int] = {}
-    for rows in row_groups:
-        for name in names:
-            if name in rows.column_names:
-                count = pc.count_distinct(rows[name]).as_py()
-                most[name] = max(count, most.get(name, 1))
-    return most
 
 
 def why_not(schema: pa.Schema, settings: WriterSettings) -> str | None:
@@ -142,6 +148,21 @@ def _sorting(schema: pa.Schema, sort: Sequence[str]) -> dict[str, Any]:
         return {}
     places = {leaf.path: i for i, leaf in enumerate(leaf_columns(schema))}
     return {"sorting_columns": [pq.SortingColumn(places[name]) for name in sort]}
+
+
+def _statistics(inside: Inside) -> dict[str, Any]:
+    """The leaves that have some. Readers pass a row group over by its largest value, though it has
+    a NaN, which DuckDB and others take for larger; so columns with one have none, and floats in
+    other values, which nobody looks through.
+    """
+    schema = inside.schema
+    if not inside.wild and not any(pa.types.is_nested(field.type) for field in schema):
+        return {"write_statistics": True}
+    leaves = leaf_columns(schema)
+    inner = {leaf.path for leaf in leaves if leaf.physical in ("FLOAT", "DOUBLE")}
+    without = inside.wild | (inner - set(schema.names))
+    some = [leaf.path for leaf in leaves if leaf.path not in without]
+    return {"write_statistics": some if without else True}
 
 
 def _bloom(inside: Inside) -> dict[str, Any]:

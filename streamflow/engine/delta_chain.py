@@ -142,7 +142,7 @@ class DeltaChain:
             if standing.next != cut.first:
                 return _not_behind(cut, standing), Written()
             _see_that_it_is_that(cut, table)
-            added, written = put = put or self._put(cut, rows)
+            added, written = put = put or self._put(cut, rows, table.schema.names)
             old = replaced(table, self._table.files, cut, rows)
             faults("files-written")
             if self._clock.monotonic() - began > LONGEST_ROLL.total_seconds():
@@ -175,8 +175,10 @@ class DeltaChain:
             raise SinkRefused(f"the table of {tp} is not there any more: was it deleted or moved?")
         return table
 
-    def _put(self, cut: Cut, rows: Rows) -> tuple[Sequence[AddedFile], Written]:
-        """Put the files, under names that no other try has."""
+    def _put(
+        self, cut: Cut, rows: Rows, columns: Sequence[str]
+    ) -> tuple[Sequence[AddedFile], Written]:
+        """Put the files, under names that no other try has, into a table of these columns."""
         added: list[AddedFile] = []
         written = Written()
         mine = uuid.uuid4().hex
@@ -186,7 +188,8 @@ class DeltaChain:
             if not file.new.create():
                 raise SinkUnavailable(f"{file.name} is there, though nobody else can know its name")
             values = dict(zip(cut.partition_by, file.cut.values, strict=True))
-            added.append(AddedFile(file.name, file.size, values, stats_of(file.metadata)))
+            stats = stats_of(file.metadata, columns, values)
+            added.append(AddedFile(file.name, file.size, values, stats))
             written += Written(1, file.cut.rows, file.size)
         return added, written
 

@@ -61,7 +61,7 @@ def replaced(table: LoadedTable, files: TableFiles, cut: Cut, rows: Rows) -> Rep
         if may_have(file.values, file.times, keys):
             with closing(_opened(files, file, rows.memory)) as there:
                 left = _Left(there, file, keys, rows.room)
-                _look_into(files, file, left, settings, rows.room, found)
+                _look_into(files, file, left, settings, table.schema.names, found)
     return found
 
 
@@ -83,7 +83,8 @@ class _Left:
     """
 
     def __init__(self, there: FileRows, file: ListedFile, keys: pa.Table, room: int) -> None:
-        self.there = there
+        #: The file, and bytes of rows that may be unpacked at once.
+        self.there, self.room = there, room
         known = [name for name in keys.column_names if name in there.schema.names]
         runs = (there.of(run, "", known) for run in there.having(""))
         some = row_groups(runs, ROW_GROUP_ROWS, room)
@@ -110,10 +111,12 @@ def _look_into(
     file: ListedFile,
     left: _Left,
     settings: WriterSettings,
-    room: int,
+    columns: Sequence[str],
     found: Replaced,
 ) -> None:
-    """Where a file has rows of the keys, put one of the rows that stay, if there are any."""
+    """Where a file has rows of the keys, put one of the rows that stay, if there are any; into a
+    table of these columns.
+    """
     if left.count == left.there.num_rows:
         return
     found.removed.append(file)
@@ -131,7 +134,8 @@ def _look_into(
     name = f"{folder}/merged-{uuid.uuid4().hex}.parquet".removeprefix("/")
     inside = Inside(schema, settings, tuple(sort))
     with begun(files, name) as new:
-        made = write_rows(new, inside, left, footer, room)
+        made = write_rows(new, inside, left, footer, left.room)
         if not new.create():
             raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
-        found.added.append(AddedFile(name, made.size, file.values, stats_of(made.metadata)))
+        stats = stats_of(made.metadata, columns, file.values)
+        found.added.append(AddedFile(name, made.size, file.values, stats))

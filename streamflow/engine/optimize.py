@@ -65,7 +65,7 @@ def optimize(
     for files, footers in _packs(table.files, loaded, target_bytes):
         if not going():
             return done
-        made.append(_rewritten(files, footers, rewriter))
+        made.append(_rewritten(files, footers, rewriter, loaded.schema.names))
         if len(made) == AT_ONCE:
             done, made = _swapped(table, made, done), []
     return _swapped(table, made, done)
@@ -89,15 +89,18 @@ def _packs(
                 yield pack, {file.name: ours[file.name] for file in pack}
 
 
-def _rewritten(pack: Sequence[ListedFile], footers: Footers, rewriter: Rewriter) -> _Made:
-    """Put a file with the rows of a pack, in its order."""
+def _rewritten(
+    pack: Sequence[ListedFile], footers: Footers, rewriter: Rewriter, columns: Sequence[str]
+) -> _Made:
+    """Put a file with the rows of a pack, in its order, into a table of these columns."""
     names = tuple(file.name for file in pack)
     folder = names[0].rpartition("/")[0]
     name = f"{folder}/{_new_name()}" if folder else _new_name()
     with rewriter.joined(name, names, footers) as made:
         if not made.new.create():
             raise SinkUnavailable(f"{name} is there, though nobody else can know its name")
-        added = AddedFile(name, made.size, pack[0].values, stats_of(made.metadata))
+        values = pack[0].values
+        added = AddedFile(name, made.size, values, stats_of(made.metadata, columns, values))
     return _Made(added, names)
 
 

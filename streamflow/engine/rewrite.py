@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from streamflow.core.file_layout import settings_of, sort_of
 from streamflow.core.hive import Group
 from streamflow.core.origins import footer_of, merged
-from streamflow.core.parquet import Inside, most_distinct, write_parquet
+from streamflow.core.parquet import Inside, looked_into, write_parquet
 from streamflow.core.parquet_tail import MAGIC, footer_bytes
 from streamflow.engine.file_rows import FileRows
 from streamflow.engine.roll_memory import RollMemory
@@ -101,10 +101,8 @@ def write_rows(
 ) -> Rewritten:
     """Write rows into a new file, row group by row group, each within `room`."""
     stream, settings = FileStream(new), inside.settings
-    bloom = [name for name in settings.bloom if name in inside.schema.names]
-    if bloom:
-        groups = row_groups(parts.tables(bloom), settings.row_group_rows)
-        inside = Inside(inside.schema, settings, inside.sort, most_distinct(groups, bloom))
+    size = settings.row_group_rows
+    inside = looked_into(inside, lambda names: row_groups(parts.tables(names), size))
     tables = row_groups(parts.tables(), settings.row_group_rows, room)
     metadata = write_parquet(pa.PythonFile(stream, mode="w"), inside, tables, footer)
     return Rewritten(new, stream.size, metadata)

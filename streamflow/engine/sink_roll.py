@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from streamflow.core.cut import Cut, CutFile, check_rows, footer
 from streamflow.core.origins import is_emptied
-from streamflow.core.parquet import Inside, most_distinct, write_parquet
+from streamflow.core.parquet import Inside, looked_into, write_parquet
 from streamflow.core.parquet_tail import footer_bytes, row_count
 from streamflow.core.rows import Layout
 from streamflow.counted import counted
@@ -126,10 +126,10 @@ def encoded(
 
 
 def _inside(file: CutFile, parts: Parts, schema: pa.Schema) -> Inside:
-    """How the file is made, which Bloom filters let its rows be looked at first for."""
-    size, bloom = file.writer.row_group_rows, [n for n in file.writer.bloom if n in schema.names]
-    most = most_distinct(row_groups(parts.tables(bloom), size), bloom) if bloom else {}
-    return Inside(schema, file.writer, file.sort, most)
+    """How the file is made, which some of its columns are looked at first for."""
+    size = file.writer.row_group_rows
+    inside = Inside(schema, file.writer, file.sort)
+    return looked_into(inside, lambda names: row_groups(parts.tables(names), size))
 
 
 def _counted(tables: Iterable[pa.Table], cut: Cut, file: CutFile) -> Iterator[pa.Table]:

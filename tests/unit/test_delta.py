@@ -338,45 +338,6 @@ def test_a_change_that_breaks_the_table_is_refused(
         chain_of(at(tmp_path)).agree(spec(partition_by=()))
 
 
-def test_statistics_are_said_exactly_or_left_out() -> None:
-    noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
-    table = pa.table(
-        {
-            "whole": pa.array([3, None, 1], pa.int32()),
-            "real": pa.array([1.5, 2.5, None], pa.float64()),
-            "endless": pa.array([1.0, float("inf"), 2.0], pa.float64()),
-            "text": pa.array(["b", "a", "ü"]),
-            "long": pa.array(["z" * 65, "a", "c"]),
-            "at": pa.array([noon, noon + timedelta(microseconds=1), None], TIMES),
-            "day": pa.array([noon.date()] * 3, pa.date32()),
-            "nothing": pa.nulls(3, pa.int64()),
-            "truth": pa.array([True, False, None]),
-            "money": pa.array([None, 1, 2], pa.decimal128(9, 2)),
-            "list": pa.array([[1], None, []], pa.list_(pa.int64())),
-        }
-    )
-    data = pa.BufferOutputStream()
-    pq.write_table(table, data, row_group_size=2)
-    found = orjson.loads(stats_of(pq.read_metadata(pa.BufferReader(data.getvalue()))))
-    assert found["numRecords"] == 3
-    assert found["minValues"] == {
-        "whole": 1,
-        "real": 1.5,
-        "text": "a",
-        "at": "2013-01-01T12:00:00.000000Z",
-        "day": "2013-01-01",
-    }
-    assert found["maxValues"] == {
-        "whole": 3,
-        "real": 2.5,
-        "text": "ü",
-        "at": "2013-01-01T12:00:00.000001Z",
-        "day": "2013-01-01",
-    }
-    assert found["nullCount"]["whole"] == found["nullCount"]["real"] == 1
-    assert found["nullCount"]["nothing"] == 3
-
-
 def shops(table: Parquet, model: type[BaseModel] = Sale) -> Topology:
     sales = source(topic("sales"), model, event_time="at")
     return Topology("shops", sales.to(table), sales.rejected.to(topic("sales.dlq")))
