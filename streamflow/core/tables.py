@@ -110,6 +110,12 @@ def _check_partition(
             f"{where}: the partition {part.name!r} would hide a column of that name; "
             f"partition by the column {part.name!r} itself or rename it"
         )
+    if part.name.startswith("_") and not isinstance(table, Delta):
+        raise TopologyError(
+            f"{where}: the folders of {part.name!r} would begin with _, and pyarrow takes such for"
+            " hidden: it would read no row. Partition by a column of another name, or have a Delta"
+            " table, delta(...)"
+        )
     if part.unit is not None and not pa.types.is_timestamp(schema.field(part.column).type):
         raise TopologyError(f"{where}: {part.column!r} is no timestamp to take a {part.name} of")
 

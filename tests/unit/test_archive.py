@@ -142,8 +142,8 @@ def test_an_empty_batch_has_no_rows() -> None:
     assert raw_rows(batch_of(3)).num_rows == 0
 
 
-def test_folders_are_by_the_time_of_kafka_and_by_partition() -> None:
-    table = parquet("raw", partition_by=[day("_timestamp"), "_partition"])
+def test_folders_are_by_the_time_of_kafka() -> None:
+    table = parquet("raw", partition_by=[day("_timestamp")])
     driver = TopologyDriver(Topology("t", CLICKS.to(table)), NOW, partitions=2)
     driver.send("clicks", *(Record(b"%d" % i, b"", i * 86_400_000) for i in range(20)))
     driver.end_of_input()

@@ -16,7 +16,7 @@ topology = Topology(
     "archiving",
     # Small files, so that there are several rolls.
     archive(topic("clicks")).to(
-        parquet("raw/clicks", partition_by=[day("_timestamp"), "_partition"], target_bytes=20_000)
+        parquet("raw/clicks", partition_by=[day("_timestamp")], target_bytes=20_000)
     ),
     orders.to(parquet("orders")),
     orders.rejected.drop(),
