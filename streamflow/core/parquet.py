@@ -7,7 +7,7 @@ are by then. Timestamps stay in microseconds, adjusted to UTC, which Spark, Duck
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from streamflow.writer_settings import ColumnSettings, WriterSettings
 FOOTER_PREFIX = "streamflow."
 #: Of the look-ups of a value that is not in a row group, so many read it in vain.
 BLOOM_FPP = 0.01
+
+#: A column, or a field of a struct in it, by the names that lead there.
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +76,43 @@ def encode_parquet(
 @dataclass(frozen=True, slots=True)
 class Inside:
     """How a file is made: its columns, the settings, what its rows are sorted by already, of
-    columns with a Bloom filter how many values a row group has at the most, and which columns of
-    floats are `wild`: they have a NaN, which has no place between a smallest and a largest value.
+    columns with a Bloom filter how many values a row group has at the most, and which floats are
+    `wild`: they have a NaN, which has no place between a smallest and a largest value.
     """
 
     schema: pa.Schema
     settings: WriterSettings
     sort: tuple[str, ...] = ()
     distinct: Mapping[str, int] = field(default_factory=dict[str, int])
-    wild: frozenset[str] = frozenset()
+    wild: frozenset[Path] = frozenset()
 
 
 def looked_into(inside: Inside, groups: Callable[[Sequence[str]], Iterable[pa.Table]]) -> Inside:
     """The same with what the rows tell: some columns of all row groups are gone through for it."""
     bloom = [name for name in inside.settings.bloom if name in inside.schema.names]
-    floats = [field.name for field in inside.schema if pa.types.is_floating(field.type)]
-    most, wild = dict.fromkeys(bloom, 1), set[str]()
-    for rows in groups([*dict.fromkeys((*bloom, *floats))]) if bloom or floats else ():
+    floats = [path for field in inside.schema for path in _floats_in(field.type, (field.name,))]
+    most, wild = dict.fromkeys(bloom, 1), set[Path]()
+    names = dict.fromkeys((*bloom, *(path[0] for path in floats)))
+    for rows in groups([*names]) if names else ():
         for name in bloom:
             most[name] = max(pc.count_distinct(rows[name]).as_py(), most[name])
-        wild |= {name for name in floats if pc.any(pc.is_nan(rows[name])).as_py()}
+        wild |= {path for path in floats if path not in wild and _has_nan(rows, path)}
     return replace(inside, distinct=most, wild=frozenset(wild))
+
+
+def _floats_in(kind: pa.DataType, path: Path) -> Iterator[Path]:
+    """The floats of a column, also in structs; in lists and maps no reader looks for one."""
+    if pa.types.is_floating(kind):
+        yield path
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _floats_in(field.type, (*path, field.name))
+
+
+def _has_nan(rows: pa.Table, path: Path) -> bool:
+    column = rows[path[0]]
+    found = pc.struct_field(column, list(path[1:])) if path[1:] else column
+    return bool(pc.any(pc.is_nan(found)).as_py())
 
 
 def write_parquet(
@@ -152,17 +171,13 @@ def _sorting(schema: pa.Schema, sort: Sequence[str]) -> dict[str, Any]:
 
 def _statistics(inside: Inside) -> dict[str, Any]:
     """The leaves that have some. Readers pass a row group over by its largest value, though it has
-    a NaN, which DuckDB and others take for larger; so columns with one have none, and floats in
-    other values, which nobody looks through.
+    a NaN, which DuckDB and others take for larger; so a leaf with one has none.
     """
-    schema = inside.schema
-    if not inside.wild and not any(pa.types.is_nested(field.type) for field in schema):
+    if not inside.wild:
         return {"write_statistics": True}
-    leaves = leaf_columns(schema)
-    inner = {leaf.path for leaf in leaves if leaf.physical in ("FLOAT", "DOUBLE")}
-    without = inside.wild | (inner - set(schema.names))
-    some = [leaf.path for leaf in leaves if leaf.path not in without]
-    return {"write_statistics": some if without else True}
+    wild = {".".join(path) for path in inside.wild}
+    some = [leaf.path for leaf in leaf_columns(inside.schema) if leaf.path not in wild]
+    return {"write_statistics": some or False}
 
 
 def _bloom(inside: Inside) -> dict[str, Any]:

@@ -144,7 +144,7 @@ COLUMNS: list[tuple[str, pa.DataType, list[Any], Any, Any]] = [
     ("truth", pa.bool_(), [True, False], False, True),
     ("whole", pa.int64(), [2**63 - 1, -(2**63)], -(2**63), 2**63 - 1),
     ("small", pa.int32(), [3, -1], -1, 3),
-    ("real", pa.float64(), [1.5, float("nan"), -1e300], -1e300, 1.5),
+    ("real", pa.float64(), [1.5, float("inf"), -1e300], -1e300, float("inf")),
     ("text", pa.string(), ["ü", "a"], "a", "ü"),
     ("long", pa.string(), [LONG, LONG], None, None),
     ("bytes", pa.binary(), [b"\xff", b"a"], b"a", b"\xff"),
