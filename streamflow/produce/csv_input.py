@@ -7,6 +7,10 @@ booleans and lists that are written as JSON writes them stand there without quot
 
 Arrow splits rows. It is given the bytes as if they were Latin-1, in which any bytes are text, since
 it could not name a row that is not UTF-8; here they are turned back.
+
+To Arrow the end of the file closes a quote that was left open, and an empty cell there is text. So
+one more row is read behind the last, which has too many cells wherever it stands: where all quotes
+are closed it comes back as it was, and else as the end of the row that left one open.
 """
 
 from __future__ import annotations
@@ -89,6 +93,8 @@ class CsvInput:
         if blocks.at_end():
             return
         wrong: deque[_Wrong] = deque()
+        end = 'end"' + self._separator * (len(header) + 1)
+        blocks.append_row(end.encode())
 
         def note(row: Any) -> str:
             text = row.text.encode("latin-1")
@@ -104,7 +110,7 @@ class CsvInput:
             raise StreamflowError(
                 f"{self.name}: after line {rows.line - 1}: {_why(error)}"
             ) from error
-        yield rows.rest()
+        yield rows.rest(blocks.appended)
 
     def _header(self, blocks: _Blocks) -> tuple[list[str], int]:
         """The names of the columns, and the line after them."""
@@ -179,11 +185,15 @@ class _Rows:
             self.line += 1 + more
         return chunk
 
-    def rest(self) -> Chunk:
-        """The wrong rows after the last good one."""
+    def rest(self, appended: bytes) -> Chunk:
+        """The wrong rows after the last good one, without what was appended to the file."""
         chunk = Chunk()
-        while self._wrong:
+        while len(self._wrong) > 1:
             self._take_wrong(chunk)
+        last = self._wrong.popleft().text
+        if last != appended.lstrip(b"\n"):
+            why = "a quote is opened here and never closed"
+            chunk.add(self.line, last.removesuffix(appended), why)
         return chunk
 
     def _take_wrong(self, chunk: Chunk) -> None:
@@ -197,12 +207,22 @@ class _Blocks(io.RawIOBase):
     """A file in Latin-1, as UTF-8, whose reads are as long as asked for: Arrow takes two short ones
     without the end of a row for a row that is too long. Only where one would end in a return it is
     one byte shorter: Arrow passes by a line feed that begins the next one, also inside of quotes.
+
+    Attributes:
+        appended: What was read behind the end of the file, once it was.
     """
 
     def __init__(self, file: InputFile) -> None:
         self._file = file
         self._ahead = b""  # as in the file
         self._text = b""
+        self._row = b""
+        self._in_row = False
+        self.appended = b""
+
+    def append_row(self, row: bytes) -> None:
+        """Read one row more than the file has, on a line of its own."""
+        self._row = row
 
     def readable(self) -> bool:
         return True
@@ -212,6 +232,10 @@ class _Blocks(io.RawIOBase):
             data, self._ahead = self._ahead, b""
             data += self._file.read(size) or b""
             self._text += data.decode("latin-1").encode()
+            self._in_row = not data.endswith((b"\n", b"\r"))
+        if len(self._text) < size and not self.appended:
+            self.appended = b"\n" * self._in_row + self._row
+            self._text += self.appended
         block = self._text[:size]
         if len(block) == size > 1 and block.endswith(b"\r"):
             block = block[:-1]

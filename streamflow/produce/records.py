@@ -88,7 +88,7 @@ class Records:
         """Raises ValueError for a value that cannot be sent."""
         refused = self._limits.refuses_size(len(value))
         if refused is not None:
-            raise ValueError(refused)
+            raise ValueError(refused if broken is None else f"{broken}; {refused}")
         if broken is not None:
             self._bad(broken)
             return Record(None, value)

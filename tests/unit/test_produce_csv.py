@@ -173,6 +173,75 @@ def test_every_row_is_there_in_its_place_however_the_file_is_cut(rows: list[str]
     assert found == expected
 
 
+OPEN = "a quote is opened here and never closed"
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "row"),
+    [
+        (b'a,b\n0,z\n1,"x\n2,y\n', 3, b'1,"x\n2,y\n'),
+        (b'a,b\n0,z\n1,"x\n2,y', 3, b'1,"x\n2,y'),
+        (b'a,b\r\n0,z\r\n1,"x\r\n2,y\r\n', 3, b'1,"x\r\n2,y\r\n'),
+        (b'a,b\n0,z\n\n"1\n\n', 4, b'"1\n\n'),
+        (b'a,b\n0,z\n1,2,"\xe4', 3, b'1,2,"\xe4'),
+        (b'a,b\n0,z\n1,"', 3, b'1,"'),
+        (b'a,b\n0,z\n1,"x""', 3, b'1,"x""'),
+    ],
+)
+def test_a_quote_that_is_left_open_is_named_after_all_before_it(
+    data: bytes, line: int, row: bytes
+) -> None:
+    assert placed(data) == [(2, b'{"a":"0","b":"z"}', None), (line, row, OPEN)]
+    assert [r.value for r in records(data, RecordRules(keep_bad=True))][1:] == [row]
+    with pytest.raises(StreamflowError, match=rf"^x\.csv:{line}: {OPEN}; --keep-bad"):
+        records(data, RecordRules())
+
+
+def test_a_quote_that_is_left_open_is_the_reason_though_the_row_is_too_large_then() -> None:
+    with pytest.raises(StreamflowError, match=rf"^x\.csv:2: {OPEN}; .* takes 1,000,000"):
+        records(b'a\n"' + b"x\n" * 600_000, RecordRules(keep_bad=True))
+
+
+@pytest.mark.parametrize("header", ["a", "a,b", "a,b,c"])
+@given(text=st.text(st.sampled_from('ab,"\n\r'), max_size=40), size=st.integers(16, 80))
+def test_a_quote_is_left_open_where_the_rule_says_so_however_it_is_cut(
+    header: str, text: str, size: int
+) -> None:
+    """Only a cell's first character opens a quote, and a doubled one is none."""
+    state = "cell"
+    for mark in text:
+        if state == "quoted":
+            state = "quote" if mark == '"' else "quoted"
+        elif mark == '"' and state in ("cell", "quote"):
+            state = "quoted"
+        else:
+            state = "cell" if mark in ",\r\n" else "within"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_input, "BLOCK_BYTES", size)
+        try:
+            found = placed(f"{header}\n{text}".encode())
+        except StreamflowError as error:
+            assert "is a quote left open?" in str(error)  # noqa: PT017
+            return
+    assert [place for place, (_, _, why) in enumerate(found, 1) if why == OPEN] == (
+        [len(found)] if state == "quoted" else []
+    )
+    assert not any(b"end" in value for _, value, _ in found)
+
+
+@pytest.mark.parametrize("row", ["1,", "1,2", "1", '1,""', ",", "", "1,2,3", 'end",,,', '"1",""'])
+def test_a_last_row_is_the_same_with_and_without_a_newline(row: str) -> None:
+    ended = placed(f"a,b\n0,0\n{row}\n".encode())
+    for end in ("", "\r", "\r\n", "\n\n", "\r\n\r\n"):
+        assert placed(f"a,b\n0,0\n{row}{end}".encode()) == ended
+
+
+def test_an_empty_cell_at_the_end_of_the_file_is_null() -> None:
+    assert values(b"a,b\n1,") == [b'{"a":"1","b":null}']
+    assert values(b'a,b\n1,""') == [b'{"a":"1","b":""}']
+    assert values(b"a\tb\n\t1\n1\t", separator="\t")[1:] == [b'{"a":"1","b":null}']
+
+
 def test_a_wrong_row_names_its_file_and_line_after_all_before_it() -> None:
     source = Records([opened(b"k\nx\n\ny\n1,2\nz\n")], RecordRules(("k",)), LIMITS, CLOCK).chunks()
     assert next(source) == [Record(b"x", b'{"k":"x"}'), Record(b"y", b'{"k":"y"}')]
