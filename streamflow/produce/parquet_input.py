@@ -8,7 +8,7 @@ are text, for a JSON number would be read as a float; floats that JSON lacks are
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class ParquetInput:
     """A Parquet file on a disk.
 
     Raises:
-        SettingsError: it is no Parquet, or a column's type has no form in JSON.
+        SettingsError: it is no Parquet, a column's type has no form in JSON, or two columns have
+            one name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,6 +42,11 @@ class ParquetInput:
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES)
         except (pa.ArrowException, OSError) as error:
             raise SettingsError(f"{path}: no Parquet that can be read: {error}") from error
+        if twice := _twice(list(self._file.schema_arrow)):
+            raise SettingsError(
+                f"{path}: more than one column is named {' and '.join(map(repr, twice))}, and an "
+                "object in JSON has each name once; rename them, or leave all but one out"
+            )
         for column in self._file.schema_arrow:
             if (kind := _strange(column.type)) is not None:
                 raise SettingsError(
@@ -172,6 +178,19 @@ def _iso(times: pa.Array) -> list[Any]:
     text = pc.replace_substring(pc.cast(times, pa.string()), " ", "T", max_replacements=1)
     text = pc.replace_substring_regex(text, r"(\.[0-9]*?)0+(Z?)$", r"\1\2")
     return pc.replace_substring_regex(text, r"\.(Z?)$", r"\1").to_pylist()
+
+
+def _twice(fields: Sequence[pa.Field], within: str = "") -> list[str]:
+    """The names that several of the fields have, also within structs, once each and with dots."""
+    names = [field.name for field in fields]
+    found = [within + name for name in dict.fromkeys(names) if names.count(name) > 1]
+    for field in fields:
+        kind = field.type
+        while pa.types.is_dictionary(kind) or _is_list(kind):
+            kind = kind.value_type
+        if pa.types.is_struct(kind):
+            found += _twice(list(kind), f"{within}{field.name}.")
+    return list(dict.fromkeys(found))
 
 
 def _strange(kind: pa.DataType) -> str | None:

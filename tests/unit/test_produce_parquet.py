@@ -227,6 +227,20 @@ def test_a_damaged_page_is_named_after_the_rows_before_it(tmp_path: Path) -> Non
     assert 8_000 <= taken <= 10_000
 
 
+def test_columns_of_one_name_are_refused_for_an_object_would_have_only_one(
+    tmp_path: Path,
+) -> None:
+    pair = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    lists = pa.ListArray.from_arrays([0, 1], pair)
+    columns = [pa.array([n]) for n in range(3)]
+    names = ["n", "m", "n", "s", "l"]
+    table = pa.Table.from_arrays([*columns, pair, lists], names=names)
+    path = write(tmp_path / "x.parquet", table)
+    words = r"x\.parquet: more than one column is named 'n' and 's\.x' and 'l\.x', and"
+    with pytest.raises(SettingsError, match=words):
+        ParquetInput(path)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
