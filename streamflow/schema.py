@@ -135,6 +135,20 @@ class Contract:
         """Do values of JSON's own types stand in columns just as they came?"""
         return self._plain is not None
 
+    @property
+    def json_types(self) -> dict[str, pa.DataType]:
+        """The column type of each field, under every name by which the model takes it."""
+        config = self.model.model_config
+        by_name = config.get("populate_by_name") or config.get("validate_by_name")
+        found = dict(zip(self.schema.names, self.schema.types, strict=True)) if by_name else {}
+        for name, info in self.model.model_fields.items():
+            given = info.validation_alias
+            choices = given.choices if isinstance(given, AliasChoices) else []
+            for alias in (*choices, self.json_names[name]):
+                if isinstance(alias, str):
+                    found[alias] = self.schema.field(name).type
+        return found
+
     def decode(self, values: Sequence[bytes | None]) -> Decoding:
         """Values to columns: the short way where it surely agrees with pydantic, else through it.
 

@@ -91,7 +91,7 @@ def command(
     client = connection(settings)
     with ExitStack() as stack:
         source = None if types is None else _source(types, topic)
-        columns = None if source is None else _types(source)
+        columns = None if source is None else source.contract.json_types
         inputs = [_open(path, stack, as_format, columns) for path in files or (STDIN,)]
         rules, tally = _rules(options, source), Tally()
         try:
@@ -153,11 +153,6 @@ def _source(target: str, topic: str) -> Source:
     if topic not in plans:
         raise SettingsError(f"--types {target}: {topology.name} reads {list(plans)}, not {topic!r}")
     return plans[topic].source
-
-
-def _types(source: Source) -> Mapping[str, pa.DataType]:
-    schema = source.contract.schema
-    return dict(zip(schema.names, schema.types, strict=True))
 
 
 def _rules(options: dict[str, Any], source: Source | None) -> RecordRules:

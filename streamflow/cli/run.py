@@ -142,8 +142,7 @@ def _files(topology: Topology, inputs: tuple[str, ...]) -> dict[str, list[Path]]
 
 def _records(plan: TaskPlan, paths: Iterable[Path], as_format: Format | None) -> Iterator[Record]:
     """Each line or row as a record, keyed as the source says; the bytes of a line unchanged."""
-    schema = plan.source.contract.schema
-    types = dict(zip(schema.names, schema.types, strict=True))
+    types = plan.source.contract.json_types
     for path in paths:
         with ExitStack() as stack:
             for chunk in open_input(path, stack, format=as_format, types=types).chunks():

@@ -344,6 +344,49 @@ def test_a_local_run_takes_csv_with_the_types_of_its_topology(tmp_path: Path) ->
     assert [r["value"] for r in dlq] == ['{"shop":"7","cents":"x","at":null}', "7"]
 
 
+ALIASED = """
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
+from streamflow import Topology, source, topic
+
+class Sale(BaseModel):
+    model_config = ConfigDict(populate_by_name=BY_NAME)
+    shop: str = Field(alias="Shop Name")
+    cents: int = Field(alias="Cents", strict=True)
+    tags: list[str] = Field(validation_alias=AliasChoices("Tags", "Labels"))
+    at: AwareDatetime
+
+sales = source(topic("sales"), Sale, key="shop", event_time="at")
+topology = Topology("sales", sales.to(topic("out")), sales.rejected.to(topic("dlq")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("by_name", "header"),
+    [
+        (False, "Shop Name,Cents,Tags,at"),
+        (False, "Shop Name,Cents,Labels,at"),
+        (True, "Shop Name,Cents,Tags,at"),
+        (True, "shop,cents,tags,at"),
+    ],
+)
+def test_types_hold_for_fields_under_each_name_that_the_model_takes(
+    by_name: bool, header: str, tmp_path: Path
+) -> None:
+    text = ALIASED.replace("BY_NAME", str(by_name))
+    (tmp_path / "sales_aliased.py").write_text(text)
+    file = tmp_path / "sales.csv"
+    file.write_text(f'{header}\n007,5,"[""a""]",2024-05-01T12:00:00Z\n')
+    done = CliRunner().invoke(
+        cli.main,
+        [
+            *("run", str(tmp_path / "sales_aliased.py"), "--local", "--partitions", "1"),
+            *("--input", str(file), "--output", str(tmp_path / "out")),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    assert "1 in = 1 passed + 0 rejected" in done.stdout
+
+
 def test_types_of_a_topology_that_does_not_read_the_topic_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "sales_types.py"
     path.write_text(TOPOLOGY)
