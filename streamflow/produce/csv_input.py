@@ -284,7 +284,7 @@ def _documents(
         try:
             yield orjson.dumps(row)
         except orjson.JSONEncodeError:  # a surrogate: a byte that is no UTF-8
-            yield json.dumps(row, ensure_ascii=False)
+            yield json.dumps(row, ensure_ascii=False, default=_read)
 
 
 def _cells(column: pa.Array, kind: pa.DataType | None) -> list[Any]:
@@ -306,11 +306,16 @@ def _cells(column: pa.Array, kind: pa.DataType | None) -> list[Any]:
 
 
 def _list_or_text(cell: str) -> Any:
+    """A list as it is written, for its numbers may have more digits than Python's would keep."""
     try:
         value = orjson.loads(cell)
     except orjson.JSONDecodeError:
         return cell
-    return value if isinstance(value, list) else cell
+    return orjson.Fragment(cell) if isinstance(value, list) else cell
+
+
+def _read(written: orjson.Fragment) -> Any:
+    return json.loads(orjson.dumps(written))
 
 
 def _why(error: pa.ArrowInvalid) -> str:
