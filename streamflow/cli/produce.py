@@ -15,6 +15,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.cli.on_broker import run_on_broker
 from streamflow.clock import SystemClock
@@ -87,6 +88,7 @@ def command(
     """Send JSON lines, CSV or Parquet from files, or from standard input, to a topic."""
     # What the client would log is raised too, and said once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    warn_of_unknown_variables()
     settings = Settings.load(broker=broker)
     client = connection(settings)
     with ExitStack() as stack:

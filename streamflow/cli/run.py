@@ -12,6 +12,7 @@ import orjson
 from rich.console import Console
 
 from streamflow.batch import Record
+from streamflow.cli.environment import warn_of_unknown_variables
 from streamflow.cli.load import load_topology
 from streamflow.clock import SystemClock
 from streamflow.core.plan import TaskPlan
@@ -69,6 +70,7 @@ def command(
         raise SettingsError("run needs --local; to run on Kafka use `streamflow worker`")
     if output is not None and is_url(output):
         raise SettingsError(f"--output {output}: a local run makes a folder on this machine")
+    warn_of_unknown_variables()
     loaded = load_topology(topology)
     files = _files(loaded, inputs)
     clock = SystemClock()

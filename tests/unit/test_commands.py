@@ -110,7 +110,15 @@ def test_a_web_address_that_cannot_be_had_is_refused(
     assert "cannot listen on 192.0.2.1:" in refused(*words)
 
 
-@pytest.mark.parametrize("command", [["worker", "x.y"], ["check", "x.y", "--broker", "a:1"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["worker", "x.y"],
+        ["check", "x.y", "--broker", "a:1"],
+        ["run", "x.y", "--local"],
+        ["produce", "x", "--types", "x.y"],
+    ],
+)
 def test_a_misspelt_variable_is_told_once(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
