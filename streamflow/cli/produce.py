@@ -92,7 +92,7 @@ def command(
     settings = Settings.load(broker=broker)
     client = connection(settings)
     with ExitStack() as stack:
-        source = None if types is None else _source(types, topic)
+        source = None if types is None else _source(types, topic, settings.topic_prefix)
         columns = None if source is None else source.contract.json_types
         inputs = [_open(path, stack, as_format, columns) for path in files or (STDIN,)]
         rules, tally = _rules(options, source), Tally()
@@ -148,10 +148,10 @@ async def _produce(
     }
 
 
-def _source(target: str, topic: str) -> Source:
-    """What a topology declares of the topic."""
+def _source(target: str, topic: str, prefix: str) -> Source:
+    """What a topology declares of the topic, before whose name its workers put the prefix."""
     topology = load_topology(target)
-    plans = {plan.source.topic: plan for plan in topology.tasks}
+    plans = {prefix + plan.source.topic: plan for plan in topology.tasks}
     if topic not in plans:
         raise SettingsError(f"--types {target}: {topology.name} reads {list(plans)}, not {topic!r}")
     return plans[topic].source

@@ -99,6 +99,21 @@ def test_types_of_a_topology_that_does_not_read_the_topic_are_refused(tmp_path: 
     assert f"--types {path}: sales reads ['sales'], not 'other'" in done.stderr
 
 
+def test_a_topology_is_found_by_its_topic_with_the_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sales_prefixed.py"
+    path.write_text(TOPOLOGY)
+    monkeypatch.setenv("STREAMFLOW_TOPIC_PREFIX", "dev.")
+    monkeypatch.setenv("STREAMFLOW_BROKER_WAIT", "0")
+    words = ["--types", str(path), "--broker", "127.0.0.1:1"]
+    done = CliRunner().invoke(cli.main, ["produce", "sales", *words], input=b"")
+    assert "sales reads ['dev.sales'], not 'sales'" in done.stderr
+    done = CliRunner().invoke(cli.main, ["produce", "dev.sales", *words], input=b"")
+    assert "--types" not in done.stderr
+    assert "127.0.0.1:1" in done.stderr
+
+
 def test_a_field_that_is_named_twice_as_the_key_is_refused() -> None:
     words = ["produce", "sales", "--key", "shop", "--key", "shop"]
     done = CliRunner().invoke(cli.main, words, input=b"")
