@@ -12,7 +12,7 @@ import orjson
 from streamflow.batch import Record
 from streamflow.clock import Clock
 from streamflow.errors import StreamflowError
-from streamflow.keying import field_of, key_of, keys_for
+from streamflow.keying import field_of, key_of, keys_for, why_no_key
 from streamflow.produce.chunk import Chunk, Input
 from streamflow.produce.limits import Limits
 from streamflow.produce.timestamps import to_millis
@@ -99,8 +99,10 @@ class Records:
             return Record(None, value)
         timestamp = None
         try:
-            if self._rules.source is not None:
-                _need_key(self._rules.source, key)
+            keyed = self._rules.source
+            if keyed is not None:
+                if key is None and keyed.keys:
+                    raise ValueError(why_no_key(keyed, value))
             elif self._rules.keys:
                 key = key_of(document, self._rules.keys)
             if self._rules.timestamp is not None:
@@ -123,12 +125,3 @@ class Records:
         if not self._rules.keep_bad:
             raise ValueError(f"{reason}; --keep-bad sends such lines too")
         self.bad += 1
-
-
-def _need_key(source: Source, key: bytes | None) -> None:
-    if key is None and source.keys:
-        named = " and ".join(map(repr, source.keys))
-        raise ValueError(
-            f"no key: {source.topic!r} is keyed by {named}, which is not there, null, or not as"
-            f" {source.contract.model.__name__} takes it"
-        )

@@ -1,6 +1,7 @@
 """Lines of JSON become records, byte for byte."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from io import BytesIO
 
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel
 
-from streamflow import source, topic
+from streamflow import debezium, kafka_timestamp, source, topic
 from streamflow.batch import Record
 from streamflow.clock import SimulatedClock
 from streamflow.errors import StreamflowError
+from streamflow.keying import keys_for
 from streamflow.produce import lines
 from streamflow.produce.file import InputFile
 from streamflow.produce.limits import Limits
@@ -96,6 +98,50 @@ def test_a_key_is_made_as_a_source_takes_it() -> None:
         records(b'{"at":5,"page":null}', rules=RecordRules(source=visits))
     free = source(topic("visits"), Visit, event_time="at").source
     assert records(good, rules=RecordRules(source=free))[0].key is None
+
+
+class Sale(BaseModel):
+    shop: str
+    cents: int
+
+
+class Price(BaseModel):
+    shop: str
+    euros: Decimal | None
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b'{"shop":"a","cents":1}', b'{"shop":"a","cents":"?"}', b'{"shop":5}', b"{", b"[]"]
+        ),
+        max_size=6,
+    )
+)
+def test_the_key_of_a_record_is_the_same_whatever_its_neighbours_are(values: list[bytes]) -> None:
+    sales = source(topic("sales"), Sale, key="shop", event_time=kafka_timestamp()).source
+    alone = [key for value in values for key in keys_for(sales, [value])]
+    assert keys_for(sales, values) == alone
+
+
+def test_a_record_that_has_no_key_since_it_is_refused_says_by_which_field() -> None:
+    prices = source(topic("prices"), Price, key="shop", event_time=kafka_timestamp()).source
+    rules = RecordRules(source=prices)
+    words = "^file0:2: no key: Price does not take the record: field 'euros': Input should be"
+    with pytest.raises(StreamflowError, match=words):
+        records(b'{"shop":"a","euros":1}\n{"shop":"a","euros":"?"}\n', rules=rules)
+    with pytest.raises(StreamflowError, match="no key: Price does not take the record: "):
+        records(b"[]", rules=rules)
+    with pytest.raises(StreamflowError, match="no key: 'prices' is keyed by 'shop', which is not"):
+        records(b'{"euros":1}', rules=rules)
+    wrapped = source(
+        topic("prices"), Price, key="shop", event_time=kafka_timestamp(), envelope=debezium()
+    ).source
+    rules = RecordRules(source=wrapped)
+    with pytest.raises(StreamflowError, match="take the record: field 'euros': Input should be"):
+        records(b'{"op":"c","after":{"shop":"a","euros":"?"}}', rules=rules)
+    with pytest.raises(StreamflowError, match=r"^file0:1: no key: no change event: it has no op"):
+        records(b'{"shop":"a"}', rules=rules)
 
 
 def test_a_timestamp_comes_from_its_field() -> None:
