@@ -104,11 +104,14 @@ async def stand_by(app: Rig) -> None:
     await app.caught_up("all is committed")
     said = len(two.log.read_text(errors="replace"))
     one.kill()
+
+    def opened() -> list[tuple[str, str]]:
+        return OPENED.findall(two.log.read_text(errors="replace")[said:])
+
+    every = {f"{app.fleet.prefix}readings[{partition}]" for partition in range(PARTITIONS)}
+    await app.until(lambda: {tp for tp, _ in opened()} == every, "the other has all tasks")
     await at_work(app)
-    read = OPENED.findall(two.log.read_text(errors="replace")[said:])
-    assert {tp for tp, _ in read} == {
-        f"{app.fleet.prefix}readings[{partition}]" for partition in range(PARTITIONS)
-    }
+    read = opened()
     whole = await changelogs(app)
     assert all(size > 300 for size in whole.values()), whole
     for tp, entries in read:
